@@ -1,0 +1,11 @@
+/* load.c - fen load. */
+#include "cmd.h"
+
+#include <stdio.h>
+
+int cmd_load(int argc, char **argv)
+{
+    (void)argc;
+    fprintf(stderr, "fen %s: not in this build\n", argv[0]);
+    return 1;
+}

@@ -1,0 +1,60 @@
+/* chan.h - channels and select. */
+#ifndef FEN_CHAN_H
+#define FEN_CHAN_H
+
+#include <fen/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fen_chan fen_chan;
+
+/* A channel of elements of elem_bytes (0 to 65,536) with room for capacity of them; 0 is a
+ * rendezvous. NULL when out of memory or out of range. Any thread. */
+FEN_API fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity) FEN_MUST_CHECK;
+
+/* Frees a channel on which nobody waits (asserted). NULL is accepted. */
+FEN_API void fen_chan_free(fen_chan *c);
+
+/* Sends a copy of *elem. 0, FEN_ECLOSED, -ECANCELED, -ETIMEDOUT. Blocks the fiber while full.
+ * try_: -EAGAIN instead of blocking. until_: -ETIMEDOUT at the absolute deadline. Fibers only
+ * (try_ any thread). */
+FEN_API int fen_chan_send(fen_chan *c, const void *elem);
+FEN_API int fen_chan_send_until(fen_chan *c, const void *elem, int64_t deadline_ns);
+FEN_API int fen_chan_try_send(fen_chan *c, const void *elem);
+
+/* Receives into *ret_elem (NULL: the element is dropped). FEN_ECLOSED once closed and empty. */
+FEN_API int fen_chan_recv(fen_chan *c, void *ret_elem);
+FEN_API int fen_chan_recv_until(fen_chan *c, void *ret_elem, int64_t deadline_ns);
+FEN_API int fen_chan_try_recv(fen_chan *c, void *ret_elem);
+
+/* Closes: senders fail, receivers drain what is buffered. 0, or FEN_ECLOSED if it was. Any thread. */
+FEN_API int fen_chan_close(fen_chan *c);
+
+/* Elements buffered now. Any thread. */
+FEN_API size_t fen_chan_len(fen_chan *c);
+
+enum fen_select_op { FEN_OP_NONE, FEN_OP_SEND, FEN_OP_RECV };
+
+typedef struct fen_case {
+    fen_chan *c; /* NULL disables the case */
+    enum fen_select_op op;
+    void *elem;  /* FEN_OP_SEND: read; FEN_OP_RECV: written, NULL drops */
+    int rc;      /* out, of the chosen case: 0 or FEN_ECLOSED */
+} fen_case;
+
+#define FEN_SEND(chan, elem) ((fen_case){(chan), FEN_OP_SEND, (void *)(elem), 0})
+#define FEN_RECV(chan, elem) ((fen_case){(chan), FEN_OP_RECV, (elem), 0})
+
+#define FEN_SELECT_MAX 64
+
+/* Waits until one of n cases can go on, does it, and returns its index; of several ready ones a
+ * random one. -ETIMEDOUT at the absolute deadline (FEN_NEVER: none; 0: do not block), -ECANCELED,
+ * -EINVAL for n > FEN_SELECT_MAX, -ENOMEM. Fibers only. */
+FEN_API int fen_select(fen_case *cases, int n, int64_t deadline_ns);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

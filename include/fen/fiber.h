@@ -1,0 +1,48 @@
+/* fiber.h - spawning and steering fibers. */
+#ifndef FEN_FIBER_H
+#define FEN_FIBER_H
+
+#include <fen/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Starts fn(arg) in a new fiber of the caller's scope; the scope's close waits for it. The child
+ * inherits deadline, cancellation and account. Does not block, does not switch. Fibers only.
+ * Returns 0, -ENOMEM, or FEN_ELIMIT at fen_config.max_fibers. */
+FEN_API int fen_go(void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
+
+/* The same with a name (borrowed for the fiber's life; a string literal is meant) and a stack size
+ * in bytes (0: the default; rounded up to a page; -EINVAL above 8 MiB). */
+FEN_API int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *arg),
+                         void *arg) FEN_MUST_CHECK;
+
+/* Starts a fiber that no scope waits for. The name is required. Fibers only. */
+FEN_API int fen_go_detached(const char *name, void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
+
+/* Lets the other ready fibers of this P run first. Fibers only; elsewhere sched_yield. */
+FEN_API void fen_yield(void);
+
+/* Sleeps. 0, -ECANCELED when the scope is cancelled, -ETIMEDOUT when the scope's deadline comes
+ * before t. Outside a fiber the thread sleeps. */
+FEN_API int fen_sleep(int64_t duration_ns);
+FEN_API int fen_sleep_until(int64_t t_ns);
+
+/* True inside a fiber. Any thread. */
+FEN_API bool fen_in_fiber(void);
+
+/* The fiber's number (from 1, not reused within a run) and name; 0 and "" outside a fiber. */
+FEN_API uint64_t fen_fiber_id(void);
+FEN_API const char *fen_fiber_name(void);
+
+/* A section that may block the thread (a file, SQLite, getaddrinfo). The P is handed to another
+ * thread when the section lasts. Costs about 2 ns when it does not. Between the two calls no other
+ * fen call may be made, except those marked "any thread". Does nothing outside a fiber. */
+FEN_API void fen_blocking_begin(void);
+FEN_API void fen_blocking_end(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,106 @@
+/* http.h - HTTP/1.1 server: routes, exchanges, replies. */
+#ifndef FEN_HTTP_H
+#define FEN_HTTP_H
+
+#include <fen/arena.h>
+#include <fen/json.h>
+#include <fen/scope.h>
+#include <fen/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fen_server fen_server;
+typedef struct fen_exchange fen_exchange;
+
+/* Answers one request. Runs in a fiber, may block. A negative return without a reply becomes an
+ * error reply: -ENOENT 404, -EINVAL and FEN_EPARSE 400, -ETIMEDOUT 504, -ECANCELED 503,
+ * -EAGAIN and -EBUSY 503, else 500. */
+typedef int (*fen_handler)(fen_exchange *x, void *arg);
+
+/* Limits and time-outs; zero means the default given here. */
+typedef struct fen_server_config {
+    size_t max_header_bytes;     /* request line and fields: 32 KiB; over it 431 */
+    size_t max_body_bytes;       /* 1 MiB; over it 413 */
+    int max_fields;              /* 100; over it 431 */
+    int64_t header_timeout_ns;   /* from first byte to end of header: 10 s; then 408 */
+    int64_t body_timeout_ns;     /* for the whole body: 30 s; then 408 */
+    int64_t idle_timeout_ns;     /* keep-alive without a request: 60 s; then closed */
+    int64_t write_timeout_ns;    /* a reply that the peer does not take: 30 s; then closed */
+    int64_t drain_timeout_ns;    /* after stop: 10 s; then connections are cut */
+    int max_connections;         /* 0: what the descriptor limit leaves */
+    int max_tenants;             /* names kept apart in the bill: 64; the rest is "_other" */
+    bool errors_close;           /* close after every error reply, not only after framing errors */
+} fen_server_config;
+
+/* A server without routes; NULL when out of memory. cfg may be NULL and is copied. */
+FEN_API fen_server *fen_server_new(const fen_server_config *cfg) FEN_MUST_CHECK;
+FEN_API void fen_server_free(fen_server *s);
+
+/* Adds "METHOD /path/{name}/more". pattern is borrowed for the server's life. 0, -EINVAL for a
+ * malformed pattern, -EEXIST for one that matches the same requests, -ENOMEM. Before serving only. */
+FEN_API int fen_route(fen_server *s, const char *pattern, fen_handler fn, void *arg) FEN_MUST_CHECK;
+
+/* Serves on addr (see fen_tcp_listen) until fen_server_stop, then drains: accepted requests get
+ * their full reply, idle connections are closed. Blocks the fiber. 0 or -errno. */
+FEN_API int fen_server_serve(fen_server *s, const char *addr);
+
+/* Begins the drain. Any thread, signal-safe, idempotent. */
+FEN_API void fen_server_stop(fen_server *s);
+
+/* The port served, 0 before. Any thread. */
+FEN_API int fen_server_port(fen_server *s);
+
+/* fen_server_serve plus what a service needs around it: SIGTERM and SIGINT start the drain, and the
+ * admin listener answers /metrics, /debug/vars and /healthz. */
+typedef struct fen_service_config {
+    const char *addr;       /* required, e.g. ":8080" */
+    const char *admin_addr; /* NULL: "127.0.0.1:6060"; "": none */
+    bool quiet;             /* do not print the address and the closing bill */
+} fen_service_config;
+FEN_API int fen_server_run(fen_server *s, const fen_service_config *cfg);
+
+/* ---- inside a handler; what is returned lives until the handler returns ---- */
+
+FEN_API fen_slice fen_method(const fen_exchange *x);
+FEN_API fen_slice fen_path(const fen_exchange *x); /* as sent, without the query */
+
+/* The decoded value of {name}; {NULL,0} if the pattern has none. */
+FEN_API fen_slice fen_path_value(fen_exchange *x, const char *name);
+
+/* The same as a decimal int64_t: 0, -ENOENT, -EINVAL (not a whole number), -ERANGE. */
+FEN_API int fen_path_i64(fen_exchange *x, const char *name, int64_t *ret_value) FEN_MUST_CHECK;
+
+/* The decoded value of a query parameter (the first of that name): 0, -ENOENT, -EINVAL (bad %). */
+FEN_API int fen_query_value(fen_exchange *x, const char *name, fen_slice *ret_value) FEN_MUST_CHECK;
+FEN_API int fen_query_i64(fen_exchange *x, const char *name, int64_t *ret_value) FEN_MUST_CHECK;
+
+/* A header field by name, any case; {NULL,0} if absent. */
+FEN_API fen_slice fen_header(const fen_exchange *x, const char *name);
+
+/* The whole body, already read. */
+FEN_API fen_slice fen_body(const fen_exchange *x);
+
+/* Memory freed after the reply. */
+FEN_API fen_arena *fen_exchange_arena(fen_exchange *x);
+
+/* Puts a deadline on everything the handler does from here: absolute = now + timeout. The writing
+ * of the reply is not under it. */
+FEN_API void fen_exchange_timeout(fen_exchange *x, int64_t timeout_ns);
+
+/* Sends the reply; body is copied before the call returns. Once per exchange: a second call is
+ * -EALREADY. content_type may be NULL for an empty body. */
+FEN_API int fen_reply(fen_exchange *x, int status, const char *content_type, fen_slice body);
+
+/* {"error":"msg"} with that status. */
+FEN_API int fen_reply_error(fen_exchange *x, int status, const char *msg);
+
+/* 200-style reply whose body encode(b, obj) appends. */
+FEN_API int fen_reply_json(fen_exchange *x, int status, void (*encode)(fen_buf *b, const void *obj),
+                           const void *obj);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,41 @@
+/* base.h - assertions and small helpers for every room. No I/O, no heap. */
+#ifndef FEN_BASE_H
+#define FEN_BASE_H
+
+#include <fen/err.h>
+#include <fen/types.h>
+
+#define FEN__LINE 64 /* bytes of a cache line */
+#define FEN__ALIGN(n) __attribute__((aligned(n)))
+#define FEN__NOINLINE __attribute__((noinline))
+#define FEN__LIKELY(x) __builtin_expect(!!(x), 1)
+#define FEN__UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define FEN__CONTAINER(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define FEN__COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* Ends the process with a line that names the broken promise. Any thread, signal-safe. */
+__attribute__((noreturn, cold)) void fen__panic(const char *what, const char *file, int line);
+
+/* fen_assert: always on, cheap, protects memory. fen_dassert: debug builds. */
+#define fen_assert(cond) ((cond) ? (void)0 : fen__panic(#cond, __FILE__, __LINE__))
+#ifdef NDEBUG
+#define fen_dassert(cond) ((void)sizeof(cond))
+#else
+#define fen_dassert(cond) fen_assert(cond)
+#endif
+
+static inline int64_t fen__min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t fen__max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* xorshift64*: fast, not for secrets. The state must not be 0. */
+static inline uint64_t fen__rand(uint64_t *state)
+{
+    uint64_t x = *state;
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    *state = x;
+    return x * UINT64_C(0x2545F4914F6CDD1D);
+}
+
+#endif

@@ -1,0 +1,59 @@
+/* switch_aarch64.S - the context switch: x19-x29, lr, d8-d15 and fpcr.
+ *
+ * void fen__switch(void **save_sp, void *to_sp) */
+    .text
+    .globl  fen__switch
+    .hidden fen__switch
+    .type   fen__switch, %function
+    .balign 16
+fen__switch:
+    .cfi_startproc
+    sub     sp, sp, #176
+    stp     x19, x20, [sp, #0]
+    stp     x21, x22, [sp, #16]
+    stp     x23, x24, [sp, #32]
+    stp     x25, x26, [sp, #48]
+    stp     x27, x28, [sp, #64]
+    stp     x29, x30, [sp, #80]
+    stp     d8, d9, [sp, #96]
+    stp     d10, d11, [sp, #112]
+    stp     d12, d13, [sp, #128]
+    stp     d14, d15, [sp, #144]
+    mrs     x9, fpcr
+    str     x9, [sp, #160]
+    mov     x9, sp
+    str     x9, [x0]
+    mov     sp, x1
+    ldr     x9, [sp, #160]
+    msr     fpcr, x9
+    ldp     x19, x20, [sp, #0]
+    ldp     x21, x22, [sp, #16]
+    ldp     x23, x24, [sp, #32]
+    ldp     x25, x26, [sp, #48]
+    ldp     x27, x28, [sp, #64]
+    ldp     x29, x30, [sp, #80]
+    ldp     d8, d9, [sp, #96]
+    ldp     d10, d11, [sp, #112]
+    ldp     d12, d13, [sp, #128]
+    ldp     d14, d15, [sp, #144]
+    add     sp, sp, #176
+    ret
+    .cfi_endproc
+    .size   fen__switch, . - fen__switch
+
+/* First code of a fiber: x19 = function, x20 = argument. */
+    .globl  fen__context_entry
+    .hidden fen__context_entry
+    .type   fen__context_entry, %function
+    .balign 16
+fen__context_entry:
+    .cfi_startproc
+    .cfi_undefined x30
+    mov     x29, xzr
+    mov     x30, xzr
+    mov     x0, x20
+    blr     x19
+    brk     #0
+    .cfi_endproc
+    .size   fen__context_entry, . - fen__context_entry
+    .section .note.GNU-stack,"",%progbits

@@ -1,0 +1,51 @@
+/* switch_x86_64.S - the context switch: callee-saved registers and control words only.
+ *
+ * void fen__switch(void **save_sp, void *to_sp)
+ *
+ * MXCSR and the x87 control word are part of the System V callee-saved state; they are kept. */
+    .text
+    .globl  fen__switch
+    .hidden fen__switch
+    .type   fen__switch, @function
+    .balign 16
+fen__switch:
+    .cfi_startproc
+    pushq   %rbp
+    pushq   %rbx
+    pushq   %r12
+    pushq   %r13
+    pushq   %r14
+    pushq   %r15
+    subq    $8, %rsp
+    stmxcsr (%rsp)
+    fnstcw  4(%rsp)
+    movq    %rsp, (%rdi)
+    movq    %rsi, %rsp
+    ldmxcsr (%rsp)
+    fldcw   4(%rsp)
+    addq    $8, %rsp
+    popq    %r15
+    popq    %r14
+    popq    %r13
+    popq    %r12
+    popq    %rbx
+    popq    %rbp
+    ret
+    .cfi_endproc
+    .size   fen__switch, . - fen__switch
+
+/* First code of a fiber: r12 = function, r13 = argument, set by fen__context_init. */
+    .globl  fen__context_entry
+    .hidden fen__context_entry
+    .type   fen__context_entry, @function
+    .balign 16
+fen__context_entry:
+    .cfi_startproc
+    .cfi_undefined rip
+    xorl    %ebp, %ebp
+    movq    %r13, %rdi
+    callq   *%r12
+    ud2
+    .cfi_endproc
+    .size   fen__context_entry, . - fen__context_entry
+    .section .note.GNU-stack,"",@progbits

@@ -1,0 +1,60 @@
+/* memory.c - maps, guards and giving pages back. */
+#include "sys/sys.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
+#endif
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FEN__ASAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(FEN__ASAN)
+/* Maps hold pointers to heap blocks; the leak checker must see them. */
+void __lsan_register_root_region(const void *p, size_t n);
+void __lsan_unregister_root_region(const void *p, size_t n);
+#define ROOT_ADD(p, n) __lsan_register_root_region(p, n)
+#define ROOT_DEL(p, n) __lsan_unregister_root_region(p, n)
+#else
+#define ROOT_ADD(p, n) ((void)0)
+#define ROOT_DEL(p, n) ((void)0)
+#endif
+
+int fen__sys_map(size_t bytes, void **ret_p)
+{
+    int rc = fen__sys_fault ? fen__sys_fault("mmap") : 0;
+    if (rc)
+        return rc;
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    ROOT_ADD(p, bytes);
+    *ret_p = p;
+    return 0;
+}
+
+void fen__sys_unmap(void *p, size_t bytes)
+{
+    ROOT_DEL(p, bytes);
+    munmap(p, bytes);
+}
+
+int fen__sys_guard_madvise(void *p, size_t bytes)
+{
+    return madvise(p, bytes, MADV_GUARD_INSTALL) ? -errno : 0;
+}
+
+int fen__sys_guard_mprotect(void *p, size_t bytes)
+{
+    return mprotect(p, bytes, PROT_NONE) ? -errno : 0;
+}
+
+void fen__sys_release(void *p, size_t bytes) { madvise(p, bytes, MADV_DONTNEED); }
+
+size_t fen__sys_page_bytes(void) { return (size_t)sysconf(_SC_PAGESIZE); }

@@ -1,0 +1,115 @@
+/* sys.h - the only seam to the kernel. Every function returns a negative errno value on failure and
+ * touches errno and thread-locals only inside itself; none of them can park a fiber. */
+#ifndef FEN_SYS_H
+#define FEN_SYS_H
+
+#include "base/base.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+/* ---- clocks ---- */
+int64_t fen__sys_now(void);                 /* CLOCK_MONOTONIC, ns */
+int64_t fen__sys_thread_cpu(void);          /* this thread's CPU time, ns */
+int64_t fen__sys_process_cpu(void);         /* the process's CPU time, ns */
+int64_t fen__sys_cpu_of(int tid);           /* another thread's CPU time, ns, or -errno */
+
+/* ---- TSC (x86-64: rdtsc, aarch64: cntvct) ---- */
+static inline uint64_t fen__tsc(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+    uint64_t v;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(v));
+    return v;
+#else
+#error "fen runs on x86-64 and aarch64"
+#endif
+}
+/* Calibrates once; about 1 ms the first time. Then ticks convert by multiplication. */
+void fen__tsc_init(void);
+int64_t fen__tsc_to_ns(int64_t ticks);
+int64_t fen__tsc_from_ns(int64_t ns);
+
+/* ---- the current worker: one pointer per thread ----
+ * Read through volatile asm: a compiler may otherwise compute a thread-local's address once and use
+ * it after the fiber has moved to another thread (design: errors are values, for the same reason). */
+struct fen__m;
+extern _Thread_local struct fen__m *fen__self_tls __attribute__((tls_model("initial-exec")));
+static inline struct fen__m *fen__self(void)
+{
+    struct fen__m *m;
+#if defined(__x86_64__)
+    __asm__ volatile("movq fen__self_tls@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0"
+                     : "=r"(m)
+                     :
+                     : "memory");
+#else
+    uint64_t tp;
+    __asm__ volatile("mrs %1, tpidr_el0\n\t"
+                     "adrp %0, :gottprel:fen__self_tls\n\t"
+                     "ldr %0, [%0, #:gottprel_lo12:fen__self_tls]\n\t"
+                     "ldr %0, [%0, %1]"
+                     : "=&r"(m), "=&r"(tp)
+                     :
+                     : "memory");
+#endif
+    return m;
+}
+void fen__set_self(struct fen__m *m);
+
+/* ---- rseq: "was this thread interrupted since I looked?" ---- */
+/* Address of this thread's rseq_cs field and the value to arm it with; 0 if not available. */
+int fen__rseq_slot(volatile uint64_t **ret_slot, uint64_t *ret_armed);
+
+/* ---- memory ---- */
+int fen__sys_map(size_t bytes, void **ret_p);       /* private, zeroed, no reserve */
+void fen__sys_unmap(void *p, size_t bytes);
+int fen__sys_guard_madvise(void *p, size_t bytes);  /* MADV_GUARD_INSTALL; -EINVAL before 6.13 */
+int fen__sys_guard_mprotect(void *p, size_t bytes);
+void fen__sys_release(void *p, size_t bytes);       /* MADV_DONTNEED */
+size_t fen__sys_page_bytes(void);
+
+/* ---- threads ---- */
+int fen__sys_gettid(void);
+int fen__sys_cpus_allowed(void);                    /* affinity and cgroup quota, at least 1 */
+/* Sleeps while *word == seen, at most until deadline (FEN_NEVER: no limit). */
+void fen__sys_futex_wait(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns);
+void fen__sys_futex_wake(_Atomic uint32_t *word, int n);
+int fen__sys_membarrier_init(void);                 /* 0, or -errno: use locked instructions */
+void fen__sys_membarrier(void);
+void fen__sys_nap(int64_t ns);
+void fen__sys_timer_slack(int64_t ns);
+int fen__sys_demote(int tid);                       /* SCHED_IDLE */
+/* Is that thread asleep in the kernel (not merely preempted)? statfd caches; starts at -1. */
+bool fen__sys_asleep(int tid, int *statfd);
+
+/* ---- descriptors (all non-blocking, close-on-exec) ---- */
+ssize_t fen__sys_read(int fd, void *buf, size_t n);
+ssize_t fen__sys_write(int fd, const void *buf, size_t n);
+ssize_t fen__sys_recv(int fd, void *buf, size_t n);
+ssize_t fen__sys_send(int fd, const void *buf, size_t n); /* MSG_NOSIGNAL */
+int fen__sys_close(int fd);
+int fen__sys_socket(int family, int type);
+int fen__sys_bind(int fd, const struct sockaddr *sa, socklen_t len);
+int fen__sys_listen(int fd, int backlog);
+int fen__sys_accept(int fd);
+int fen__sys_connect(int fd, const struct sockaddr *sa, socklen_t len);
+int fen__sys_so_error(int fd);
+int fen__sys_setsockopt_int(int fd, int level, int name, int value);
+int fen__sys_sockname(int fd, struct sockaddr *sa, socklen_t *len);
+int fen__sys_shutdown(int fd, int how);
+int fen__sys_epoll_create(void);
+int fen__sys_epoll_add(int ep, int fd, uint32_t events, uint64_t data);
+int fen__sys_epoll_del(int ep, int fd);
+/* Waits until deadline (absolute, 0: do not wait, FEN_NEVER); the count or -errno; 0 on EINTR. */
+int fen__sys_epoll_wait(int ep, struct epoll_event *ev, int n, int64_t deadline_ns);
+bool fen__sys_readable(int fd);                     /* poll(2) with no wait */
+int fen__sys_eventfd(void);
+void fen__sys_eventfd_signal(int fd);
+
+/* ---- fault seam (tests): called before each failing-capable call, non-zero is returned as is ---- */
+extern int (*fen__sys_fault)(const char *call);
+
+#endif

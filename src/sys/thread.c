@@ -1,0 +1,158 @@
+/* thread.c - the current worker, futexes, membarrier, scheduling class, rseq. */
+#include "sys/sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+_Thread_local struct fen__m *fen__self_tls __attribute__((tls_model("initial-exec")));
+int (*fen__sys_fault)(const char *call);
+
+void fen__set_self(struct fen__m *m) { fen__self_tls = m; }
+
+int fen__sys_gettid(void) { return (int)syscall(SYS_gettid); }
+
+static int64_t read_number(const char *path, int field)
+{
+    char text[128];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return -1;
+    text[n] = 0;
+    char *s = text;
+    while (field-- > 0 && (s = strchr(s, ' ')))
+        s++;
+    return s && *s >= '0' && *s <= '9' ? strtoll(s, NULL, 10) : -1;
+}
+
+/* Cores of a cgroup quota, rounded up; 0 when there is none. */
+static int quota_cores(void)
+{
+    int64_t quota = read_number("/sys/fs/cgroup/cpu.max", 0);
+    int64_t period = read_number("/sys/fs/cgroup/cpu.max", 1);
+    if (quota < 0) {
+        quota = read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", 0);
+        period = read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us", 0);
+    }
+    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+int fen__sys_cpus_allowed(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    int quota = quota_cores();
+    if (quota > 0 && quota < n)
+        n = quota;
+    return n > 0 ? n : 1;
+}
+
+static struct timespec to_timespec(int64_t ns)
+{
+    return (struct timespec){.tv_sec = ns / FEN_S, .tv_nsec = ns % FEN_S};
+}
+
+void fen__sys_futex_wait(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns)
+{
+    /* FUTEX_WAIT_BITSET takes an absolute monotonic deadline. */
+    struct timespec ts = to_timespec(deadline_ns);
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen,
+            deadline_ns == FEN_NEVER ? NULL : &ts, NULL, FUTEX_BITSET_MATCH_ANY);
+}
+
+void fen__sys_futex_wake(_Atomic uint32_t *word, int n)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n, NULL, NULL, 0);
+}
+
+int fen__sys_membarrier_init(void)
+{
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) ? -errno : 0;
+}
+
+void fen__sys_membarrier(void)
+{
+    syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+}
+
+void fen__sys_nap(int64_t ns)
+{
+    struct timespec ts = to_timespec(ns);
+    nanosleep(&ts, NULL);
+}
+
+void fen__sys_timer_slack(int64_t ns) { prctl(PR_SET_TIMERSLACK, (unsigned long)ns); }
+
+int fen__sys_demote(int tid)
+{
+    struct sched_param none = {0};
+    return sched_setscheduler(tid, SCHED_IDLE, &none) ? -errno : 0;
+}
+
+bool fen__sys_asleep(int tid, int *statfd)
+{
+    char text[256];
+    if (*statfd < 0) {
+        snprintf(text, sizeof text, "/proc/self/task/%d/stat", tid);
+        *statfd = open(text, O_RDONLY | O_CLOEXEC);
+    }
+    ssize_t n = *statfd < 0 ? -1 : pread(*statfd, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return false;
+    text[n] = 0;
+    const char *s = strrchr(text, ')');
+    return s && s[1] && (s[2] == 'S' || s[2] == 'D');
+}
+
+/* A descriptor whose code range is never executed. On preemption, migration or a signal outside
+ * the range the kernel stores 0 into rseq_cs (linux/rseq.h promises it), so one load tells whether
+ * the thread ran undisturbed since it was armed. Other users of rseq can only cause a false alarm. */
+#if defined(__x86_64__)
+__asm__(".text\n.balign 16\n.long 0x53053053\nfen__rseq_abort: ud2\nfen__rseq_never: nop\n");
+#define FEN__HAVE_RSEQ 1
+#elif defined(__aarch64__)
+__asm__(".text\n.balign 16\n.inst 0xd428bc00\nfen__rseq_abort: udf #0\nfen__rseq_never: nop\n");
+#define FEN__HAVE_RSEQ 1
+#endif
+#ifdef FEN__HAVE_RSEQ
+extern char fen__rseq_abort[], fen__rseq_never[];
+static struct {
+    uint32_t version, flags;
+    uint64_t start, len, abort;
+} desc __attribute__((aligned(32)));
+
+int fen__rseq_slot(volatile uint64_t **ret_slot, uint64_t *ret_armed)
+{
+    if (__rseq_size == 0)
+        return -ENOTSUP;
+    desc.start = (uint64_t)(uintptr_t)fen__rseq_never;
+    desc.len = 1;
+    desc.abort = (uint64_t)(uintptr_t)fen__rseq_abort;
+    char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+    *ret_slot = (volatile uint64_t *)(area + 8); /* offsetof(struct rseq, rseq_cs) */
+    *ret_armed = (uint64_t)(uintptr_t)&desc;
+    return 0;
+}
+#else
+int fen__rseq_slot(volatile uint64_t **ret_slot, uint64_t *ret_armed)
+{
+    (void)ret_slot;
+    (void)ret_armed;
+    return -ENOTSUP;
+}
+#endif
