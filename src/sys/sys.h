@@ -85,6 +85,21 @@ int fen__sys_demote(int tid);                       /* SCHED_IDLE */
 /* Is that thread asleep in the kernel (not merely preempted)? statfd caches; starts at -1. */
 bool fen__sys_asleep(int tid, int *statfd);
 
+/* ---- a short lock: spins a little, then sleeps. 0 is free; never held across a park ---- */
+void fen__lock_slow(uint32_t *word);
+void fen__unlock_slow(uint32_t *word);
+static inline void fen__lock(uint32_t *word)
+{
+    uint32_t free_word = 0; /* pairs with the release in fen__unlock */
+    if (!__atomic_compare_exchange_n(word, &free_word, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        fen__lock_slow(word);
+}
+static inline void fen__unlock(uint32_t *word)
+{
+    if (__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) == 2)
+        fen__unlock_slow(word);
+}
+
 /* ---- descriptors (all non-blocking, close-on-exec) ---- */
 ssize_t fen__sys_read(int fd, void *buf, size_t n);
 ssize_t fen__sys_write(int fd, const void *buf, size_t n);

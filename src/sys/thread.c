@@ -80,6 +80,24 @@ void fen__sys_futex_wake(_Atomic uint32_t *word, int n)
     syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n, NULL, NULL, 0);
 }
 
+/* 0 free, 1 held, 2 held and somebody may sleep. */
+void fen__lock_slow(uint32_t *word)
+{
+    for (int i = 0; i < 100; i++) {
+        uint32_t seen = 0;
+        if (__atomic_load_n(word, __ATOMIC_RELAXED) == 0 &&
+            __atomic_compare_exchange_n(word, &seen, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            return;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    while (__atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0)
+        fen__sys_futex_wait((_Atomic uint32_t *)word, 2, FEN_NEVER);
+}
+
+void fen__unlock_slow(uint32_t *word) { fen__sys_futex_wake((_Atomic uint32_t *)word, 1); }
+
 int fen__sys_membarrier_init(void)
 {
     return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) ? -errno : 0;

@@ -1,0 +1,47 @@
+/* fiber.h - stacks and the context switch. No scheduling. */
+#ifndef FEN_FIBER_ROOM_H
+#define FEN_FIBER_ROOM_H
+
+#include "base/base.h"
+#include "fiber/annotate.h"
+
+#include <fen/run.h>
+
+/* ---- context ---- */
+void fen__switch(void **save_sp, void *to_sp);
+/* Prepares a stack so that the first switch to the returned pointer calls fn(arg). fn must not
+ * return. top is 16-byte aligned. */
+void *fen__context_init(void *top, void (*fn)(void *arg), void *arg);
+
+/* ---- stacks ---- */
+struct fen__stack {
+    char *low;    /* lowest byte of the slot, guard included */
+    size_t bytes; /* of the slot */
+    uint32_t slot;/* number in the pool, or UINT32_MAX for a map of its own */
+    bool canary;  /* guarded by a pattern, not by a fault */
+};
+
+#define FEN__STACK_DEFAULT (64u << 10)
+#define FEN__STACK_MAX (8u << 20)
+
+/* Chooses the guard once per run and sets the default size (rounded up to pages, at least 16 KiB).
+ * 0, -EINVAL for a size above FEN__STACK_MAX, or -errno when the guard asked for does not work. */
+int fen__stack_init(enum fen_guard want, size_t default_bytes);
+/* Unmaps every slab. No stack may be in use. */
+void fen__stack_fini(void);
+enum fen_guard fen__stack_guard(void);
+
+/* A stack of at least bytes (0: the default). 0, -ENOMEM, -EINVAL. Any thread. */
+int fen__stack_new(size_t bytes, struct fen__stack *ret_stack);
+void fen__stack_free(struct fen__stack *s);
+
+/* First byte above the usable part, coloured against cache aliasing; lowest usable byte. */
+void *fen__stack_top(const struct fen__stack *s);
+void *fen__stack_low(const struct fen__stack *s);
+/* False when the canary at the low end was overwritten (FEN_GUARD_CANARY; else always true). */
+bool fen__stack_intact(const struct fen__stack *s);
+/* Gives the pages of a dead fiber's stack back to the kernel. */
+void fen__stack_release(const struct fen__stack *s);
+int64_t fen__stack_mapped_bytes(void);
+
+#endif

@@ -1,0 +1,75 @@
+/* poll.h - descriptors and readiness. Returns what became ready; wakes nobody. */
+#ifndef FEN_POLL_H
+#define FEN_POLL_H
+
+#include "base/base.h"
+
+/* What waits in a slot's direction, one 64-bit word:
+ *   ..00 NONE | ..01 READY or CLOSED | ..10 a fiber (id, epoch) | ..11 a hook (pointer)
+ * The poller treats the last two as opaque and hands them back. */
+typedef uint64_t fen__waiter;
+#define FEN__W_NONE UINT64_C(0)
+#define FEN__W_READY UINT64_C(1)
+#define FEN__W_CLOSED UINT64_C(5)
+#define FEN__W_EPOCH_MASK UINT64_C(0x3fffffff)
+
+static inline fen__waiter fen__w_fiber(uint32_t id, uint64_t epoch)
+{
+    return (uint64_t)id << 32 | (epoch & FEN__W_EPOCH_MASK) << 2 | 2;
+}
+static inline fen__waiter fen__w_hook(void *hook) { return (uint64_t)(uintptr_t)hook | 3; }
+static inline bool fen__w_is_fiber(fen__waiter w) { return (w & 3) == 2; }
+static inline bool fen__w_is_hook(fen__waiter w) { return (w & 3) == 3; }
+
+enum fen__dir { FEN__READ, FEN__WRITE };
+
+/* A registered descriptor. Slots are never unmapped within a run, so a stale event may look. */
+struct fen__slot {
+    _Atomic fen__waiter dir[2];
+    _Atomic uint32_t gen; /* odd while open; part of the epoll data, so a stale event is dropped */
+    int fd;
+    uint32_t index, shard;
+    struct fen__slot *next_free;
+};
+
+int fen__poll_init(int shards);
+void fen__poll_fini(void);
+
+/* Registers a non-blocking fd, edge-triggered, with a shard. 0, -ENOMEM, or what epoll says. */
+int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot);
+
+/* Unregisters; the descriptor itself stays the caller's. Waiters found are returned for waking. */
+void fen__poll_close(struct fen__slot *s, fen__waiter ret_woken[2]);
+
+/* Puts w in the direction. 0: it waits. 1: the direction was ready (now consumed).
+ * -EBADF: closed. -EBUSY: somebody waits already. */
+int fen__slot_arm(struct fen__slot *s, enum fen__dir d, fen__waiter w);
+
+/* Takes w out again. True if it was still there; false if an event or close has taken it. */
+bool fen__slot_disarm(struct fen__slot *s, enum fen__dir d, fen__waiter w);
+
+/* Forgets a readiness seen so far; call it before the read whose EAGAIN would lead to a wait. */
+static inline void fen__slot_clear(struct fen__slot *s, enum fen__dir d)
+{
+    if (__atomic_load_n(&s->dir[d], __ATOMIC_RELAXED) == FEN__W_READY) {
+        uint64_t ready = FEN__W_READY;
+        __atomic_compare_exchange_n((uint64_t *)&s->dir[d], &ready, FEN__W_NONE, false,
+                                    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+    }
+}
+
+#define FEN__POLL_BATCH 128
+
+/* Collects waiters whose descriptor became ready: at most n (two per event). Waits until the
+ * deadline (0: not at all). *ret_kicked: fen__poll_kick was called. The count or -errno. */
+int fen__poll_wait(uint32_t shard, fen__waiter *ret, int n, int64_t deadline_ns, bool *ret_kicked);
+
+/* Ends a wait on that shard, now or the next one. Any thread. */
+void fen__poll_kick(uint32_t shard);
+
+/* Has the shard events that nobody collected? */
+bool fen__poll_pending(uint32_t shard);
+
+int64_t fen__poll_open_count(void);
+
+#endif

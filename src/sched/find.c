@@ -1,0 +1,263 @@
+/* find.c - what a P runs next; how it goes idle and is woken.
+ *
+ * Order: due timers; each 61st tick the global queue and the poller; runnext and the ring; then the
+ * slow path: global queue, poller, stealing (four passes over random victims, runnext only on the
+ * last), and sleep in the P's own poller shard until an event, the next timer or a kick.
+ *
+ * Idle and wake, so that no ready fiber is left while a P sleeps:
+ *   submit   1 put the fiber where others can see it (seq_cst)   2 look at n_idle, n_searching
+ *   sleep    3 enter the idle list, n_idle++ (seq_cst)           4 look at every queue again
+ * One of 2 and 4 sees the other. A submitter wakes at most one P and only when nobody searches; the
+ * woken P searches, and the last searcher that finds work wakes the next, so wake-ups spread without
+ * a herd. At most half the busy Ps search. An idle P keeps its M: the M sleeps in epoll_wait and is
+ * kicked by the shard's eventfd. test/idle_model_test.c explores the protocol.
+ *
+ * Rejected: one poller for all (golang/go#65064 collapses at 192 cores); parking idle Ms on a futex
+ * apart from the poller (two wake-ups for an event). */
+#include "sched/sched_int.h"
+
+#define PASSES 4
+
+/* Half of the long slice, 100 us: a busy P looks at its descriptors that often. */
+static uint64_t poll_gap(void) { return fen__long_ticks / 2; }
+
+/* Wakes an idle P if nobody is searching. */
+void fen__wake_p(void)
+{
+    struct fen__sched *s = &fen__sched;
+    int none = 0;
+    if (!atomic_load(&s->n_idle) || atomic_load(&s->n_searching) ||
+        !atomic_compare_exchange_strong(&s->n_searching, &none, 1))
+        return;
+    fen__lock(&s->lock);
+    struct fen__p *p = s->idle;
+    if (p) {
+        s->idle = p->next_idle;
+        p->idle = false;
+        atomic_fetch_sub(&s->n_idle, 1);
+    }
+    fen__unlock(&s->lock);
+    if (p)
+        fen__poll_kick(p->number); /* its M searches on our count */
+    else
+        atomic_fetch_sub(&s->n_searching, 1);
+}
+
+/* runnext alone wakes nobody: its P runs it as soon as the present fiber parks, which for two fibers
+ * that wake each other is at once. What it displaces is work for another P. Should the present
+ * fiber go on computing, the monitor wakes a P within a millisecond. */
+void fen__ready(struct fen__g *g)
+{
+    struct fen__m *m = fen__self_rt();
+    if (!m)
+        fen__global_push(g, g, 1);
+    else if (!fen__queue_next(m, g))
+        return;
+    fen__wake_p();
+}
+
+static void stop_searching(struct fen__m *m)
+{
+    if (!m->searching)
+        return;
+    m->searching = false;
+    if (atomic_fetch_sub(&fen__sched.n_searching, 1) == 1)
+        fen__wake_p(); /* I found work, there may be more */
+}
+
+/* Wakes what became ready. Fibers go to the tail in the order of their events. */
+static void deliver(struct fen__m *m, const fen__waiter *w, int n)
+{
+    for (int i = 0; i < n; i++) {
+        if (fen__w_is_hook(w[i])) {
+            struct fen__hook *h = (struct fen__hook *)(uintptr_t)(w[i] & ~UINT64_C(3));
+            h->fire(h);
+            continue;
+        }
+        struct fen__g *g = fen__g_at((uint32_t)(w[i] >> 32));
+        int was = fen__claim(g, w[i] >> 2 & FEN__W_EPOCH_MASK);
+        if (!was)
+            continue;
+        uint64_t word = atomic_load_explicit(&g->wait, memory_order_relaxed);
+        atomic_store_explicit(&g->wait, (word & ~UINT64_C(0xffff)) | FEN__BY_IO,
+                              memory_order_release);
+        if (was == FEN__PARKED)
+            fen__queue_tail(m, g);
+    }
+    fen__count_add(&m->tally.poll_events, n);
+    if (n > 1)
+        fen__wake_p();
+}
+
+static int poll_now(struct fen__m *m)
+{
+    fen__waiter w[2 * FEN__POLL_BATCH];
+    bool kicked;
+    m->p->last_poll = m->bill.last;
+    int n = fen__poll_wait(m->p->number, w, (int)FEN__COUNT(w), 0, &kicked);
+    fen__count_add(&m->tally.polls, 1);
+    if (n > 0)
+        deliver(m, w, n);
+    return n > 0 ? n : 0;
+}
+
+/* About 3 us. */
+static void back_off(void)
+{
+    uint64_t end = fen__tsc() + fen__long_ticks / 64;
+    while (fen__tsc() < end)
+        ;
+}
+
+static struct fen__g *steal(struct fen__m *m)
+{
+    struct fen__sched *s = &fen__sched;
+    struct fen__p *p = m->p;
+    if (s->nprocs < 2)
+        return NULL;
+    if (!m->searching) {
+        int busy = s->nprocs - atomic_load(&s->n_idle);
+        if (2 * atomic_load(&s->n_searching) >= busy)
+            return NULL;
+        m->searching = true;
+        atomic_fetch_add(&s->n_searching, 1);
+    }
+    for (int pass = 0; pass < PASSES; pass++) {
+        if (pass == PASSES - 1)
+            back_off(); /* the owner most likely takes its runnext itself */
+        uint32_t first = (uint32_t)fen__rand(&p->rand);
+        for (int i = 0; i < s->nprocs; i++) {
+            struct fen__p *from = &s->ps[(first + (uint32_t)i) % (uint32_t)s->nprocs];
+            struct fen__g *g =
+                from == p ? NULL : fen__queue_steal(p, from, pass == PASSES - 1);
+            if (g) {
+                fen__count_add(&m->tally.steals, 1);
+                return g;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Step 3. False: work has come to the global queue. */
+static bool enter_idle(struct fen__m *m)
+{
+    struct fen__sched *s = &fen__sched;
+    fen__lock(&s->lock);
+    bool ok = !s->n_global && !s->stop;
+    if (ok) {
+        m->p->idle = true;
+        m->p->next_idle = s->idle;
+        s->idle = m->p;
+        atomic_fetch_add(&s->n_idle, 1);
+        if (m->searching) {
+            m->searching = false;
+            atomic_fetch_sub(&s->n_searching, 1);
+        }
+    }
+    fen__unlock(&s->lock);
+    return ok;
+}
+
+/* Out of the idle list; if a waker was quicker, the M searches on the waker's count. */
+static void leave_idle(struct fen__m *m)
+{
+    struct fen__sched *s = &fen__sched;
+    fen__lock(&s->lock);
+    if (m->p->idle) {
+        m->p->idle = false;
+        struct fen__p **at = &s->idle;
+        while (*at != m->p)
+            at = &(*at)->next_idle;
+        *at = m->p->next_idle;
+        atomic_fetch_sub(&s->n_idle, 1);
+    } else {
+        m->searching = true;
+    }
+    fen__unlock(&s->lock);
+}
+
+static bool work_elsewhere(struct fen__m *m)
+{
+    for (int i = 0; i < fen__sched.nprocs; i++)
+        if (&fen__sched.ps[i] != m->p && fen__queue_ring_len(&fen__sched.ps[i]))
+            return true;
+    return false;
+}
+
+/* Sleeps until something may have happened. */
+static void idle(struct fen__m *m)
+{
+    fen__waiter w[2 * FEN__POLL_BATCH];
+    bool kicked = false;
+    if (!enter_idle(m))
+        return;
+    int n = 0;
+    if (!work_elsewhere(m)) {
+        int64_t until = atomic_load_explicit(&m->p->timers.next_ns, memory_order_relaxed);
+        n = fen__poll_wait(m->p->number, w, (int)FEN__COUNT(w), until, &kicked);
+        fen__count_add(&m->tally.polls, 1);
+    }
+    leave_idle(m);
+    fen__charge_sleep(m);
+    m->p->last_poll = m->bill.last;
+    fen__count_add(&m->tally.wakeups, 1);
+    if (atomic_load_explicit(&fen__sched.monitor_deep, memory_order_relaxed))
+        fen__monitor_poke();
+    if (n > 0)
+        deliver(m, w, n);
+}
+
+static bool timers_due(struct fen__m *m)
+{
+    struct fen__p *p = m->p;
+    if (!m->meter)
+        m->bill.last = fen__tsc();
+    if (FEN__UNLIKELY(m->bill.last - p->anchor_tsc > 500 * fen__long_ticks)) { /* 100 ms */
+        fen__lock(&p->timers.lock);
+        fen__anchor(p);
+        atomic_store_explicit(&p->timers.next_tsc, fen__tsc_at(p, p->timers.next_ns),
+                              memory_order_relaxed);
+        fen__unlock(&p->timers.lock);
+    }
+    return m->bill.last >= atomic_load_explicit(&p->timers.next_tsc, memory_order_relaxed);
+}
+
+static struct fen__g *slow(struct fen__m *m)
+{
+    struct fen__g *g = NULL;
+    while (!g && !atomic_load_explicit(&fen__sched.stop, memory_order_relaxed)) {
+        if (timers_due(m))
+            fen__timers_run(m->p);
+        g = fen__global_pop(m, 128);
+        if (!g)
+            g = fen__queue_pop(m->p);
+        if (!g && poll_now(m))
+            g = fen__queue_pop(m->p);
+        if (!g)
+            g = steal(m);
+        if (!g)
+            idle(m);
+    }
+    stop_searching(m);
+    fen__charge(m, NULL);
+    return g;
+}
+
+/* The next fiber for this M's P; NULL when the run ends. The M keeps its P throughout. */
+struct fen__g *fen__find(struct fen__m *m)
+{
+    struct fen__p *p = m->p;
+    struct fen__g *g = NULL;
+    if (FEN__UNLIKELY(timers_due(m)))
+        fen__timers_run(p);
+    if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0))
+        g = fen__global_pop(m, 1);
+    if (FEN__UNLIKELY(m->bill.last - p->last_poll > poll_gap())) {
+        poll_now(m);
+        fen__charge(m, NULL);
+    }
+    if (!g)
+        g = fen__queue_pop(p);
+    return g ? g : slow(m);
+}

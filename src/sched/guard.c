@@ -1,0 +1,112 @@
+/* guard.c - the guarded section: how an M keeps its P while it is inside the runtime, and how the
+ * monitor takes it when it is not.
+ *
+ *   enter  1 calls++, phase = RT        plain stores
+ *          2 compiler barrier
+ *          3 load word                  OWNED: go on
+ *                                       ASKED: CAS ASKED -> OWNED; won: go on
+ *                                       else : the P is gone, find another (fen__reacquire)
+ *   leave  4 phase = USER or BLOCK      release: whoever sees us gone sees what we did to the P
+ *   take   5 CAS OWNED -> ASKED         (monitor.c)
+ *          6 membarrier
+ *          7 load phase (acquire)       RT: CAS ASKED -> OWNED, give up
+ *          8 CAS ASKED -> TAKEN, take m->p
+ *
+ * Why it is sound: step 6 orders every other thread. An M whose step 3 came before it has made its
+ * step 1 visible to step 7, and is left alone; an M whose step 3 comes after it sees ASKED, and one
+ * CAS decides. Without membarrier (old kernel, seccomp) step 1 is an exchange and does the same job.
+ * test/handoff_test.c holds the litmus that fails when either barrier is removed.
+ *
+ * Rejected: a CAS on entry (6 ns against 0.3); signals (interrupting C inside malloc is unsound). */
+#include "sched/sched_int.h"
+
+struct fen__sched fen__sched = {.global_tail = &fen__sched.global_head};
+
+/* Leaves the fiber's stack for the M's own; the M then does act (run.c). Returns when the fiber runs
+ * again, perhaps on another M. */
+void fen__to_g0(struct fen__m *m, enum fen__act act)
+{
+    struct fen__g *g = m->cur;
+    m->act = act;
+    fen__annot_leave(&g->annot, &m->annot, act == FEN__ACT_EXIT);
+    fen__switch(&g->sp, m->g0_sp);
+    fen__annot_arrive(&g->annot, &fen__self()->annot);
+}
+
+FEN__NOINLINE struct fen__m *fen__reacquire(struct fen__m *m)
+{
+    fen__to_g0(m, FEN__ACT_LOST);
+    return fen__self();
+}
+
+struct fen__m *fen__enter(void)
+{
+    struct fen__m *m = fen__self();
+    if (FEN__UNLIKELY(!m))
+        return NULL;
+    atomic_store_explicit(&m->calls, atomic_load_explicit(&m->calls, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    if (FEN__UNLIKELY(fen__sched.no_membarrier))
+        atomic_exchange(&m->phase, FEN__RT);
+    else
+        atomic_store_explicit(&m->phase, FEN__RT, memory_order_relaxed);
+    __asm__ volatile("" ::: "memory"); /* step 2; the processor's half is the monitor's membarrier */
+    uint32_t w = atomic_load_explicit(&m->word, memory_order_acquire);
+    if (FEN__LIKELY(w == FEN__OWNED))
+        return m;
+    if (w == FEN__ASKED && atomic_compare_exchange_strong(&m->word, &w, FEN__OWNED))
+        return m;
+    return fen__reacquire(m);
+}
+
+/* Release: pairs with the acquire load of phase in monitor.c take(). */
+void fen__leave(struct fen__m *m)
+{
+    atomic_store_explicit(&m->phase, FEN__USER, memory_order_release);
+}
+
+struct fen__m *fen__enter_any(void)
+{
+    struct fen__m *m = fen__self();
+    if (!m || atomic_load_explicit(&m->phase, memory_order_relaxed) != FEN__USER)
+        return NULL;
+    return fen__enter();
+}
+
+void fen__leave_any(struct fen__m *m)
+{
+    if (m)
+        fen__leave(m);
+}
+
+struct fen__g *fen__cur(struct fen__m *m) { return m->cur; }
+struct fen__tally *fen__tally_of(struct fen__m *m) { return &m->tally; }
+
+void fen_blocking_begin(void)
+{
+    struct fen__m *m = fen__enter();
+    if (m) /* release: as in fen__leave */
+        atomic_store_explicit(&m->phase, FEN__BLOCK, memory_order_release);
+}
+
+void fen_blocking_end(void)
+{
+    struct fen__m *m = fen__enter();
+    if (m)
+        fen__leave(m);
+}
+
+bool fen_in_fiber(void) { return fen__self() != NULL; }
+
+/* The M is stable while these look: only this fiber runs on it, and it does not park here. */
+uint64_t fen_fiber_id(void)
+{
+    struct fen__m *m = fen__self();
+    return m && m->cur ? m->cur->number : 0;
+}
+
+const char *fen_fiber_name(void)
+{
+    struct fen__m *m = fen__self();
+    return m && m->cur && m->cur->name ? m->cur->name : "";
+}

@@ -1,0 +1,215 @@
+/* monitor.c - the thread that keeps a stuck M from stopping its P.
+ *
+ * One mechanism, three patiences (per M, while its calls counter and phase do not move):
+ *   BLOCK                          20 us   a declared blocking section that lasts
+ *   USER, thread asleep in kernel  200 us  an undeclared blocking call
+ *   USER                           10 ms   a computation; 0.5 ms for a repeat offender
+ * A P that nobody waits for is left alone. The fiber's M keeps its thread and computes on; if its
+ * thread really burns CPU (not merely preempted) it is demoted to SCHED_IDLE, so that many hogs do
+ * not starve the machine by weight of threads. It never holds a P again: at its next runtime call
+ * the fiber moves on and the M ends. New Ms are made by this thread, so they do not inherit the
+ * class. A take refused for want of an M is a stall: counted.
+ *
+ * The monitor naps 20 us while blocking sections last, else up to 1 ms, up to 10 ms when every P is
+ * idle, and then sleeps until an M leaves idle (no wake-ups in an idle process). */
+#include "sched/sched_int.h"
+
+#define PATIENCE_BLOCK (20 * FEN_US)
+#define PATIENCE_ASLEEP (200 * FEN_US)
+#define DEMOTE_AFTER (3 * FEN_MS)
+#define CONVICT_RUNS 16
+#define NAP_MIN (20 * FEN_US)
+#define NAP_BUSY FEN_MS
+#define NAP_IDLE (10 * FEN_MS)
+#define HOT_NAPS 50 /* short naps after a take: more are likely */
+
+static struct {
+    bool started;
+    int hot;
+} mon;
+
+void fen__monitor_poke(void)
+{
+    if (atomic_exchange(&fen__sched.monitor_deep, 0)) {
+        atomic_fetch_add(&fen__sched.monitor_wake, 1);
+        fen__sys_futex_wake(&fen__sched.monitor_wake, 1);
+    }
+}
+
+static bool wanted(struct fen__p *p, int64_t now)
+{
+    return fen__queue_len(p) || atomic_load_explicit(&fen__sched.n_global, memory_order_relaxed) ||
+           atomic_load_explicit(&p->timers.next_ns, memory_order_relaxed) <= now ||
+           fen__poll_pending(p->number);
+}
+
+/* Steps 5 to 8 of guard.c. */
+static bool take(struct fen__m *m, bool hog)
+{
+    struct fen__sched *s = &fen__sched;
+    uint32_t e = FEN__OWNED;
+    if (!atomic_compare_exchange_strong(&m->word, &e, FEN__ASKED))
+        return false;
+    if (!s->no_membarrier)
+        fen__sys_membarrier();
+    e = FEN__ASKED;
+    /* acquire: pairs with the release of phase in fen__leave */
+    if (atomic_load_explicit(&m->phase, memory_order_acquire) == FEN__RT) {
+        atomic_compare_exchange_strong(&m->word, &e, FEN__OWNED);
+        return false;
+    }
+    fen__lock(&s->lock);
+    struct fen__m *n = s->spares;
+    if (!n) /* a new one starts as a spare: if the race below is lost, it stays one */
+        n = fen__m_new(NULL);
+    if (!n) {
+        atomic_compare_exchange_strong(&m->word, &e, FEN__OWNED);
+        fen__unlock(&s->lock);
+        atomic_fetch_add(&s->refused, 1);
+        return false;
+    }
+    bool won = atomic_compare_exchange_strong(&m->word, &e, FEN__TAKEN);
+    struct fen__p *p = m->p; /* not the P we were scanning: it may have changed hands */
+    if (won) {
+        m->p = NULL;
+        if (hog) /* the fiber is out of the runtime: its fields are ours until TAKEN is seen */
+            m->cur->convicted = CONVICT_RUNS;
+        m->cpu_at_take_ns = fen__sys_cpu_of(m->tid);
+        if (n->spare)
+            s->spares = n->next_spare;
+        fen__m_give(n, p);
+    }
+    fen__unlock(&s->lock);
+    if (!won)
+        return false;
+    fen__sys_futex_wake(&n->wake, 1);
+    atomic_fetch_add(&s->handoffs, 1);
+    mon.hot = HOT_NAPS;
+    return true;
+}
+
+/* Looks at the M of one P. Returns the longest nap that still sees what comes next in time. */
+static int64_t look(struct fen__p *p, int64_t now)
+{
+    struct fen__m *m = atomic_load(&p->m);
+    if (!m || !m->tid)
+        return NAP_BUSY;
+    uint32_t calls = atomic_load_explicit(&m->calls, memory_order_relaxed);
+    uint32_t phase = atomic_load_explicit(&m->phase, memory_order_relaxed);
+    if (calls != m->seen_calls || phase != m->seen_phase) {
+        m->seen_calls = calls;
+        m->seen_phase = phase;
+        m->since_ns = now;
+        m->cpu_seen_ns = -1;
+        return phase == FEN__BLOCK && mon.hot > 0 ? NAP_MIN : NAP_BUSY;
+    }
+    if (phase == FEN__RT)
+        return NAP_BUSY;
+    int64_t stuck = now - m->since_ns;
+    if (phase == FEN__BLOCK) {
+        if (stuck < PATIENCE_BLOCK)
+            return NAP_MIN;
+        return wanted(p, now) && take(m, false) ? NAP_MIN : PATIENCE_ASLEEP / 2;
+    }
+    if (stuck < PATIENCE_ASLEEP)
+        return PATIENCE_ASLEEP;
+    if (!wanted(p, now))
+        return NAP_BUSY;
+    if (stuck >= atomic_load_explicit(&m->patience_ns, memory_order_relaxed))
+        return take(m, true), NAP_BUSY;
+    int64_t cpu = fen__sys_cpu_of(m->tid), seen = m->cpu_seen_ns;
+    m->cpu_seen_ns = cpu;
+    if (cpu == seen && fen__sys_asleep(m->tid, &m->statfd))
+        take(m, false);
+    return PATIENCE_ASLEEP;
+}
+
+/* Ms that lost their P and still compute: demote those that are hogs by their own CPU clock. */
+static void demote_hogs(void)
+{
+    struct fen__sched *s = &fen__sched;
+    fen__lock(&s->lock);
+    for (struct fen__m *m = s->ms; m; m = m->next) {
+        if (m->p || m->spare || m->demoted || !m->tid ||
+            atomic_load_explicit(&m->phase, memory_order_relaxed) != FEN__USER)
+            continue;
+        if (fen__sys_cpu_of(m->tid) - m->cpu_at_take_ns < DEMOTE_AFTER)
+            continue;
+        m->demoted = true;
+        fen__sys_demote(m->tid);
+    }
+    fen__unlock(&s->lock);
+}
+
+/* Work queued on a busy P while another is idle: see fen__ready. */
+static void share(void)
+{
+    struct fen__sched *s = &fen__sched;
+    if (!atomic_load_explicit(&s->n_idle, memory_order_relaxed))
+        return;
+    for (int i = 0; i < s->nprocs; i++)
+        if (fen__queue_len(&s->ps[i])) {
+            fen__wake_p();
+            return;
+        }
+}
+
+static bool all_idle(void)
+{
+    return atomic_load(&fen__sched.n_idle) == fen__sched.nprocs;
+}
+
+/* Sleeps until an M leaves idle. */
+static void deep_sleep(void)
+{
+    struct fen__sched *s = &fen__sched;
+    uint32_t seen = atomic_load(&s->monitor_wake);
+    atomic_store(&s->monitor_deep, 1); /* seq_cst: pairs with the load in find.c idle() */
+    if (all_idle() && !atomic_load(&s->stop))
+        fen__sys_futex_wait(&s->monitor_wake, seen, FEN_NEVER);
+    atomic_store(&s->monitor_deep, 0);
+}
+
+static void *monitor(void *arg)
+{
+    (void)arg;
+    struct fen__sched *s = &fen__sched;
+    int64_t nap = NAP_MIN, swept = 0;
+    fen__sys_timer_slack(1);
+    while (!atomic_load(&s->stop)) {
+        if (all_idle() && nap >= NAP_IDLE)
+            deep_sleep();
+        fen__sys_nap(nap);
+        int64_t now = fen__sys_now(), most = all_idle() ? NAP_IDLE : NAP_BUSY;
+        mon.hot -= mon.hot > 0;
+        for (int i = 0; i < s->nprocs; i++)
+            most = fen__min_i64(most, look(&s->ps[i], now));
+        if (now - swept >= FEN_MS) {
+            swept = now;
+            demote_hogs();
+            share();
+        }
+        if (all_idle())
+            most = NAP_IDLE;
+        nap = fen__min_i64(most, nap * 2);
+        __atomic_store_n(&s->monitor_cpu_ns, fen__sys_thread_cpu(), __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+int fen__monitor_start(void)
+{
+    mon.hot = 0;
+    mon.started = pthread_create(&fen__sched.monitor, NULL, monitor, NULL) == 0;
+    return mon.started ? 0 : -EAGAIN;
+}
+
+void fen__monitor_stop(void)
+{
+    if (!mon.started)
+        return;
+    atomic_fetch_add(&fen__sched.monitor_wake, 1);
+    fen__sys_futex_wake(&fen__sched.monitor_wake, 1);
+    pthread_join(fen__sched.monitor, NULL);
+    mon.started = false;
+}

@@ -1,0 +1,247 @@
+/* park.c - waiting and waking: one CAS on the fiber's wait word decides who wakes it.
+ *
+ *            arm               commit (on the M's stack)
+ *   IDLE ---------> ARMED ------------------------> PARKED
+ *    ^                |  \                            |  \
+ *    |           wake |   \ claim                wake |   \ claim
+ *    |                v    v                          v    v
+ *    '-- next arm -- FIRED(code) <--- done --- CLAIMED  FIRED + ready, CLAIMED ...
+ *
+ * A fiber that is about to wait arms its word (a new epoch), publishes (itself, epoch) wherever a
+ * waker may look (a poll slot, a channel, a timer, nothing), and parks. The commit step runs on the
+ * M's own stack after the fiber's registers are saved, so nobody can resume a live stack. A wake
+ * that comes between arm and commit turns ARMED into FIRED; the commit sees it and the fiber goes
+ * straight on: no wake-up is lost. Whoever changes ARMED or PARKED is the only waker of that epoch;
+ * all others, however late, fail their CAS, because fibers live in memory that is never unmapped
+ * and epochs are never reused (30 bits in a poll slot, 48 here).
+ *
+ * Cancellation: fen__limit.ended is set, then each fiber under the limit is nudged. A fiber arms
+ * first and looks at `ended` after; the canceller sets `ended` first and looks at the word after;
+ * both by sequentially consistent read-modify-writes, so one of them sees the other. */
+#include "sched/sched_int.h"
+
+#define STATE(w) ((int)((w)&0xffff))
+#define SAME_EPOCH(w, e) (((w) >> 16 & FEN__W_EPOCH_MASK) == ((e)&FEN__W_EPOCH_MASK))
+
+uint64_t fen__arm(struct fen__g *g)
+{
+    uint64_t epoch = (atomic_load_explicit(&g->wait, memory_order_relaxed) >> 16) + 1;
+    atomic_exchange(&g->wait, epoch << 16 | FEN__ARMED); /* pairs with the CAS in fen__nudge */
+    return epoch;
+}
+
+int fen__unarm(struct fen__g *g)
+{
+    uint64_t w = atomic_load_explicit(&g->wait, memory_order_acquire);
+    for (;;) {
+        if (STATE(w) == FEN__ARMED) {
+            if (atomic_compare_exchange_weak(&g->wait, &w, w & ~UINT64_C(0xffff)))
+                return 0;
+        } else if (STATE(w) != FEN__CLAIMED) {
+            return STATE(w);
+        } else {
+            w = atomic_load_explicit(&g->wait, memory_order_acquire);
+        }
+    }
+}
+
+bool fen__wake(struct fen__g *g, uint64_t epoch, int code)
+{
+    uint64_t w = atomic_load_explicit(&g->wait, memory_order_relaxed);
+    for (;;) {
+        int state = STATE(w);
+        if (!SAME_EPOCH(w, epoch) || (state != FEN__ARMED && state != FEN__PARKED))
+            return false;
+        if (!atomic_compare_exchange_weak(&g->wait, &w, (w & ~UINT64_C(0xffff)) | (uint64_t)code))
+            continue;
+        if (state == FEN__PARKED)
+            fen__ready(g);
+        return true;
+    }
+}
+
+int fen__claim(struct fen__g *g, uint64_t epoch)
+{
+    uint64_t w = atomic_load_explicit(&g->wait, memory_order_relaxed);
+    for (;;) {
+        int state = STATE(w);
+        if (!SAME_EPOCH(w, epoch) || (state != FEN__ARMED && state != FEN__PARKED))
+            return 0;
+        if (atomic_compare_exchange_weak(&g->wait, &w, (w & ~UINT64_C(0xffff)) | FEN__CLAIMED))
+            return state;
+    }
+}
+
+void fen__claim_done(struct fen__g *g, uint64_t epoch, int claim, int code)
+{
+    /* release: what was handed over comes with it; pairs with the acquire in commit and unarm */
+    atomic_store_explicit(&g->wait, epoch << 16 | (uint64_t)code, memory_order_release);
+    if (claim == FEN__PARKED)
+        fen__ready(g);
+}
+
+void fen__nudge(struct fen__g *g)
+{
+    uint64_t w = atomic_fetch_add(&g->wait, 0); /* pairs with the exchange in fen__arm */
+    while (STATE(w) == FEN__ARMED || STATE(w) == FEN__PARKED)
+        if (atomic_compare_exchange_weak(&g->wait, &w, (w & ~UINT64_C(0xffff)) | FEN__BY_CANCEL)) {
+            if (STATE(w) == FEN__PARKED)
+                fen__ready(g);
+            return;
+        }
+}
+
+/* On the M's stack, the fiber's context saved. False: it was woken meanwhile and goes on. */
+bool fen__commit(struct fen__g *g)
+{
+    uint64_t w = atomic_load_explicit(&g->wait, memory_order_acquire);
+    for (;;) {
+        if (STATE(w) == FEN__ARMED) {
+            if (atomic_compare_exchange_weak(&g->wait, &w,
+                                             (w & ~UINT64_C(0xffff)) | FEN__PARKED))
+                return true;
+        } else if (STATE(w) != FEN__CLAIMED) {
+            return false;
+        } else { /* the waker is copying at most an element: wait for it here */
+            w = atomic_load_explicit(&g->wait, memory_order_acquire);
+        }
+    }
+}
+
+/* ---- limits ---- */
+
+int64_t fen__limit_deadline(const struct fen__g *g)
+{
+    int64_t d = FEN_NEVER;
+    if (g->mask)
+        return d;
+    for (const struct fen__limit *l = g->limit; l; l = l->parent)
+        d = fen__min_i64(d, atomic_load_explicit(&l->deadline_ns, memory_order_relaxed));
+    return d;
+}
+
+static int limit_ended(const struct fen__g *g)
+{
+    if (g->mask)
+        return 0;
+    for (const struct fen__limit *l = g->limit; l; l = l->parent) {
+        int rc = atomic_load(&l->ended);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int fen__limit_rc(const struct fen__g *g)
+{
+    int rc = limit_ended(g);
+    if (rc)
+        return rc;
+    int64_t d = fen__limit_deadline(g);
+    return d != FEN_NEVER && d <= fen__sys_now() ? -ETIMEDOUT : 0;
+}
+
+static void wake_by_timer(void *g, uint64_t epoch) { fen__wake(g, epoch, FEN__BY_TIMER); }
+
+int fen__park(int64_t deadline_ns, enum fen__reason why)
+{
+    struct fen__m *m = fen__self();
+    struct fen__g *g = m->cur;
+    int64_t d = fen__min_i64(deadline_ns, fen__limit_deadline(g));
+    if (FEN__UNLIKELY(limit_ended(g))) {
+        int code = fen__unarm(g);
+        return code ? code : FEN__BY_CANCEL;
+    }
+    if (d != FEN_NEVER &&
+        fen__timer_add(&g->timer, d, wake_by_timer, g,
+                       atomic_load_explicit(&g->wait, memory_order_relaxed) >> 16)) {
+        int code = fen__unarm(g);
+        return code ? code : FEN__BY_NOMEM;
+    }
+    g->reason = (uint8_t)why;
+    fen__to_g0(m, FEN__ACT_PARK);
+    g->reason = FEN__R_NONE;
+    if (d != FEN_NEVER)
+        fen__timer_del(&g->timer);
+    return STATE(atomic_load_explicit(&g->wait, memory_order_acquire));
+}
+
+int fen__code_rc(const struct fen__g *g, int code)
+{
+    switch (code) {
+    case FEN__BY_TIMER: return -ETIMEDOUT;
+    case FEN__BY_CLOSE: return -EBADF;
+    case FEN__BY_NOMEM: return -ENOMEM;
+    case FEN__BY_CANCEL: return fen__limit_rc(g);
+    default: return 0;
+    }
+}
+
+/* ---- descriptors ---- */
+
+int fen__wait_slot(struct fen__slot *s, enum fen__dir d, int64_t deadline_ns)
+{
+    struct fen__g *g = fen__self()->cur;
+    uint64_t epoch = fen__arm(g);
+    fen__waiter w = fen__w_fiber(g->id, epoch);
+    int rc = fen__slot_arm(s, d, w);
+    if (rc) {
+        fen__unarm(g);
+        return rc > 0 ? 0 : rc;
+    }
+    int code = fen__park(deadline_ns, d == FEN__READ ? FEN__R_READ : FEN__R_WRITE);
+    if (code != FEN__BY_IO && code != FEN__BY_CLOSE)
+        fen__slot_disarm(s, d, w); /* false: an event has just come; the next call sees READY */
+    return fen__code_rc(g, code);
+}
+
+void fen__close_slot(struct fen__slot *s)
+{
+    fen__waiter woken[2];
+    fen__poll_close(s, woken);
+    for (int i = 0; i < 2; i++)
+        if (fen__w_is_fiber(woken[i]))
+            fen__wake(fen__g_at((uint32_t)(woken[i] >> 32)), woken[i] >> 2 & FEN__W_EPOCH_MASK,
+                      FEN__BY_CLOSE);
+}
+
+/* ---- sleep and yield ---- */
+
+int fen_sleep_until(int64_t t_ns)
+{
+    struct fen__m *m = fen__enter();
+    if (!m) {
+        int64_t left = t_ns - fen__sys_now();
+        if (left > 0)
+            fen__sys_nap(left);
+        return 0;
+    }
+    struct fen__g *g = m->cur;
+    int rc = fen__limit_rc(g);
+    while (!rc) {
+        fen__arm(g);
+        int code = fen__park(t_ns, FEN__R_SLEEP);
+        if (code == FEN__BY_TIMER && fen__sys_now() >= t_ns)
+            break;
+        rc = code == FEN__BY_NOMEM ? -ENOMEM : fen__limit_rc(g);
+    }
+    fen__leave(fen__self());
+    return rc;
+}
+
+int fen_sleep(int64_t duration_ns)
+{
+    int64_t now = fen__sys_now();
+    return fen_sleep_until(duration_ns > FEN_NEVER - now ? FEN_NEVER : now + duration_ns);
+}
+
+void fen_yield(void)
+{
+    struct fen__m *m = fen__enter();
+    if (!m) {
+        sched_yield();
+        return;
+    }
+    fen__to_g0(m, FEN__ACT_YIELD);
+    fen__leave(fen__self());
+}

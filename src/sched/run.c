@@ -1,0 +1,358 @@
+/* run.c - starting Ps and Ms, an M's life, stopping.
+ *
+ * An M without a P is a spare and sleeps on its futex until it is given one. A P always has an M. An
+ * M that lost its P parks its fiber on the global queue and becomes a spare; one that was demoted to
+ * SCHED_IDLE cannot be promoted again without privilege, so it ends. M structures stay until the run
+ * ends: the books need their tallies. */
+#include "sched/sched_int.h"
+
+#include "mem/mem.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define M_STACK_BYTES (256u << 10)
+#define MAX_THREADS 1000
+
+struct boot {
+    void (*fn)(void *arg);
+    void *arg;
+};
+static struct boot boot;
+
+/* ---- an M's life ---- */
+
+static void check_canary(const struct fen__g *g)
+{
+    if (FEN__UNLIKELY(g->stack.canary && !fen__stack_intact(&g->stack)))
+        fen__panic("stack overflow", g->name ? g->name : "fiber", (int)g->number);
+}
+
+/* On the M's stack: does what the fiber that switched out asked for. */
+static void after(struct fen__m *m, struct fen__g *g)
+{
+    switch (m->act) {
+    case FEN__ACT_YIELD:
+#ifdef FEN_HARD
+        fen__global_push(g, g, 1);
+        fen__wake_p();
+#else
+        fen__queue_tail(m, g);
+#endif
+        break;
+    case FEN__ACT_PARK:
+        fen__count_add(&m->tally.parks, 1);
+        if (!fen__commit(g))
+            fen__queue_next(m, g);
+        break;
+    case FEN__ACT_EXIT: fen__g_free(m, g); break;
+    case FEN__ACT_LOST:
+        fen__global_push(g, g, 1);
+        fen__wake_p();
+        break;
+    }
+}
+
+static void run_one(struct fen__m *m, struct fen__g *g)
+{
+    if (m->meter)
+        g->wait_ticks += (int64_t)(m->bill.last - g->parked_at);
+    atomic_store_explicit(&m->patience_ns, g->convicted ? FEN_MS / 2 : 10 * FEN_MS,
+                          memory_order_relaxed);
+    g->convicted -= g->convicted > 0;
+    m->cur = g;
+    fen__count_add(&m->tally.switches, 1);
+    fen__annot_leave(&m->annot, &g->annot, 0);
+    fen__switch(&m->g0_sp, g->sp);
+    fen__annot_arrive(&m->annot, &g->annot);
+    m->cur = NULL;
+    check_canary(g);
+    fen__charge(m, g);
+    g->parked_at = m->bill.last;
+    after(m, g);
+}
+
+/* sched.lock held. */
+void fen__m_give(struct fen__m *m, struct fen__p *p)
+{
+    m->spare = false;
+    m->p = p;
+    atomic_store(&p->m, m);
+    atomic_store_explicit(&m->word, FEN__OWNED, memory_order_release);
+    atomic_fetch_add(&m->wake, 1);
+}
+
+/* Sleeps as a spare until it has a P. False: the run ends, or this M retires. */
+static bool wait_for_p(struct fen__m *m)
+{
+    struct fen__sched *s = &fen__sched;
+    for (;;) {
+        fen__lock(&s->lock);
+        uint32_t seen = m->wake;
+        bool have = m->p != NULL, end = s->stop || (!have && m->demoted);
+        if (!have && !end && !m->spare) {
+            m->spare = true;
+            m->next_spare = s->spares;
+            s->spares = m;
+        }
+        fen__unlock(&s->lock);
+        if (have || end)
+            return !end;
+        fen__sys_futex_wait(&m->wake, seen, FEN_NEVER);
+        fen__charge_sleep(m);
+    }
+}
+
+static void first_fiber(void)
+{
+    struct fen__spawn how = {.fn = boot.fn, .arg = boot.arg, .name = "main",
+                             .limit = &fen__sched.limit};
+    int rc = fen__spawn(&how, NULL);
+    if (rc) {
+        fen__sched.rc = rc;
+        atomic_store(&fen__sched.done, 1);
+        fen__sys_futex_wake(&fen__sched.done, 1);
+    }
+}
+
+static void *m_main(void *arg)
+{
+    struct fen__m *m = arg;
+    fen__set_self(m);
+    fen__annot_thread(&m->annot);
+    fen__sys_timer_slack(1);
+    fen__bill_start(m);
+    atomic_store(&m->tid, fen__sys_gettid());
+    bool first = m->p == &fen__sched.ps[0] && atomic_exchange(&fen__sched.running, 2) == 1;
+    if (first)
+        first_fiber();
+    while (wait_for_p(m)) {
+        struct fen__g *g;
+        while (m->act != FEN__ACT_LOST && (g = fen__find(m)))
+            run_one(m, g);
+        m->act = FEN__ACT_YIELD;
+    }
+    fen__charge(m, NULL);
+    atomic_store(&m->cpu_end_ns, fen__sys_thread_cpu());
+    atomic_store(&m->tid, 0);
+    fen__set_self(NULL);
+    return NULL;
+}
+
+/* sched.lock held. */
+struct fen__m *fen__m_new(struct fen__p *p)
+{
+    struct fen__sched *s = &fen__sched;
+    if (s->n_ms >= s->max_ms)
+        return NULL;
+    void *mem;
+    if (fen__sys_map(sizeof(struct fen__m), &mem))
+        return NULL;
+    struct fen__m *m = mem;
+    m->word = FEN__TAKEN;
+    m->statfd = -1;
+    m->meter = s->meter;
+    m->act = FEN__ACT_YIELD;
+    if (p)
+        fen__m_give(m, p);
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, M_STACK_BYTES);
+    int rc = pthread_create(&m->thread, &attr, m_main, m);
+    pthread_attr_destroy(&attr);
+    if (rc) {
+        fen__sys_unmap(mem, sizeof *m);
+        return NULL;
+    }
+    s->n_ms++;
+    m->next = s->ms;
+    s->ms = m;
+    return m;
+}
+
+/* ---- start and stop ---- */
+
+static int env_int(const char *name, int max)
+{
+    const char *text = getenv(name);
+    char *end;
+    long v = text ? strtol(text, &end, 10) : 0;
+    if (!text || !*text)
+        return 0;
+    return *end || v < 1 || v > max ? -EINVAL : (int)v;
+}
+
+static int env_guard(enum fen_guard *ret)
+{
+    static const char *names[] = {"auto", "madvise", "mprotect", "canary"};
+    const char *text = getenv("FEN_STACK_GUARD");
+    for (size_t i = 0; text && *text && i < FEN__COUNT(names); i++)
+        if (!strcmp(text, names[i])) {
+            *ret = (enum fen_guard)i;
+            return 0;
+        }
+    return text && *text ? -EINVAL : 0;
+}
+
+static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
+{
+    struct fen__sched *s = &fen__sched;
+    int procs = cfg->procs ? cfg->procs : env_int("FEN_PROCS", FEN__PROCS_MAX);
+    if (procs < 0 || procs > FEN__PROCS_MAX || cfg->max_threads < 0 || cfg->guard > FEN_GUARD_CANARY)
+        return -EINVAL;
+    s->nprocs = procs ? procs : fen__sys_cpus_allowed();
+    if (s->nprocs > FEN__PROCS_MAX)
+        s->nprocs = FEN__PROCS_MAX;
+    s->max_ms = cfg->max_threads ? cfg->max_threads : MAX_THREADS;
+    if (s->max_ms < s->nprocs)
+        return -EINVAL;
+    s->max_fibers = cfg->max_fibers ? cfg->max_fibers : 4u << 20;
+    if (s->max_fibers > 4u << 20)
+        return -EINVAL;
+    s->meter = !cfg->meter_off;
+    s->seed = cfg->seed ? cfg->seed : (uint64_t)fen__sys_now() | 1;
+    *ret_guard = cfg->guard;
+    return cfg->guard == FEN_GUARD_AUTO ? env_guard(ret_guard) : 0;
+}
+
+static int start_ps(void)
+{
+    struct fen__sched *s = &fen__sched;
+    void *mem;
+    int rc = fen__sys_map((size_t)s->nprocs * sizeof *s->ps, &mem);
+    if (rc)
+        return rc;
+    s->ps = mem;
+    for (int i = 0; i < s->nprocs; i++) {
+        s->ps[i].number = (uint32_t)i;
+        s->ps[i].rand = s->seed + (uint64_t)i * 7919 + 1;
+        fen__queue_init(&s->ps[i]);
+        fen__timers_init(&s->ps[i]);
+    }
+    return 0;
+}
+
+static int start_ms(void)
+{
+    struct fen__sched *s = &fen__sched;
+    int started = 0;
+    fen__lock(&s->lock);
+    while (started < s->nprocs && fen__m_new(&s->ps[started]))
+        started++;
+    fen__unlock(&s->lock);
+    return started == s->nprocs ? fen__monitor_start() : -EAGAIN;
+}
+
+static void stop_ms(void)
+{
+    struct fen__sched *s = &fen__sched;
+    fen__lock(&s->lock);
+    atomic_store(&s->stop, 1);
+    for (struct fen__m *m = s->ms; m; m = m->next) {
+        atomic_fetch_add(&m->wake, 1);
+        fen__sys_futex_wake(&m->wake, 1);
+    }
+    fen__unlock(&s->lock);
+    for (int i = 0; i < s->nprocs; i++)
+        fen__poll_kick((uint32_t)i);
+    fen__monitor_stop();
+    while (s->ms) {
+        struct fen__m *m = s->ms;
+        s->ms = m->next;
+        pthread_join(m->thread, NULL);
+        if (m->statfd >= 0)
+            fen__sys_close(m->statfd);
+        fen__sys_unmap(m, sizeof *m);
+    }
+}
+
+static void fini(void)
+{
+    struct fen__sched *s = &fen__sched;
+    for (int i = 0; i < s->nprocs; i++)
+        fen__timers_fini(&s->ps[i]);
+    fen__sys_unmap(s->ps, (size_t)s->nprocs * sizeof *s->ps);
+    fen__spawn_fini();
+    fen__stack_fini();
+}
+
+static void nudge(struct fen__g *g, void *arg)
+{
+    (void)arg;
+    fen__nudge(g);
+}
+
+/* Detached fibers may outlive the first one: they are cancelled and waited for. */
+static void wait_all(void)
+{
+    struct fen__sched *s = &fen__sched;
+    while (!atomic_load(&s->done))
+        fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
+    atomic_store(&s->limit.ended, -ECANCELED);
+    while (fen__fibers_live() > 0) {
+        fen__each_g(nudge, NULL);
+        fen__sys_nap(FEN_MS / 4);
+    }
+}
+
+static void first_main(void *arg)
+{
+    struct boot *b = arg;
+    b->fn(b->arg);
+    atomic_store(&fen__sched.done, 1);
+    fen__sys_futex_wake(&fen__sched.done, 1);
+}
+
+int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
+{
+    static const fen_config none;
+    struct fen__sched *s = &fen__sched;
+    uint32_t idle_word = 0;
+    if (fen__self() || !atomic_compare_exchange_strong(&s->running, &idle_word, 1))
+        return -EBUSY;
+    memset((char *)s + offsetof(struct fen__sched, ps), 0,
+           offsetof(struct fen__sched, running) - offsetof(struct fen__sched, ps));
+    s->global_tail = &s->global_head;
+    s->done = 0;
+    s->rc = 0;
+    s->limit = (struct fen__limit){.deadline_ns = FEN_NEVER};
+    struct boot inner = {fn, arg};
+    boot = (struct boot){first_main, &inner};
+    enum fen_guard guard = FEN_GUARD_AUTO;
+    cfg = cfg ? cfg : &none;
+    int rc = configure(cfg, &guard);
+    if (rc)
+        goto out;
+    fen__bill_units();
+    s->cpu_start_ns = fen__sys_process_cpu();
+    s->no_membarrier = fen__sys_membarrier_init() != 0;
+    rc = fen__stack_init(guard, cfg->stack_bytes);
+    if (rc)
+        goto out;
+    rc = fen__poll_init(s->nprocs);
+    if (rc)
+        goto fail_stack;
+    rc = start_ps();
+    if (rc)
+        goto fail_poll;
+    fen__spawn_init();
+    rc = start_ms();
+    if (!rc) {
+        wait_all();
+        rc = s->rc;
+    }
+    stop_ms();
+    fini();
+    fen__poll_fini();
+    goto out;
+fail_poll:
+    fen__poll_fini();
+fail_stack:
+    fen__stack_fini();
+out:
+    atomic_store(&s->running, 0);
+    return rc;
+}
+
+int fen_procs(void) { return atomic_load(&fen__sched.running) ? fen__sched.nprocs : 0; }

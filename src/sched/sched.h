@@ -1,0 +1,183 @@
+/* sched.h - fibers on an M:N scheduler, for the rooms above.
+ *
+ * G a fiber, M an OS thread, P the right to run fibers (run queue, timers, poller shard). The files:
+ *   sched_int.h the structures and who may touch what     run.c     start and stop
+ *   guard.c     entering and leaving the runtime          find.c    who runs next; idle and wake
+ *   queue.c     run queues                                park.c    waiting and waking
+ *   timer.c     timers of a P                             monitor.c takes a P from a stuck M
+ *   spawn.c     fibers and their stacks                   bill.c    CPU per fiber
+ *
+ * Every public function that touches the scheduler runs between fen__enter and fen__leave; what is
+ * marked "RT" below must be called there. */
+#ifndef FEN_SCHED_H
+#define FEN_SCHED_H
+
+#include "base/base.h"
+#include "fiber/fiber.h"
+#include "poll/poll.h"
+#include "probe/tally.h"
+
+#include <fen/fiber.h>
+#include <fen/run.h>
+
+/* Why a fiber waits; one list, so that dumps, traces and gdb agree. */
+enum fen__reason {
+    FEN__R_NONE, FEN__R_READ, FEN__R_WRITE, FEN__R_SLEEP, FEN__R_CHAN_SEND, FEN__R_CHAN_RECV,
+    FEN__R_SELECT, FEN__R_MUTEX, FEN__R_SEM, FEN__R_WG, FEN__R_SCOPE,
+};
+
+/* Low 16 bits of fen__g.wait. From FEN__FIRED on: who woke the fiber. */
+enum fen__wait_state {
+    FEN__IDLE,    /* does not wait */
+    FEN__ARMED,   /* has announced a wait, still runs */
+    FEN__PARKED,  /* off its stack */
+    FEN__CLAIMED, /* a waker is handing something over */
+    FEN__FIRED = 16,
+    FEN__BY_IO = 16, FEN__BY_TIMER, FEN__BY_CANCEL, FEN__BY_CLOSE, FEN__BY_NOMEM,
+    FEN__BY_SYNC = 256 /* + index of the select case */
+};
+
+/* What bounds a fiber's waiting; the head of a scope (sync/scope.c). */
+struct fen__limit {
+    struct fen__limit *parent;
+    _Atomic int64_t deadline_ns; /* FEN_NEVER: none of its own */
+    _Atomic int ended;           /* 0, -ECANCELED or -ETIMEDOUT */
+};
+
+struct fen__timer {
+    int64_t when_ns;
+    int32_t at;    /* place in the heap of `home`, -1: not armed */
+    int32_t home;  /* number of the P */
+    void (*fn)(void *arg, uint64_t seq);
+    void *arg;
+    uint64_t seq;  /* handed to fn: tells a stale firing from a true one */
+};
+
+/* A fiber's place in a wait queue (sync). Off the stack: others write it while the fiber sleeps. */
+struct fen__node {
+    struct fen__node *next, *prev;
+    struct fen__g *g;
+    uint64_t epoch;
+    void *queue;   /* the queue it is in, NULL when not; under that queue's lock */
+    void *elem;    /* off-stack bytes to be sent or filled */
+    int32_t index; /* of the select case */
+    int32_t rc;    /* result, by the waker */
+};
+
+#define FEN__XFER_BYTES 64
+
+/* A fiber. Slab memory that is never unmapped within a run; epoch counts on across reuses, so a
+ * late waker can always look and never hits the wrong wait. */
+struct fen__g {
+    void *sp;                /* saved stack pointer while not running */
+    _Atomic uint64_t wait;   /* epoch << 16 | enum fen__wait_state */
+    struct fen__g *next;     /* in one run queue, or in a free list */
+    struct fen__limit *limit;
+    uint64_t parked_at;      /* TSC when it last left a worker */
+    int64_t cpu_ticks;       /* billed to it so far */
+    int64_t wait_ticks;
+    uint32_t id;             /* index in the slab */
+    uint8_t reason, mask;    /* enum fen__reason; >0: cancellation masked */
+    uint8_t convicted;       /* >0: took its P too long of late, gets a short patience */
+    uint8_t live;
+    /* ---- the running fiber only ---- */
+    int64_t in_bytes, out_bytes, arena_bytes, arena_byte_ticks;
+    void (*fn)(void *arg);
+    void *arg;
+    void (*end)(struct fen__g *g); /* called on the fiber after fn; NULL: nothing */
+    const char *name;
+    uint64_t number;         /* from 1, never reused within a run */
+    void *scope;             /* sync's */
+    void *local;             /* the server's exchange, for the meter */
+    struct fen__timer timer; /* deadline of the present wait */
+    struct fen__node node;
+    struct fen__stack stack;
+    struct fen__annot annot;
+    char xfer[FEN__XFER_BYTES];
+};
+
+struct fen__m;
+
+/* ---- guard.c: the guarded section ---- */
+struct fen__m *fen__enter(void);     /* NULL outside a fiber */
+void fen__leave(struct fen__m *m);
+struct fen__g *fen__cur(struct fen__m *m);
+struct fen__tally *fen__tally_of(struct fen__m *m);
+/* For calls that any thread may make: the M if this is a fiber outside a blocking section (then
+ * inside the guarded section until fen__leave_any), else NULL. */
+struct fen__m *fen__enter_any(void);
+void fen__leave_any(struct fen__m *m);
+
+/* ---- park.c: waiting (RT) ----
+ *   epoch = fen__arm(g); publish (g, epoch) wherever a waker may look; code = fen__park(...);
+ *   withdraw what is still published. A wake between arm and park is kept. */
+uint64_t fen__arm(struct fen__g *g);
+/* Waits for a wake, the deadline or the end of the fiber's limits. Returns the waker's code
+ * (>= FEN__FIRED). FEN__BY_TIMER and FEN__BY_CANCEL: see fen__limit_rc. May change the M. */
+int fen__park(int64_t deadline_ns, enum fen__reason why);
+/* Takes back an arm that was not followed by a park: 0, or the code that came in between. */
+int fen__unarm(struct fen__g *g);
+/* Wakes g if it still waits in that epoch. True for the one waker that won. Any thread. */
+bool fen__wake(struct fen__g *g, uint64_t epoch, int code);
+/* The same in two steps, to hand something over in between; 0: lost the race. */
+int fen__claim(struct fen__g *g, uint64_t epoch);
+void fen__claim_done(struct fen__g *g, uint64_t epoch, int claim, int code);
+/* Wakes g whatever its epoch, so that it looks at its limits again. Any thread. */
+void fen__nudge(struct fen__g *g);
+/* 0, or why the fiber must stop waiting: its limits ended or passed. now 0: read the clock. */
+int fen__limit_rc(const struct fen__g *g);
+int64_t fen__limit_deadline(const struct fen__g *g);
+/* What a code means as an error: -ETIMEDOUT, -EBADF, -ENOMEM, or for FEN__BY_CANCEL what the limits
+ * say now (0: a false alarm, wait again); 0 for the codes of a true wake. */
+int fen__code_rc(const struct fen__g *g, int code);
+/* Waits until the slot's direction may be ready. 0, -ETIMEDOUT, -ECANCELED, -EBADF, -EBUSY. RT. */
+int fen__wait_slot(struct fen__slot *s, enum fen__dir d, int64_t deadline_ns);
+/* Closes a slot and wakes who waits in it. Any thread. */
+void fen__close_slot(struct fen__slot *s);
+/* Something other than a fiber that waits in a slot. fire runs on a worker's own stack (RT); it may
+ * spawn and wake, must not park, and owns the hook from then on. Aligned to 8. */
+struct fen__hook {
+    void (*fire)(struct fen__hook *h);
+};
+
+/* ---- spawn.c ---- */
+struct fen__spawn {
+    void (*fn)(void *arg);
+    void *arg;
+    const char *name;
+    size_t stack_bytes;
+    struct fen__limit *limit;
+    void *scope;
+    void (*end)(struct fen__g *g);
+};
+/* A new ready fiber. 0, -ENOMEM, FEN_ELIMIT. RT. */
+int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g);
+/* Calls fn for each fiber slot in use or once used. Any thread; the fibers go on meanwhile. */
+void fen__each_g(void (*fn)(struct fen__g *g, void *arg), void *arg);
+/* A limit above all fibers of the run: ends detached fibers at shutdown. */
+struct fen__limit *fen__run_limit(void);
+int64_t fen__fibers_live(void);
+
+/* ---- run.c ---- */
+/* Runs fn(arg) as the first fiber and returns when every fiber has ended. See fen_run. */
+int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg);
+
+/* ---- timer.c (RT) ---- */
+/* 0 or -ENOMEM. fn runs on a worker's own stack. */
+int fen__timer_add(struct fen__timer *t, int64_t when_ns, void (*fn)(void *arg, uint64_t seq),
+                   void *arg, uint64_t seq) FEN_MUST_CHECK;
+/* True if it was armed and will not fire. */
+bool fen__timer_del(struct fen__timer *t);
+
+/* ---- bill.c ---- */
+/* Closes the running slice, so that g->cpu_ticks is up to date (RT). */
+void fen__charge_now(struct fen__m *m);
+bool fen__meter_on(void);
+/* Sums over all workers, in ns; cpu is the independent process clock since the run began. */
+struct fen__cpu_books {
+    int64_t fibers_ns, runtime_ns, unattributed_ns, process_ns;
+};
+void fen__cpu_books(struct fen__cpu_books *ret);
+void fen__each_tally(void (*fn)(struct fen__tally *t, void *arg), void *arg);
+
+#endif

@@ -1,0 +1,219 @@
+/* sched_int.h - the structures of the scheduler and who may touch what.
+ *
+ * An M is in one phase at a time, written by itself only:
+ *   RT     inside the runtime: it may touch its P; nobody can take the P
+ *   USER   running user code: must not touch the P; the monitor may take it
+ *   BLOCK  in a declared blocking section: as USER, with less patience
+ * word says whether it still owns the P: OWNED; ASKED (the monitor wants it); TAKEN. guard.c has the
+ * protocol.
+ *
+ * Touched by            fields
+ * its M in RT           fen__p.tick, streak, last_poll, anchor_*, ring.tail, push side of runnext
+ * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
+ * sched.lock            idle list, spare list, global queue, M list, fen__m.p while it has none
+ * its M, any phase      cur, g0_sp, bill, tally, gfree (what user code can touch belongs to the M)
+ * the monitor           fen__m.seen_*, since_ns, cpu_* */
+#ifndef FEN_SCHED_INT_H
+#define FEN_SCHED_INT_H
+
+#include "sched/sched.h"
+#include "sys/sys.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#ifdef FEN_HARD
+#define FEN__RING 4
+#else
+#define FEN__RING 256
+#endif
+#define FEN__PROCS_MAX 256
+#define FEN__GLOBAL_TICK 61      /* every 61st tick looks at the global queue and the poller */
+#define FEN__STREAK_MAX 8        /* runnext in a row before the ring gets a turn */
+#define FEN__G_CACHE 64          /* finished fibers an M keeps */
+
+enum { FEN__RT, FEN__USER, FEN__BLOCK };
+enum { FEN__OWNED, FEN__ASKED, FEN__TAKEN };
+enum fen__act { FEN__ACT_YIELD, FEN__ACT_PARK, FEN__ACT_EXIT, FEN__ACT_LOST };
+
+struct fen__heap_entry {
+    int64_t when_ns;
+    struct fen__timer *t;
+};
+
+struct fen__timers {
+    uint32_t lock;
+    int32_t n, cap;
+    struct fen__heap_entry *heap;
+    _Atomic int64_t next_ns;   /* FEN_NEVER when empty */
+    _Atomic uint64_t next_tsc; /* the same on the TSC; UINT64_MAX when empty */
+};
+
+struct fen__p {
+    _Atomic(struct fen__g *) runnext;
+    _Atomic uint32_t head;
+    uint32_t tick, streak;
+    struct fen__m *_Atomic m;
+    uint64_t last_poll, anchor_tsc;
+    int64_t anchor_ns;
+    uint64_t rand;
+    uint32_t number;
+    bool idle; /* sched.lock: in the idle list */
+    struct fen__p *next_idle;
+    struct fen__timers timers;
+    _Atomic uint32_t tail FEN__ALIGN(FEN__LINE);
+    _Atomic(struct fen__g *) ring[FEN__RING];
+} FEN__ALIGN(2 * FEN__LINE);
+
+/* The bill of the slice that runs now; see bill.c. */
+struct fen__bill {
+    uint64_t last, win0; /* TSC: end of the last slice, start of the window */
+    int64_t cpu0_ns;     /* thread clock at win0 */
+    volatile uint64_t *rseq;
+    uint64_t rseq_armed;
+};
+
+struct fen__m {
+    _Atomic uint32_t phase, word, calls;
+    bool searching, meter;
+    struct fen__p *p;
+    struct fen__g *cur;
+    void *g0_sp;
+    enum fen__act act;
+    _Atomic int64_t patience_ns;
+    struct fen__bill bill;
+    struct fen__g *gfree;
+    uint32_t ngfree;
+    struct fen__annot annot;
+    /* ---- cold ---- */
+    _Atomic uint32_t wake;
+    _Atomic int tid;
+    _Atomic bool demoted;
+    bool spare, gone;
+    pthread_t thread;
+    struct fen__m *next_spare, *next;
+    int64_t cpu_start_ns;
+    _Atomic int64_t cpu_end_ns; /* thread CPU at its end; 0 while it lives */
+    /* the monitor's notes */
+    uint32_t seen_calls, seen_phase;
+    int64_t since_ns, cpu_seen_ns, cpu_at_take_ns;
+    int statfd;
+    struct fen__tally tally FEN__ALIGN(2 * FEN__LINE);
+};
+
+struct fen__sched {
+    struct fen__p *ps;
+    int nprocs;
+    _Atomic int n_idle, n_searching;
+    uint32_t lock FEN__ALIGN(FEN__LINE);
+    struct fen__p *idle;
+    struct fen__m *spares, *ms;
+    int n_ms, max_ms;
+    struct fen__g *global_head, **global_tail;
+    _Atomic int n_global;
+    _Atomic uint32_t stop;
+    bool no_membarrier, meter;
+    _Atomic uint32_t monitor_wake, monitor_deep;
+    pthread_t monitor;
+    int64_t monitor_cpu_ns, cpu_start_ns;
+    _Atomic int64_t handoffs, refused;
+    _Atomic uint32_t running, done;
+    int rc;
+    uint64_t seed;
+    size_t stack_bytes;
+    uint32_t max_fibers;
+    struct fen__limit limit;
+};
+extern struct fen__sched fen__sched;
+
+/* guard.c */
+struct fen__m *fen__reacquire(struct fen__m *m);
+void fen__to_g0(struct fen__m *m, enum fen__act act);
+
+/* park.c */
+bool fen__commit(struct fen__g *g);
+
+/* queue.c */
+void fen__queue_init(struct fen__p *p);
+/* Runs next on m's P. True if that pushed another fiber to the tail. */
+bool fen__queue_next(struct fen__m *m, struct fen__g *g);
+void fen__queue_tail(struct fen__m *m, struct fen__g *g); /* runs last on this P */
+struct fen__g *fen__queue_pop(struct fen__p *p);
+uint32_t fen__queue_ring_len(struct fen__p *p);
+uint32_t fen__queue_len(struct fen__p *p);
+struct fen__g *fen__queue_steal(struct fen__p *to, struct fen__p *from, bool runnext);
+void fen__global_push(struct fen__g *head, struct fen__g *last, int n);
+struct fen__g *fen__global_pop(struct fen__m *m, int want);
+
+/* find.c */
+struct fen__g *fen__find(struct fen__m *m);
+void fen__wake_p(void);
+void fen__ready(struct fen__g *g); /* any thread, any phase */
+
+/* timer.c */
+void fen__timers_init(struct fen__p *p);
+void fen__timers_fini(struct fen__p *p);
+void fen__timers_run(struct fen__p *p);
+uint64_t fen__tsc_at(struct fen__p *p, int64_t when_ns);
+void fen__anchor(struct fen__p *p);
+
+/* spawn.c */
+int fen__spawn_init(void);
+void fen__spawn_fini(void);
+struct fen__g *fen__g_at(uint32_t id);
+void fen__g_free(struct fen__m *m, struct fen__g *g);
+
+/* monitor.c */
+int fen__monitor_start(void);
+void fen__monitor_stop(void);
+void fen__monitor_poke(void);
+
+/* run.c */
+void fen__m_give(struct fen__m *m, struct fen__p *p); /* sched.lock held */
+struct fen__m *fen__m_new(struct fen__p *p); /* sched.lock held; NULL when refused */
+
+/* bill.c */
+void fen__bill_start(struct fen__m *m);
+void fen__bill_units(void);
+void fen__bill_reconcile(struct fen__m *m, struct fen__g *g, uint64_t now, uint64_t d,
+                         bool disturbed);
+extern uint64_t fen__long_ticks, fen__window_ticks;
+
+/* Ends the slice: what ran since the last call belongs to g, or to the runtime when g is NULL. One
+ * TSC read and a few plain adds; the thread clock is read only for a disturbed or a long slice and
+ * once a window. */
+static inline void fen__charge(struct fen__m *m, struct fen__g *g)
+{
+    if (!m->meter)
+        return;
+    uint64_t now = fen__tsc(), d = now - m->bill.last;
+    m->bill.last = now;
+    if (g) {
+        g->cpu_ticks += (int64_t)d;
+        fen__count_add(&m->tally.fiber_ticks, (int64_t)d);
+    } else {
+        fen__count_add(&m->tally.runtime_ticks, (int64_t)d);
+    }
+    bool hit = d > fen__long_ticks || (m->bill.rseq && *m->bill.rseq != m->bill.rseq_armed);
+    if (FEN__UNLIKELY(hit || now - m->bill.win0 > fen__window_ticks))
+        fen__bill_reconcile(m, g, now, d, hit);
+}
+
+/* The same after the thread slept by its own will: the runtime's slice is reconciled at once. */
+static inline void fen__charge_sleep(struct fen__m *m)
+{
+    if (!m->meter)
+        return;
+    uint64_t now = fen__tsc(), d = now - m->bill.last;
+    m->bill.last = now;
+    fen__count_add(&m->tally.runtime_ticks, (int64_t)d);
+    fen__bill_reconcile(m, NULL, now, d, true);
+}
+
+static inline struct fen__m *fen__self_rt(void)
+{
+    struct fen__m *m = fen__self();
+    return m && atomic_load_explicit(&m->phase, memory_order_relaxed) == FEN__RT && m->p ? m : NULL;
+}
+
+#endif

@@ -1,0 +1,47 @@
+/* stats.c - what the runtime holds, summed over the workers when asked. */
+#include "sched/sched_int.h"
+
+#include "mem/mem.h"
+
+static void add(struct fen__tally *t, void *arg)
+{
+    fen_stats *s = arg;
+        s->fibers_spawned += fen__count_read(&t->spawns);
+    s->timers_live += fen__count_read(&t->timers_added) - fen__count_read(&t->timers_removed);
+    s->steals += fen__count_read(&t->steals);
+    s->overflows += fen__count_read(&t->overflows);
+    s->switches += fen__count_read(&t->switches);
+    s->parks += fen__count_read(&t->parks);
+    s->polls += fen__count_read(&t->polls);
+    s->poll_events += fen__count_read(&t->poll_events);
+    s->wakeups += fen__count_read(&t->wakeups);
+    s->threads++;
+}
+
+void fen_stats_get(fen_stats *ret_stats)
+{
+    fen_stats s = {0};
+    fen__each_tally(add, &s);
+    s.fibers_live = fen__fibers_live();
+    s.fds_live = fen__poll_open_count();
+    s.stacks_mapped_bytes = fen__stack_mapped_bytes();
+    s.heap_live_bytes = fen__mem_live_bytes();
+    s.handoffs = atomic_load(&fen__sched.handoffs);
+    s.handoffs_refused = atomic_load(&fen__sched.refused);
+    s.run_queue = atomic_load(&fen__sched.n_global);
+    for (int i = 0; atomic_load(&fen__sched.running) && i < fen__sched.nprocs; i++)
+        s.run_queue += fen__sched.ps ? fen__queue_len(&fen__sched.ps[i]) : 0;
+    *ret_stats = s;
+}
+
+static void add_exits(struct fen__tally *t, void *n) { *(int64_t *)n += fen__count_read(&t->exits); }
+static void add_spawns(struct fen__tally *t, void *n) { *(int64_t *)n += fen__count_read(&t->spawns); }
+
+/* All exits are read before any spawn, so the difference is never less than what lived between. */
+int64_t fen__fibers_live(void)
+{
+    int64_t exits = 0, spawns = 0;
+    fen__each_tally(add_exits, &exits);
+    fen__each_tally(add_spawns, &spawns);
+    return spawns - exits;
+}

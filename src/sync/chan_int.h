@@ -1,0 +1,29 @@
+/* chan_int.h - the channel's structure, shared by chan.c and select.c. */
+#ifndef FEN_SYNC_CHAN_INT_H
+#define FEN_SYNC_CHAN_INT_H
+
+#include "sync/sync_int.h"
+
+#include <fen/chan.h>
+
+struct fen_chan {
+    uint32_t lock;
+    bool closed;
+    size_t elem, cap, count, first;
+    struct fen_waitq senders, receivers;
+    char buf[];
+};
+
+/* A fiber that was claimed under the lock and must be woken after it. */
+struct fen__handed {
+    struct fen__node *node; /* NULL: nobody */
+    int claim, rc;
+};
+
+int fen__chan_send_step(fen_chan *c, const void *elem, struct fen__handed *ret);
+int fen__chan_recv_step(fen_chan *c, void *ret_elem, struct fen__handed *ret);
+void fen__chan_hand(struct fen__handed *h);
+void *fen__chan_xfer(fen_chan *c, struct fen__g *g);
+void fen__chan_xfer_free(fen_chan *c, struct fen__g *g, void *xfer);
+
+#endif

@@ -1,0 +1,30 @@
+/* run.c - fen_run: the scheduler's run with a root scope around the first fiber. */
+#include "sync/sync_int.h"
+
+struct first {
+    int (*fn)(void *arg);
+    void *arg;
+    int rc;
+};
+
+static void first_main(void *arg)
+{
+    struct first *f = arg;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    if (!s) {
+        f->rc = -ENOMEM;
+        return;
+    }
+    f->rc = f->fn(f->arg);
+    int ended = fen_scope_close(s);
+    (void)ended; /* fn's own value is the run's */
+}
+
+int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg)
+{
+    struct first f = {fn, arg, 0};
+    int rc = fen__sched_run(first_main, &f, cfg);
+    if (rc != -EBUSY)
+        fen__scope_pool_fini();
+    return rc ? rc : f.rc;
+}

@@ -1,0 +1,441 @@
+/* scope.c - structured lifetime.
+ *
+ * A scope heads a fiber's limits (sched): waiting looks at every limit up the chain, so a deadline or
+ * a cancellation above reaches everything below without registration. Only a cancel has to find the
+ * sleepers: it sets `ended`, then nudges the owner, and, if the scope ever had children, every fiber
+ * whose chain leads through it (one pass over all fibers; a cancel is rare, a spawn is not).
+ *
+ * Scope memory is never unmapped within a run, so that pass may follow a chain that changes under
+ * it: a fiber that changes its own chain runs, and looks at its limits before it waits again; one
+ * that is parked does not change its chain.
+ *
+ * Close: wait for the children (masked: they have the limit, not the waiting), run the clean-ups last
+ * in first out (masked), withdraw hooks and timer, pop. Locks: a scope's lock is taken alone.
+ *
+ * Rejected: a tree of scopes under a lock of its own (every spawn and every request would take it). */
+#include "sync/sync_int.h"
+
+#include "mem/mem.h"
+
+#include <fen/fiber.h>
+
+#include <string.h>
+
+#define POOL_CHUNK 64
+
+struct chunk {
+    struct chunk *next;
+    struct fen_scope scopes[POOL_CHUNK];
+};
+
+static struct {
+    uint32_t lock;
+    struct chunk *chunks;
+    struct fen_scope *free; /* linked through parent_of_owner */
+} pool;
+
+static struct fen__g *current(void)
+{
+    struct fen__m *m = fen__self();
+    return m ? fen__cur(m) : NULL;
+}
+
+/* ---- memory ---- */
+
+static struct fen_scope *pool_get(void)
+{
+    fen__lock(&pool.lock);
+    if (!pool.free) {
+        struct chunk *c = fen__mem_calloc(sizeof *c);
+        for (int i = 0; c && i < POOL_CHUNK; i++) {
+            c->scopes[i].parent_of_owner = pool.free;
+            pool.free = &c->scopes[i];
+        }
+        if (c) {
+            c->next = pool.chunks;
+            pool.chunks = c;
+        }
+    }
+    struct fen_scope *s = pool.free;
+    if (s)
+        pool.free = s->parent_of_owner;
+    fen__unlock(&pool.lock);
+    return s;
+}
+
+static void pool_put(struct fen_scope *s)
+{
+    fen__lock(&pool.lock);
+    s->parent_of_owner = pool.free;
+    pool.free = s;
+    fen__unlock(&pool.lock);
+}
+
+void fen__scope_pool_fini(void)
+{
+    while (pool.chunks) {
+        struct chunk *c = pool.chunks;
+        pool.chunks = c->next;
+        fen__mem_free(c, sizeof *c);
+    }
+    pool.free = NULL;
+}
+
+/* ---- open and close ---- */
+
+void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
+{
+    struct fen__g *g = current();
+    struct fen_scope *up = g->scope;
+    __atomic_store_n(&s->limit.parent, g->limit, __ATOMIC_RELAXED);
+    atomic_store_explicit(&s->limit.deadline_ns, deadline_ns, memory_order_relaxed);
+    atomic_store_explicit(&s->limit.ended, 0, memory_order_relaxed);
+    s->owner = g;
+    s->parent_of_owner = up;
+    s->children = 0;
+    s->spawned = false;
+    s->join_epoch = 0;
+    s->defers = NULL;
+    s->hooks = NULL;
+    s->timer.at = -1;
+    s->bill = up ? up->bill : NULL;
+    g->scope = s;
+    __atomic_store_n(&g->limit, &s->limit, __ATOMIC_RELEASE);
+}
+
+fen_scope *fen_scope_open(int64_t deadline_ns)
+{
+    if (!current())
+        return NULL;
+    struct fen_scope *s = pool_get();
+    if (s)
+        fen__scope_init(s, deadline_ns);
+    return s;
+}
+
+/* RT. Waits until every fiber of the scope has ended. */
+static void join(struct fen_scope *s, struct fen__g *g)
+{
+    for (;;) {
+        fen__lock(&s->lock);
+        bool none = atomic_load(&s->children) == 0;
+        if (!none)
+            s->join_epoch = fen__arm(g);
+        fen__unlock(&s->lock);
+        if (none)
+            return;
+        fen__park(FEN_NEVER, FEN__R_SCOPE);
+    }
+}
+
+static void run_defers(struct fen_scope *s)
+{
+    while (s->defers) {
+        fen_defer_record *r = s->defers;
+        s->defers = r->next; /* unlinked first: it may defer again */
+        r->fn(r->arg);
+    }
+}
+
+/* No hook runs and none will: those left are forgotten, and a late timer sees another seq. */
+static void withdraw(struct fen_scope *s)
+{
+    if (s->timer.at >= 0)
+        fen__timer_del(&s->timer);
+    for (;;) {
+        fen__lock(&s->lock);
+        bool busy = s->hook_busy;
+        if (!busy) {
+            s->seq++;
+            for (fen_cancel_hook *h = s->hooks; h; h = h->next)
+                h->scope = NULL;
+            s->hooks = NULL;
+        }
+        fen__unlock(&s->lock);
+        if (!busy)
+            return;
+    }
+}
+
+int fen__scope_fini(struct fen_scope *s)
+{
+    struct fen__m *m = fen__enter();
+    fen_assert(m && s->owner == fen__cur(m) && fen__cur(m)->scope == s);
+    struct fen__g *g = fen__cur(m);
+    g->mask++;
+    if (atomic_load_explicit(&s->spawned, memory_order_relaxed))
+        join(s, g);
+    if (s->defers) {
+        fen__leave(fen__self());
+        run_defers(s);
+        fen__enter();
+        if (atomic_load_explicit(&s->children, memory_order_relaxed))
+            join(s, g); /* a clean-up may have spawned */
+    }
+    g->mask--;
+    if (s->hooks || s->timer.at >= 0 || s->hook_busy)
+        withdraw(s);
+    int rc = fen__limit_rc(g);
+    g->scope = s->parent_of_owner;
+    __atomic_store_n(&g->limit, s->limit.parent, __ATOMIC_RELEASE);
+    fen__leave(fen__self());
+    return rc;
+}
+
+int fen_scope_close(fen_scope *s)
+{
+    int rc = fen__scope_fini(s);
+    pool_put(s);
+    return rc;
+}
+
+fen_scope *fen_scope_current(void)
+{
+    struct fen__g *g = current();
+    return g ? g->scope : NULL;
+}
+
+void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void *), void *arg)
+{
+    fen_assert(s->owner == current());
+    *r = (fen_defer_record){fn, arg, s->defers};
+    s->defers = r;
+}
+
+/* ---- deadline and cancellation ---- */
+
+int64_t fen_scope_deadline(const fen_scope *s)
+{
+    const struct fen__g *g = s ? NULL : current();
+    const struct fen__limit *l = s ? &s->limit : g ? g->limit : NULL;
+    int64_t d = FEN_NEVER;
+    for (; l; l = l->parent)
+        d = fen__min_i64(d, atomic_load_explicit(&l->deadline_ns, memory_order_relaxed));
+    return d;
+}
+
+int fen_scope_check(fen_scope *s)
+{
+    const struct fen__g *g = s ? NULL : current();
+    const struct fen__limit *l = s ? &s->limit : g ? g->limit : NULL;
+    if (!s && g && g->mask)
+        return 0;
+    for (; l; l = l->parent) {
+        int rc = atomic_load(&l->ended);
+        if (rc)
+            return rc;
+    }
+    int64_t d = fen_scope_deadline(s);
+    return d != FEN_NEVER && d <= fen__sys_now() ? -ETIMEDOUT : 0;
+}
+
+static void nudge_below(struct fen__g *g, void *arg)
+{
+    struct fen_scope *s = arg;
+    const struct fen__limit *l = __atomic_load_n(&g->limit, __ATOMIC_ACQUIRE);
+    for (int depth = 0; l && depth < 1024; depth++) {
+        if (l == &s->limit) {
+            fen__nudge(g);
+            return;
+        }
+        l = __atomic_load_n(&l->parent, __ATOMIC_RELAXED);
+    }
+}
+
+/* Everybody who waits under the scope looks at its limits again. */
+static void nudge_all(struct fen_scope *s)
+{
+    if (atomic_load(&s->spawned))
+        fen__each_g(nudge_below, s);
+    else
+        fen__nudge(s->owner);
+}
+
+void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns)
+{
+    if (deadline_ns >= atomic_load_explicit(&s->limit.deadline_ns, memory_order_relaxed))
+        return;
+    atomic_store(&s->limit.deadline_ns, deadline_ns);
+    if (atomic_load_explicit(&s->children, memory_order_relaxed)) {
+        struct fen__m *m = fen__enter_any();
+        nudge_all(s);
+        fen__leave_any(m);
+    }
+}
+
+/* Takes the first hook out and calls it; until none is left. */
+static void call_hooks(struct fen_scope *s, uint64_t seq, int rc)
+{
+    for (;;) {
+        fen__lock(&s->lock);
+        fen_cancel_hook *h = s->seq == seq ? s->hooks : NULL;
+        s->hook_busy = h != NULL;
+        if (h) {
+            s->hooks = h->next;
+            if (h->next)
+                h->next->pprev = &s->hooks;
+            h->scope = NULL;
+        }
+        fen__unlock(&s->lock);
+        if (!h)
+            return;
+        h->fn(h, rc);
+    }
+}
+
+void fen_scope_cancel(fen_scope *s)
+{
+    int none = 0;
+    if (!atomic_compare_exchange_strong(&s->limit.ended, &none, -ECANCELED))
+        return;
+    struct fen__m *m = fen__enter_any();
+    call_hooks(s, s->seq, -ECANCELED);
+    nudge_all(s);
+    fen__leave_any(m);
+}
+
+static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, -ETIMEDOUT); }
+
+void fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
+{
+    struct fen__m *m = fen__enter();
+    fen_assert(m && s->owner == fen__cur(m));
+    int rc = fen_scope_check(s);
+    fen__lock(&s->lock);
+    if (!rc) {
+        h->scope = s;
+        h->next = s->hooks;
+        h->pprev = &s->hooks;
+        if (h->next)
+            h->next->pprev = &h->next;
+        s->hooks = h;
+    } else {
+        h->scope = NULL;
+    }
+    fen__unlock(&s->lock);
+    int64_t d = fen_scope_deadline(s);
+    if (!rc && d != FEN_NEVER && s->timer.at < 0)
+        rc = fen__timer_add(&s->timer, d, deadline_came, s, s->seq);
+    else if (rc)
+        h->fn(h, rc);
+    fen__leave(fen__self());
+}
+
+void fen_cancel_hook_del(fen_cancel_hook *h)
+{
+    fen_scope *s = fen_scope_current();
+    struct fen__m *m = fen__enter_any();
+    for (bool busy = true; busy && s;) {
+        fen__lock(&s->lock);
+        busy = s->hook_busy;
+        if (h->scope == s) {
+            *h->pprev = h->next;
+            if (h->next)
+                h->next->pprev = h->pprev;
+            h->scope = NULL;
+            busy = false;
+        }
+        fen__unlock(&s->lock);
+    }
+    fen__leave_any(m);
+}
+
+/* ---- spawning ---- */
+
+static void add_bill(struct fen__g *g, struct fen__child_bill *b)
+{
+    struct fen__m *m = fen__enter();
+    fen__charge_now(m);
+    fen__leave(m);
+    atomic_fetch_add_explicit(&b->cpu_ticks, g->cpu_ticks, memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->wait_ticks, g->wait_ticks, memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->arena_bytes, g->arena_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->in_bytes, g->in_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&b->out_bytes, g->out_bytes, memory_order_relaxed);
+}
+
+/* On the child, last: after the scope's lock is let go the scope may be gone. */
+static void child_end(struct fen__g *g)
+{
+    struct fen_scope *s = g->scope;
+    if (s->bill)
+        add_bill(g, s->bill);
+    struct fen__m *m = fen__enter();
+    struct fen__g *owner = s->owner;
+    uint64_t epoch = 0;
+    fen__lock(&s->lock);
+    if (atomic_fetch_sub(&s->children, 1) == 1) {
+        epoch = s->join_epoch;
+        s->join_epoch = 0;
+    }
+    fen__unlock(&s->lock);
+    if (epoch)
+        fen__wake(owner, epoch, FEN__BY_SYNC);
+    fen__leave(m);
+}
+
+int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
+{
+    if (stack_bytes > FEN__STACK_MAX)
+        return -EINVAL;
+    struct fen__m *m = fen__enter();
+    if (!m)
+        return FEN_ENOTFIBER;
+    struct fen_scope *s = fen__cur(m)->scope;
+    if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
+        atomic_store(&s->spawned, true);
+    atomic_fetch_add(&s->children, 1);
+    struct fen__spawn how = {.fn = fn, .arg = arg, .name = name, .stack_bytes = stack_bytes,
+                             .limit = &s->limit, .scope = s, .end = child_end};
+    int rc = fen__spawn(&how, NULL);
+    if (rc)
+        atomic_fetch_sub(&s->children, 1); /* the caller holds the scope open */
+    fen__leave(m);
+    return rc;
+}
+
+int fen_go(void (*fn)(void *), void *arg) { return fen_go_named(NULL, 0, fn, arg); }
+
+struct detached {
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static void detached_main(void *arg)
+{
+    struct detached d = *(struct detached *)arg;
+    fen__mem_free(arg, sizeof d);
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    if (!s)
+        return;
+    d.fn(d.arg);
+    int rc = fen_scope_close(s);
+    (void)rc; /* nobody waits for a detached fiber */
+}
+
+int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
+{
+    if (!name)
+        return -EINVAL;
+    struct detached *d = fen__mem_alloc(sizeof *d);
+    if (!d)
+        return -ENOMEM;
+    *d = (struct detached){fn, arg};
+    struct fen__m *m = fen__enter();
+    int rc = m ? 0 : FEN_ENOTFIBER;
+    struct fen__spawn how = {.fn = detached_main, .arg = d, .name = name,
+                             .limit = fen__run_limit()};
+    if (!rc)
+        rc = fen__spawn(&how, NULL);
+    if (m)
+        fen__leave(m);
+    if (rc)
+        fen__mem_free(d, sizeof *d);
+    return rc;
+}
+
+int fen__spawn_root(const char *name, void (*fn)(void *), void *arg)
+{
+    struct fen__spawn how = {.fn = fn, .arg = arg, .name = name, .limit = fen__run_limit()};
+    return fen__spawn(&how, NULL);
+}

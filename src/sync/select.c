@@ -1,0 +1,169 @@
+/* select.c - waiting for one of several channel operations.
+ *
+ *   1 lock all channels in address order      2 starting at a random case, do the first that can go
+ *   3 none: arm one epoch, queue a node in every channel, unlock all, park
+ *   4 the waker claims the fiber by that epoch, so exactly one case is done, by the waker
+ *   5 take the other nodes out again
+ * Nodes and elements live in one heap block, not on the stack: others write them while the fiber
+ * sleeps. A deadline leaves nothing behind. */
+#include "sync/chan_int.h"
+
+#include "mem/mem.h"
+
+#include <string.h>
+
+struct wait_set {
+    int n;
+    size_t bytes;
+    struct fen__node *nodes;
+    char *elems; /* one element after another, each rounded up to 16 */
+};
+
+static size_t round16(size_t n) { return (n + 15) & ~(size_t)15; }
+
+/* The distinct channels of the enabled cases, sorted by address. */
+static int sort_chans(const fen_case *cases, int n, fen_chan **ret)
+{
+    int m = 0;
+    for (int i = 0; i < n; i++) {
+        fen_chan *c = cases[i].op == FEN_OP_NONE ? NULL : cases[i].c;
+        int at = 0;
+        while (at < m && ret[at] < c)
+            at++;
+        if (!c || (at < m && ret[at] == c))
+            continue;
+        memmove(ret + at + 1, ret + at, (size_t)(m - at) * sizeof *ret);
+        ret[at] = c;
+        m++;
+    }
+    return m;
+}
+
+static void lock_all(fen_chan **chans, int m)
+{
+    for (int i = 0; i < m; i++)
+        fen__lock(&chans[i]->lock);
+}
+
+static void unlock_all(fen_chan **chans, int m)
+{
+    while (m-- > 0)
+        fen__unlock(&chans[m]->lock);
+}
+
+static int try_cases(fen_case *cases, int n, struct fen__handed *h)
+{
+    static _Atomic uint32_t turn;
+    uint32_t first = atomic_fetch_add_explicit(&turn, 2654435761u, memory_order_relaxed) >> 7;
+    for (int i = 0; i < n; i++) {
+        int k = (int)((first + (uint32_t)i) % (uint32_t)n);
+        fen_case *c = &cases[k];
+        if (!c->c || c->op == FEN_OP_NONE)
+            continue;
+        c->rc = c->op == FEN_OP_SEND ? fen__chan_send_step(c->c, c->elem, h)
+                                     : fen__chan_recv_step(c->c, c->elem, h);
+        if (c->rc != -EAGAIN)
+            return k;
+    }
+    return -1;
+}
+
+static int make_set(const fen_case *cases, int n, struct wait_set *w)
+{
+    w->n = n;
+    w->bytes = (size_t)n * sizeof *w->nodes;
+    for (int i = 0; i < n; i++)
+        w->bytes += cases[i].c ? round16(cases[i].c->elem) : 0;
+    w->nodes = w->bytes ? fen__mem_calloc(w->bytes) : NULL;
+    if (w->bytes && !w->nodes)
+        return -ENOMEM;
+    w->elems = (char *)(w->nodes + n);
+    return 0;
+}
+
+/* All locks held. */
+static void queue_all(const fen_case *cases, struct wait_set *w, struct fen__g *g, uint64_t epoch)
+{
+    char *elem = w->elems;
+    for (int i = 0; i < w->n; i++) {
+        fen_chan *c = cases[i].op == FEN_OP_NONE ? NULL : cases[i].c;
+        struct fen__node *n = &w->nodes[i];
+        if (!c)
+            continue;
+        *n = (struct fen__node){.g = g, .epoch = epoch, .index = i, .elem = elem};
+        elem += round16(c->elem);
+        if (cases[i].op == FEN_OP_SEND && c->elem)
+            memcpy(n->elem, cases[i].elem, c->elem);
+        fen__waitq_push(cases[i].op == FEN_OP_SEND ? &c->senders : &c->receivers, n);
+    }
+}
+
+static void leave_all(const fen_case *cases, struct wait_set *w, fen_chan **chans, int m)
+{
+    lock_all(chans, m);
+    for (int i = 0; i < w->n; i++)
+        if (cases[i].c && w->nodes[i].queue)
+            fen__waitq_remove(w->nodes[i].queue, &w->nodes[i]);
+    unlock_all(chans, m);
+}
+
+/* Locks held on entry, let go here. The chosen case, -EAGAIN for a false alarm, or the error. */
+static int wait_any(fen_case *cases, struct wait_set *w, fen_chan **chans, int m,
+                    int64_t deadline_ns)
+{
+    struct fen__g *g = fen__cur(fen__self());
+    queue_all(cases, w, g, fen__arm(g));
+    unlock_all(chans, m);
+    int code = fen__park(deadline_ns, FEN__R_SELECT);
+    leave_all(cases, w, chans, m);
+    if (code < FEN__BY_SYNC) {
+        int rc = fen__code_rc(g, code);
+        return rc ? rc : -EAGAIN;
+    }
+    int k = code - FEN__BY_SYNC;
+    fen_case *c = &cases[k];
+    c->rc = w->nodes[k].rc;
+    if (c->op == FEN_OP_RECV && c->rc == 0 && c->elem && c->c->elem)
+        memcpy(c->elem, w->nodes[k].elem, c->c->elem);
+    return k;
+}
+
+static int select_rt(fen_case *cases, int n, int64_t deadline_ns)
+{
+    fen_chan *chans[FEN_SELECT_MAX];
+    struct wait_set w = {0};
+    int m = sort_chans(cases, n, chans), rc = fen__limit_rc(fen__cur(fen__self()));
+    while (!rc) {
+        struct fen__handed h = {0};
+        lock_all(chans, m);
+        int k = n ? try_cases(cases, n, &h) : -1;
+        if (k >= 0 || deadline_ns == 0) {
+            unlock_all(chans, m);
+            fen__chan_hand(&h);
+            rc = k >= 0 ? k : -ETIMEDOUT;
+            break;
+        }
+        if (!w.nodes && (rc = make_set(cases, n, &w))) {
+            unlock_all(chans, m);
+            break;
+        }
+        rc = wait_any(cases, &w, chans, m, deadline_ns);
+        if (rc != -EAGAIN)
+            break;
+        rc = 0;
+    }
+    fen__mem_free(w.nodes, w.bytes);
+    return rc;
+}
+
+int fen_select(fen_case *cases, int n, int64_t deadline_ns)
+{
+    if (n < 0 || n > FEN_SELECT_MAX)
+        return -EINVAL;
+    struct fen__m *m = fen__enter();
+    if (!m)
+        return FEN_ENOTFIBER;
+    int rc = select_rt(cases, n, deadline_ns);
+    fen__leave(fen__self());
+    return rc;
+}

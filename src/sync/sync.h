@@ -1,0 +1,44 @@
+/* sync.h - what this room shows to the rooms above it, apart from its public headers. */
+#ifndef FEN_SYNC_ROOM_H
+#define FEN_SYNC_ROOM_H
+
+#include "sched/sched.h"
+
+#include <fen/scope.h>
+
+#include <stdatomic.h>
+
+/* A scope: a limit, the fibers it must outlive, its clean-ups and hooks.
+ * Invariants: a fiber's current scope is the top of its own chain; children counts fibers spawned in
+ * it that have not ended; only the owner opens, closes and defers; ended is set once. */
+struct fen_scope {
+    struct fen__limit limit; /* first: a fiber's limit is its scope */
+    struct fen__g *owner;
+    struct fen_scope *parent_of_owner; /* the owner's current scope before this one */
+    uint32_t lock;                     /* hooks, joiner */
+    uint32_t hook_busy;                /* a hook is being called */
+    _Atomic int64_t children;
+    _Atomic bool spawned;              /* ever had a child: a cancel must look at all fibers */
+    uint64_t join_epoch;               /* owner waits for children == 0; 0: does not */
+    fen_defer_record *defers;
+    fen_cancel_hook *hooks;
+    struct fen__timer timer;           /* calls the hooks at the deadline */
+    uint64_t seq;                      /* counts uses of this memory: a late timer is stale */
+    struct fen__child_bill *bill;      /* of the request this belongs to; NULL outside of one */
+};
+
+/* Resources of ended fibers that worked for a request, added as they end. */
+struct fen__child_bill {
+    _Atomic int64_t cpu_ticks, wait_ticks, arena_bytes, in_bytes, out_bytes;
+};
+
+/* Prepares caller's memory as a scope of the running fiber, and closes it; for the connection
+ * record's exchange, which has its memory already. RT is not needed. */
+void fen__scope_init(struct fen_scope *s, int64_t deadline_ns);
+int fen__scope_fini(struct fen_scope *s);
+
+/* Starts a fiber with its own root scope; RT, from a hook. scope is the fiber's memory for it: the
+ * fiber calls fen__scope_init itself. 0, -ENOMEM, FEN_ELIMIT. */
+int fen__spawn_root(const char *name, void (*fn)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,48 @@
+/* waitq.c - first come, first served lists of waiting fibers. */
+#include "sync/sync_int.h"
+
+void fen__waitq_push(struct fen_waitq *q, struct fen__node *n)
+{
+    n->queue = q;
+    n->next = NULL;
+    n->prev = q->tail;
+    if (q->tail)
+        ((struct fen__node *)q->tail)->next = n;
+    else
+        q->head = n;
+    q->tail = n;
+}
+
+void fen__waitq_remove(struct fen_waitq *q, struct fen__node *n)
+{
+    if (n->queue != q)
+        return;
+    if (n->prev)
+        n->prev->next = n->next;
+    else
+        q->head = n->next;
+    if (n->next)
+        n->next->prev = n->prev;
+    else
+        q->tail = n->prev;
+    n->queue = NULL;
+}
+
+struct fen__node *fen__waitq_claim(struct fen_waitq *q, int *ret_claim)
+{
+    struct fen__node *n;
+    while ((n = q->head)) {
+        fen__waitq_remove(q, n);
+        *ret_claim = fen__claim(n->g, n->epoch);
+        if (*ret_claim)
+            return n;
+    }
+    return NULL;
+}
+
+void fen__waitq_leave(struct fen_waitq *q, uint32_t *lock, struct fen__node *n)
+{
+    fen__lock(lock);
+    fen__waitq_remove(q, n);
+    fen__unlock(lock);
+}
