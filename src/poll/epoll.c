@@ -12,7 +12,7 @@
 
 struct shard {
     int ep, kick;
-} FEN__ALIGN(FEN__LINE);
+};
 
 static struct shard *shards;
 static int nshards;

@@ -17,7 +17,6 @@
 #define PATIENCE_BLOCK (20 * FEN_US)
 #define PATIENCE_ASLEEP (200 * FEN_US)
 #define DEMOTE_AFTER (3 * FEN_MS)
-#define CONVICT_RUNS 16
 #define NAP_MIN (20 * FEN_US)
 #define NAP_BUSY FEN_MS
 #define NAP_IDLE (10 * FEN_MS)
@@ -68,12 +67,11 @@ static bool take(struct fen__m *m, bool hog)
         atomic_fetch_add(&s->refused, 1);
         return false;
     }
+    atomic_store_explicit(&m->hog, hog, memory_order_relaxed); /* released by the CAS */
     bool won = atomic_compare_exchange_strong(&m->word, &e, FEN__TAKEN);
     struct fen__p *p = m->p; /* not the P we were scanning: it may have changed hands */
     if (won) {
         m->p = NULL;
-        if (hog) /* the fiber is out of the runtime: its fields are ours until TAKEN is seen */
-            m->cur->convicted = CONVICT_RUNS;
         m->cpu_at_take_ns = fen__sys_cpu_of(m->tid);
         if (n->spare)
             s->spares = n->next_spare;

@@ -14,6 +14,7 @@
 
 #define M_STACK_BYTES (256u << 10)
 #define MAX_THREADS 1000
+#define CONVICT_RUNS 16 /* slices with a short patience after a take for computing */
 
 struct boot {
     void (*fn)(void *arg);
@@ -48,6 +49,8 @@ static void after(struct fen__m *m, struct fen__g *g)
         break;
     case FEN__ACT_EXIT: fen__g_free(m, g); break;
     case FEN__ACT_LOST:
+        if (atomic_load_explicit(&m->hog, memory_order_relaxed))
+            g->convicted = CONVICT_RUNS;
         fen__global_push(g, g, 1);
         fen__wake_p();
         break;
@@ -124,8 +127,7 @@ static void *m_main(void *arg)
     fen__sys_timer_slack(1);
     fen__bill_start(m);
     atomic_store(&m->tid, fen__sys_gettid());
-    bool first = m->p == &fen__sched.ps[0] && atomic_exchange(&fen__sched.running, 2) == 1;
-    if (first)
+    if (m->first)
         first_fiber();
     while (wait_for_p(m)) {
         struct fen__g *g;
@@ -154,6 +156,7 @@ struct fen__m *fen__m_new(struct fen__p *p)
     m->statfd = -1;
     m->meter = s->meter;
     m->act = FEN__ACT_YIELD;
+    m->first = !s->ms;
     if (p)
         fen__m_give(m, p);
     pthread_attr_t attr;

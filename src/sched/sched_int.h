@@ -88,8 +88,8 @@ struct fen__m {
     /* ---- cold ---- */
     _Atomic uint32_t wake;
     _Atomic int tid;
-    _Atomic bool demoted;
-    bool spare, gone;
+    _Atomic bool demoted, hog; /* hog: why the monitor took the P last time */
+    bool spare, first;         /* first: starts the first fiber */
     pthread_t thread;
     struct fen__m *next_spare, *next;
     int64_t cpu_start_ns;

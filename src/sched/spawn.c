@@ -90,7 +90,7 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
     if (slab.free) {
         *ret_g = slab.free;
         slab.free = slab.free->next;
-        slab.nfree--;
+        __atomic_store_n(&slab.nfree, slab.nfree - 1, __ATOMIC_RELAXED);
     } else {
         rc = fresh(ret_g);
     }
@@ -101,18 +101,22 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
 /* Half of a full cache goes to the global list. */
 static void spill(struct fen__m *m)
 {
-    for (int i = 0; i < FEN__G_CACHE / 2; i++) {
-        struct fen__g *g = m->gfree;
-        m->gfree = g->next;
-        m->ngfree--;
-        if (slab.nfree > KEEP_WARM && g->stack.low)
-            fen__stack_release(&g->stack);
-        fen__lock(&slab.lock);
-        g->next = slab.free;
-        slab.free = g;
-        slab.nfree++;
-        fen__unlock(&slab.lock);
+    struct fen__g *head = m->gfree, *last = head;
+    bool cold = __atomic_load_n(&slab.nfree, __ATOMIC_RELAXED) > KEEP_WARM;
+    for (int i = 0;; i++) {
+        if (cold && last->stack.low)
+            fen__stack_release(&last->stack);
+        if (i == FEN__G_CACHE / 2 - 1)
+            break;
+        last = last->next;
     }
+    m->gfree = last->next;
+    m->ngfree -= FEN__G_CACHE / 2;
+    fen__lock(&slab.lock);
+    last->next = slab.free;
+    slab.free = head;
+    __atomic_store_n(&slab.nfree, slab.nfree + FEN__G_CACHE / 2, __ATOMIC_RELAXED);
+    fen__unlock(&slab.lock);
 }
 
 static void drop(struct fen__m *m, struct fen__g *g)

@@ -149,18 +149,17 @@ __asm__(".text\n.balign 16\n.inst 0xd428bc00\nfen__rseq_abort: udf #0\nfen__rseq
 #endif
 #ifdef FEN__HAVE_RSEQ
 extern char fen__rseq_abort[], fen__rseq_never[];
-static struct {
+static const struct {
     uint32_t version, flags;
-    uint64_t start, len, abort;
-} desc __attribute__((aligned(32)));
+    const char *start;
+    uint64_t len;
+    const char *abort;
+} desc __attribute__((aligned(32))) = {.start = fen__rseq_never, .len = 1, .abort = fen__rseq_abort};
 
 int fen__rseq_slot(volatile uint64_t **ret_slot, uint64_t *ret_armed)
 {
     if (__rseq_size == 0)
         return -ENOTSUP;
-    desc.start = (uint64_t)(uintptr_t)fen__rseq_never;
-    desc.len = 1;
-    desc.abort = (uint64_t)(uintptr_t)fen__rseq_abort;
     char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
     *ret_slot = (volatile uint64_t *)(area + 8); /* offsetof(struct rseq, rseq_cs) */
     *ret_armed = (uint64_t)(uintptr_t)&desc;
