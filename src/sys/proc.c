@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 ssize_t fen__sys_file_read(const char *path, void *buf, size_t n)
@@ -56,15 +57,24 @@ static void read_stat(struct fen__sys_proc *p, int64_t *ret_start_ticks)
     }
 }
 
-static int64_t boot_unix_s(void)
+static int64_t clock_ms(clockid_t id)
 {
-    char text[16384]; /* btime stands behind the lines of the processors */
-    ssize_t n = fen__sys_file_read("/proc/stat", text, sizeof text - 1);
-    if (n <= 0)
-        return -1;
-    text[n] = 0;
-    char *at = strstr(text, "\nbtime ");
-    return at ? strtoll(at + 7, NULL, 10) : -1;
+    struct timespec t;
+    return clock_gettime(id, &t) ? -1 : (int64_t)t.tv_sec * 1000 + t.tv_nsec / FEN_MS;
+}
+
+/* Taken from the clocks, for btime in /proc/stat stands behind a line as long as the machine has
+ * interrupts; and once, or the start would move with every correction of the wall clock. */
+static int64_t start_unix_ms(int64_t start_ticks)
+{
+    static int64_t known = -1;
+    int64_t v = __atomic_load_n(&known, __ATOMIC_RELAXED), hz = sysconf(_SC_CLK_TCK);
+    if (v >= 0 || start_ticks < 0 || hz <= 0)
+        return v;
+    v = clock_ms(CLOCK_REALTIME) - (clock_ms(CLOCK_BOOTTIME) - start_ticks * 1000 / hz);
+    int64_t none = -1; /* the first of several that got here stays */
+    return __atomic_compare_exchange_n(&known, &none, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
+               ? v : none;
 }
 
 static int64_t count_fds(void)
@@ -82,13 +92,12 @@ static int64_t count_fds(void)
 void fen__sys_proc_get(struct fen__sys_proc *ret_proc)
 {
     *ret_proc = (struct fen__sys_proc){-1, -1, -1, -1, -1, -1, -1};
-    int64_t start_ticks = -1, boot = boot_unix_s(), hz = sysconf(_SC_CLK_TCK);
+    int64_t start_ticks = -1;
     read_stat(ret_proc, &start_ticks);
     ret_proc->cpu_ns = fen__sys_process_cpu();
     ret_proc->open_fds = count_fds();
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         ret_proc->max_fds = limit.rlim_cur == RLIM_INFINITY ? -1 : (int64_t)limit.rlim_cur;
-    if (start_ticks >= 0 && boot >= 0 && hz > 0)
-        ret_proc->start_unix_ms = boot * 1000 + start_ticks * 1000 / hz;
+    ret_proc->start_unix_ms = start_unix_ms(start_ticks);
 }
