@@ -192,7 +192,7 @@ static void check_comment(char *line)
         assert_string_not_equal(families[i].name, name);
     assert_true(families_n < FAMILIES);
     snprintf(families[families_n].name, sizeof families[0].name, "%s", name);
-    snprintf(families[families_n++].type, sizeof families[0].type, "%s", type);
+    snprintf(families[families_n++].type, sizeof families[0].type, "%.15s", type);
 }
 
 static int by_text(const void *a, const void *b) { return strcmp(a, b); }
