@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-static _Atomic int64_t live_bytes;
+static int64_t live_bytes; /* by __atomic calls only */
 
 static bool refused(void) { return fen__sys_fault && fen__sys_fault("malloc"); }
 

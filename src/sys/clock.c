@@ -60,6 +60,8 @@ int64_t fen__tsc_to_ns(int64_t ticks)
     return (int64_t)(v >> 32);
 }
 
+__int128 fen__tsc_to_ns_wide(__int128 ticks) { return ticks * (__int128)tsc_mult >> 32; }
+
 int64_t fen__tsc_from_ns(int64_t ns)
 {
     __int128 v = (__int128)ns * (__int128)ns_mult;

@@ -30,6 +30,7 @@ static inline uint64_t fen__tsc(void)
 /* Calibrates once; about 1 ms the first time. Then ticks convert by multiplication. */
 void fen__tsc_init(void);
 int64_t fen__tsc_to_ns(int64_t ticks);
+__int128 fen__tsc_to_ns_wide(__int128 ticks); /* of products with ticks; |ticks| < 2^94 */
 int64_t fen__tsc_from_ns(int64_t ns);
 
 /* ---- the current worker: one pointer per thread ----
