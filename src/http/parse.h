@@ -18,8 +18,9 @@ struct fen__http_field {
  * zero before the first byte of each request; offsets only, so the buffer may move in between. */
 struct fen__http_scan {
     uint32_t scanned; /* bytes seen */
-    uint32_t line;    /* where the line that is still open begins */
-    uint32_t lines;   /* complete lines before it, a leading empty one not counted */
+    uint16_t fields;  /* complete field lines among them */
+    uint8_t state;    /* where in a line (parse.c) */
+    uint8_t at;       /* bytes of the version, or 0 at the start of a field line */
 };
 
 /* The caller sets fields and fields_cap; the rest is set by fen__http_parse_head. */
