@@ -69,6 +69,8 @@ static bool same_name(fen_slice encoded, const char *name, size_t name_n)
 int fen__uri_query(fen_slice query, const char *name, size_t name_n, fen_arena *a,
                    fen_slice *ret_value)
 {
+    if (!query.n)
+        return -ENOENT;
     const char *p = query.p, *end = query.p + query.n;
     while (p < end) {
         const char *amp = memchr(p, '&', (size_t)(end - p));
@@ -86,6 +88,8 @@ int fen__uri_query(fen_slice query, const char *name, size_t name_n, fen_arena *
 
 int fen__uri_i64(fen_slice text, int64_t *ret_value)
 {
+    if (!text.n)
+        return -EINVAL;
     const char *p = text.p, *end = text.p + text.n;
     bool minus = p < end && *p == '-';
     bool over = false;
