@@ -8,7 +8,8 @@
  * where the line ends, and that is a smuggled request.
  *
  * Cost: overhead_bytes <= SLACK + 2 * body_bytes at the end of every line, so that neither one-byte
- * chunks nor long extensions buy CPU time for nothing. body_bytes + left <= max_body_bytes always. */
+ * chunks nor long extensions buy CPU time for nothing.
+ * In DATA: body_bytes + left <= max_body_bytes. */
 #include "http/chunk.h"
 #include "http/parse.h"
 

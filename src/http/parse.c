@@ -2,9 +2,9 @@
  *
  * Two readers of the same grammar. The quick one (whole) takes the lines of a buffer one after the
  * other and keeps slices; nearly every head arrives in one piece and never meets the other. The
- * patient one (feed) is a byte automaton that keeps no slices: when the quick one runs out of bytes,
- * it takes over, so that a peer that sends a byte at a time costs each byte once and not once per
- * packet; when it has seen the empty line, the quick one reads the whole head.
+ * patient one (feed) is a byte automaton that keeps no slices: when the quick one runs out of
+ * bytes, it takes over, so that a peer that sends a byte at a time costs each byte once and not
+ * once per packet; when it has seen the empty line, the quick one reads the whole head.
  *
  *   START -CR-> START_LF -LF-> METHOD -SP-> TARGET -SP-> VERSION -LF-> NAME -:-> VALUE -CR->
  *   VALUE_LF -LF-> NAME ... NAME (at the start of a line) -CR-> END_LF -LF-> done

@@ -1,4 +1,4 @@
-/* parse.h - the HTTP/1.1 request head, in place: slices into the caller's buffer, no memory, no I/O.
+/* parse.h - the HTTP/1.1 request head, in place: slices into the caller's buffer, no memory.
  * Strict (RFC 9110, 9112): whatever two servers could read in two ways is refused. */
 #ifndef FEN_HTTP_PARSE_H
 #define FEN_HTTP_PARSE_H

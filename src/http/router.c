@@ -1,9 +1,9 @@
 /* router.c - a trie of path segments.
  *
  * A node is a prefix of whole segments. Its literal children are in one hash table for the whole
- * router, keyed by (node, segment): a root with a thousand children costs one probe, and a node with
- * one child costs no table of its own. A node has at most one parameter child (names belong to the
- * route, so "/a/{x}" and "/a/{y}/b" share it) and at most one tail.
+ * router, keyed by (node, segment): a root with a thousand children costs one probe, and a node
+ * with one child costs no table of its own. A node has at most one parameter child (names belong
+ * to the route, so "/a/{x}" and "/a/{y}/b" share it) and at most one tail.
  *
  * Matching walks down, literal first, and remembers on a small stack where a parameter or a tail
  * was passed over; on a dead end it goes on from the latest of those. Every node has one path from

@@ -25,7 +25,7 @@ struct fen__route {
 struct fen__route_match {
     const struct fen__route *route;
     fen_slice values[FEN__ROUTE_VALUES]; /* inside the path, still percent-encoded */
-    uint32_t allowed;                    /* after -405-like misses: for fen__router_allow */
+    uint32_t allowed;                    /* on 405: methods, for fen__router_allow */
 };
 
 struct fen__router {
@@ -44,20 +44,20 @@ int fen__router_init(struct fen__router *r, fen_arena *arena) FEN_MUST_CHECK;
 /* pattern: a method, one space, a path from '/'. A segment is literal text, {name} (one non-empty
  * segment) or, at the end, {name...} (the rest, slashes included, perhaps empty). pattern is
  * borrowed. 0; -EINVAL malformed or over a limit above; -EEXIST another route with that method
- * matches exactly the same paths; -ENOMEM. On failure nothing can be matched that could not before. */
+ * matches exactly the same paths; -ENOMEM. A failure changes no later match. */
 int fen__router_add(struct fen__router *r, const char *pattern, fen_handler fn, void *arg)
     FEN_MUST_CHECK;
 
-/* Finds the route for a method and an encoded path without query. Segment by segment a literal beats
- * a parameter beats a tail, among the routes that have the method; GET routes answer HEAD.
+/* Finds the route for a method and an encoded path without query. Segment by segment a literal
+ * beats a parameter beats a tail, among the routes that have the method; GET answers HEAD.
  *   200  ret->route and the first route->values_n of ret->values are set
  *   404  no pattern has this path
  *   405  some have, with other methods: ret->allowed
- * Paths are compared as sent: no "." or "..", "//" or case folding. Allocates nothing; any thread. */
+ * Paths are compared as sent: ".", ".." and "//" mean nothing here. No memory; any thread. */
 int fen__router_match(const struct fen__router *r, fen_slice method, fen_slice path,
                       struct fen__route_match *ret) FEN_MUST_CHECK;
 
-/* Writes the Allow list ("GET, HEAD, POST") of a 405: its length, or -ERANGE if cap is too small. */
+/* Writes the Allow list ("GET, HEAD, POST") of a 405: its length, or -ERANGE if cap is short. */
 int fen__router_allow(const struct fen__router *r, uint32_t allowed, char *out, size_t cap)
     FEN_MUST_CHECK;
 

@@ -7,8 +7,8 @@
 #include <fen/arena.h>
 
 /* Undoes percent-encoding once; with plus, '+' is a space (query only). Text without escapes is
- * returned as it is, otherwise the result lies in the arena. 0, -EINVAL ('%' without two hex digits,
- * or %00, which no consumer of a path or a name expects), -ENOMEM. */
+ * returned as it is, otherwise the result lies in the arena. 0, -EINVAL ('%' without two hex
+ * digits, or %00, which no consumer of a path or a name expects), -ENOMEM. */
 int fen__uri_decode(fen_slice in, bool plus, fen_arena *a, fen_slice *ret_text) FEN_MUST_CHECK;
 
 /* The decoded value of the first parameter of that name in a=1&b=2 (names are compared decoded; a
