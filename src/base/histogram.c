@@ -1,4 +1,4 @@
-/* hist.c - log-linear histogram.
+/* histogram.c - log-linear histogram.
  *
  * Values below 256 have a bucket each. Above, each power of two is cut into 128 equal buckets, so
  * that a bucket is never wider than 1/128 of its lower end, and its middle is off by at most 0.4 %.

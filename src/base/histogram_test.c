@@ -1,4 +1,4 @@
-/* hist_test.c - the histogram against sorted arrays and exact sums. */
+/* histogram_test.c - the histogram against sorted arrays and exact sums. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
