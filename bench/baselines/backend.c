@@ -44,16 +44,10 @@ static int64_t now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static int64_t next_tick(int64_t t)
-{
-    return (t + TICK_NS - 1) / TICK_NS * TICK_NS;
-}
+static int64_t next_tick(int64_t t) { return (t + TICK_NS - 1) / TICK_NS * TICK_NS; }
 
 /* A price that depends on the id alone, so that a test can tell a mixed-up answer. */
-static int64_t price_of(int64_t id)
-{
-    return 1000 + (id % 9000 * 7919) % 9000;
-}
+static int64_t price_of(int64_t id) { return 1000 + (id % 9000 * 7919) % 9000; }
 
 static void answer(const struct due *d)
 {
@@ -76,6 +70,8 @@ static void answer(const struct due *d)
     http_reply(&out, status, "application/json", body, (size_t)(at - body), &rq);
     if (!http_flush(d->conn->fd, &out))
         d->conn->ended = true; /* gone, or it does not read */
+    if (d->close)
+        http_last_word(d->conn->fd);
 }
 
 static void answer_due(struct clockwork *cw)
@@ -123,6 +119,7 @@ static void receive(struct clockwork *cw, struct conn *c, unsigned events)
 {
     char in[REQUEST_MAX_BYTES];
     bool more = true;
+    conn_take_over(c);
     while (more && !c->ended) {
         int n = conn_receive(c, in, &more);
         if (n == -EAGAIN)

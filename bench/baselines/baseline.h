@@ -22,7 +22,7 @@ enum {
     BODY_MAX_BYTES = 3072,    /* one reply's body; leaves room for the head */
     THREADS_MAX = 30000,
     DB_CONNS_MAX = 256,
-    DRAIN_MAX_S = 5,          /* after SIGTERM, how long open requests may take */
+    DRAIN_MAX_S = 5, /* after SIGTERM, how long open requests may take */
 };
 
 struct options {
@@ -31,9 +31,9 @@ struct options {
     struct sockaddr_in addr;
     struct sockaddr_in backend;
     bool has_backend;
-    int threads;         /* pool: workers; epoll and backend: loops (0 = one per CPU, 1) */
-    int db_conns;        /* SQLite connections shared by all threads; 0 = one per thread */
-    int64_t delay_ns;    /* backend: least time between a request and its reply */
+    int threads;      /* pool: workers; epoll and backend: loops (0 = one per CPU, 1) */
+    int db_conns;     /* SQLite connections shared by all threads; 0 = one per thread */
+    int64_t delay_ns; /* backend: least time between a request and its reply */
     int listen_fd;
 };
 
@@ -42,9 +42,9 @@ struct options {
 struct request {
     const char *path; /* without the query; points into the caller's buffer, not terminated */
     size_t path_len;
-    bool is_get;      /* GET or HEAD */
+    bool is_get; /* GET or HEAD */
     bool is_head;
-    bool close;       /* the peer wants the connection closed after this reply */
+    bool close; /* the peer wants the connection closed after this reply */
 };
 
 /* Replies wait here until the input is used up, so that a batch costs one send. */
@@ -63,6 +63,10 @@ bool http_reply(struct reply *out, int status, const char *type, const char *bod
 
 /* Sends all of `out` on a blocking socket and empties it. False when the peer is gone. */
 bool http_flush(int fd, struct reply *out);
+
+/* To be called between a refusal and close: closing with unread input would send a reset that
+ * overtakes the reply. Throws away what has arrived, without waiting for more. */
+void http_last_word(int fd);
 
 /* The number after `prefix` when the whole path is prefix + one decimal id: 0 and *ret_id.
  * -EINVAL for another segment in its place, -ENOENT when the path has another shape. */
@@ -124,17 +128,30 @@ bool peers_drain(void);
 /* One connection between two events; buffers belong to whoever works on it. */
 struct conn {
     int fd;
-    unsigned rest_len; /* bytes of an unfinished request */
-    char *rest;        /* those bytes, or NULL */
-    unsigned waiting;  /* backend: replies that are not due yet */
-    bool ended;        /* backend: the peer sends no more; close after the last reply */
+    unsigned rest_len;   /* bytes of an unfinished request */
+    char *rest;          /* those bytes, or NULL */
+    unsigned waiting;    /* backend: replies that are not due yet */
+    bool ended;          /* backend: the peer sends no more; close after the last reply */
+    _Atomic bool handed; /* see conn_hand_over */
 };
 
-struct conn *conn_new(int fd);      /* marks fd as a peer; closes it and returns NULL without memory */
-void conn_free(struct conn *c);     /* closes it too */
+struct conn *conn_new(int fd);  /* marks fd as a peer; closes it and returns NULL without memory */
+void conn_free(struct conn *c); /* closes it too */
 /* Receives into buf (REQUEST_MAX_BYTES) behind what conn_keep put away, without blocking. Returns
  * all the bytes there now, 0 at the end of input or on an error, -EAGAIN when there is no news. */
 int conn_receive(struct conn *c, char *buf, bool *ret_more);
+/* Before an epoll_ctl that lets another thread have the connection, and at that thread's first
+ * touch. The kernel orders the two anyway; this says it to the language and the sanitizers. */
+static inline void conn_hand_over(struct conn *c)
+{
+    atomic_store_explicit(&c->handed, true, memory_order_release); /* pairs with conn_take_over */
+}
+
+static inline void conn_take_over(struct conn *c)
+{
+    (void)atomic_load_explicit(&c->handed, memory_order_acquire); /* pairs with conn_hand_over */
+}
+
 /* Puts away the unfinished request. False without memory. */
 bool conn_keep(struct conn *c, const char *rest, size_t len);
 

@@ -51,7 +51,9 @@ static bool feed(struct conn *c, struct reply *out, const char *in, size_t len)
         if (n < 0) {
             rq = (struct request){.close = true};
             http_reply(out, -n, "application/json", "{}", 2, &rq);
-            open = false;
+            http_flush(c->fd, out);
+            http_last_word(c->fd);
+            return false;
         } else {
             open = answer(c, out, &rq) && !rq.close;
             used += (size_t)n;
@@ -67,6 +69,7 @@ static void serve_conn(struct conn *c, unsigned events)
     char in[REQUEST_MAX_BYTES];
     struct reply out;
     bool more = true;
+    conn_take_over(c);
     while (more) {
         int n = conn_receive(c, in, &more);
         if (n == -EAGAIN)

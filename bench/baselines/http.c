@@ -113,7 +113,7 @@ static int read_request_line(const char *at, const char *end, struct request *rq
     rq->is_get = rq->is_head || (len == 3 && !memcmp(method, "GET", 3));
     const char *target = ++at;
     const char *query = NULL;
-    while (at < end && *at > ' ' && *at != 0x7f) {
+    while (at<end && * at> ' ' && *at != 0x7f) {
         if (*at == '?' && !query)
             query = at;
         at++;
@@ -209,24 +209,15 @@ static char *put_str(char *at, const char *s)
 static const char *reason(int status)
 {
     switch (status) {
-    case 200:
-        return "200 OK";
-    case 400:
-        return "400 Bad Request";
-    case 404:
-        return "404 Not Found";
-    case 413:
-        return "413 Content Too Large";
-    case 431:
-        return "431 Request Header Fields Too Large";
-    case 501:
-        return "501 Not Implemented";
-    case 502:
-        return "502 Bad Gateway";
-    case 504:
-        return "504 Gateway Timeout";
-    default:
-        return "500 Internal Server Error";
+    case 200: return "200 OK";
+    case 400: return "400 Bad Request";
+    case 404: return "404 Not Found";
+    case 413: return "413 Content Too Large";
+    case 431: return "431 Request Header Fields Too Large";
+    case 501: return "501 Not Implemented";
+    case 502: return "502 Bad Gateway";
+    case 504: return "504 Gateway Timeout";
+    default: return "500 Internal Server Error";
     }
 }
 
@@ -288,4 +279,13 @@ bool http_flush(int fd, struct reply *out)
     bool ok = done == out->len;
     out->len = 0;
     return ok;
+}
+
+void http_last_word(int fd)
+{
+    char scrap[1024];
+    shutdown(fd, SHUT_WR);
+    for (int i = 0; i < 64; i++)
+        if (recv(fd, scrap, sizeof scrap, MSG_DONTWAIT) <= 0)
+            break;
 }

@@ -30,6 +30,7 @@ static void *accept_loop(void *arg)
         if (!c)
             continue;
         struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = c};
+        conn_hand_over(c);
         if (epoll_ctl(d->loops[turn++ % (unsigned)d->n].epfd, EPOLL_CTL_ADD, fd, &ev))
             conn_free(c);
     }

@@ -24,7 +24,7 @@ static const char usage[] =
     "usage: fen-baseline --mode=pool|pthread|epoll|backend [--addr=127.0.0.1:0]\n"
     "    [--db=PATH] [--backend=127.0.0.1:PORT] [--threads=N] [--db-conns=N] [--delay=20ms]\n"
     "  --threads   pool: workers (200); epoll: loops (one per CPU); backend: loops (1)\n"
-    "  --db-conns  SQLite connections shared by the threads (16); 0: one per thread\n"
+    "  --db-conns  SQLite connections shared by the threads (two per CPU); 0: one per thread\n"
     "  --delay     backend: least time before a reply; ns, us, ms or s\n";
 
 static const struct {
@@ -124,7 +124,7 @@ static bool read_flag(const char *arg, struct options *opt)
 static int listen_on(struct sockaddr_in *addr)
 {
     const int on = 1;
-    const struct timeval stuck = {.tv_sec = 10}; /* a peer that never reads holds a thread so long */
+    const struct timeval stuck = {.tv_sec = 10}; /* how long a peer may not read */
     socklen_t len = sizeof *addr;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -187,7 +187,10 @@ static void raise_file_limit(void)
 
 int main(int argc, char **argv)
 {
-    struct options opt = {.db_conns = 16, .delay_ns = 20000000};
+    struct options opt = {.delay_ns = 20000000};
+    opt.db_conns = 2 * (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (opt.db_conns > DB_CONNS_MAX)
+        opt.db_conns = DB_CONNS_MAX;
     read_addr("127.0.0.1:0", &opt.addr);
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--help")) {

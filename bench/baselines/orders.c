@@ -22,7 +22,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define ORDER_SQL                                                                                 \
+#define ORDER_SQL                                                                                  \
     "SELECT customer,item,quantity,price_cents,status,created_at FROM orders WHERE id=?1"
 
 struct slot {

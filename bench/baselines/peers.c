@@ -17,8 +17,8 @@ static struct {
     pthread_mutex_t lock;
     unsigned char *open; /* [limit] */
     int limit;
-    int count;           /* marks set */
-    bool hung_up;        /* whoever comes now is hung up at once */
+    int count;    /* marks set */
+    bool hung_up; /* whoever comes now is hung up at once */
 } peers = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 int peers_init(void)

@@ -123,6 +123,7 @@ static void queue_put(struct conn **batch, unsigned n)
 static bool serve_conn(struct session *s, struct conn *c)
 {
     bool more;
+    conn_take_over(c);
     int n = conn_receive(c, s->in, &more);
     if (n != -EAGAIN) {
         if (n <= 0)
@@ -134,7 +135,9 @@ static bool serve_conn(struct session *s, struct conn *c)
             return false;
     }
     struct epoll_event ev = {.events = interest, .data.ptr = c};
-    return epoll_ctl(pool.epfd, EPOLL_CTL_MOD, c->fd, &ev) == 0; /* from here on not ours */
+    int fd = c->fd;
+    conn_hand_over(c); /* and from the next line on it may be another worker's, or gone */
+    return epoll_ctl(pool.epfd, EPOLL_CTL_MOD, fd, &ev) == 0;
 }
 
 static void *work(void *arg)
@@ -158,6 +161,7 @@ static void accept_some(void)
         if (!c)
             return;
         struct epoll_event ev = {.events = interest, .data.ptr = c};
+        conn_hand_over(c);
         if (epoll_ctl(pool.epfd, EPOLL_CTL_ADD, fd, &ev))
             conn_free(c);
     }
@@ -228,7 +232,7 @@ int serve_pool(const struct options *opt)
     int n = opt->threads ? opt->threads : 200;
     pthread_t dispatcher;
     pthread_attr_t attr;
-    struct worker *workers = calloc((size_t)n, sizeof *workers);
+    struct worker *workers = aligned_alloc(_Alignof(struct worker), (size_t)n * sizeof *workers);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_BYTES);
     if (!workers || !pool_open(opt) || pthread_create(&dispatcher, NULL, dispatch, NULL)) {

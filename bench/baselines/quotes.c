@@ -52,7 +52,7 @@ static int upstream_open(struct upstream *up)
     return 0;
 }
 
-/* Has the whole answer arrived? Its body goes to ret_body and ret_end. -1: not an answer of ours. */
+/* Has the whole answer arrived? Then ret_body and ret_end hold its body. -1: not a quote. */
 static int answer_whole(const char *buf, size_t len, const char **ret_body, const char **ret_end)
 {
     static const char length[] = "\r\nContent-Length:";

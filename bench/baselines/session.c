@@ -93,8 +93,6 @@ static bool append(struct session *s, const struct answer *a, const struct reque
            http_reply(&s->out, a->status, a->type, a->body, a->len, rq);
 }
 
-/* Ends the connection so that the peer can still read the refusal: closing with unread input
- * would send a reset that overtakes it. */
 static void refuse(struct session *s, int status)
 {
     struct answer a;
@@ -102,10 +100,7 @@ static void refuse(struct session *s, int status)
     answer_error(&a, status);
     append(s, &a, &rq);
     http_flush(s->fd, &s->out);
-    shutdown(s->fd, SHUT_WR);
-    for (int i = 0; i < 16; i++)
-        if (recv(s->fd, s->in, sizeof s->in, MSG_DONTWAIT) <= 0)
-            break;
+    http_last_word(s->fd);
 }
 
 bool session_feed(struct session *s)
