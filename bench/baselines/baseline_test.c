@@ -1,0 +1,596 @@
+/* baseline_test.c - drives the comparison servers over real sockets.
+ *
+ * A rival that drops requests, leaks descriptors or answers early would make fen look better than
+ * it is, so each is held to the same behaviour here. The program's path comes from the build.
+ */
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <cmocka.h>
+
+enum { DELAY_MS = 30 };
+
+struct server {
+    pid_t pid;
+    int port;
+    int out, err;
+};
+
+static char dir[] = "/tmp/fen-baseline-XXXXXX";
+static char db_flag[64];
+
+static const char row[] = "{\"id\":1,\"customer\":17,\"item\":\"widget-42\",\"quantity\":3,"
+                          "\"price_cents\":1999,\"status\":\"paid\",\"created_at\":1700000000}";
+static const char odd_row[] =
+    "{\"id\":2,\"customer\":-5,\"item\":\"a\\\"b\\\\c\\n\\u0001\",\"quantity\":0,"
+    "\"price_cents\":0,\"status\":\"\",\"created_at\":-1}";
+
+/* ---- processes ----------------------------------------------------------------------------- */
+
+static struct server spawn(const char *const *flags)
+{
+    struct server s;
+    int out[2], err[2];
+    const char *argv[12] = {FEN_BASELINE};
+    for (int i = 0; flags[i]; i++)
+        argv[i + 1] = flags[i];
+    assert_int_equal(pipe(out), 0);
+    assert_int_equal(pipe(err), 0);
+    s.pid = fork();
+    assert_true(s.pid >= 0);
+    if (s.pid == 0) {
+        dup2(out[1], 1);
+        dup2(err[1], 2);
+        for (int fd = 3; fd < 64; fd++)
+            close(fd);
+        execv(argv[0], (char *const *)argv);
+        _exit(127);
+    }
+    close(out[1]);
+    close(err[1]);
+    s.out = out[0];
+    s.err = err[0];
+    s.port = 0;
+    return s;
+}
+
+static void read_all(int fd, char *buf, size_t size)
+{
+    size_t len = 0;
+    ssize_t n;
+    while (len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
+        len += (size_t)n;
+    buf[len] = '\0';
+}
+
+static int wait_exit(struct server *s)
+{
+    int status;
+    assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
+    close(s->out);
+    close(s->err);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* What the server had to say, for whoever reads a failed run. Waits until it has ended. */
+static void show_errors(const struct server *s)
+{
+    char text[8192];
+    read_all(s->err, text, sizeof text);
+    if (*text)
+        print_error("%s", text);
+}
+
+static struct server start(const char *const *flags)
+{
+    struct server s = spawn(flags);
+    char line[128] = "";
+    for (size_t len = 0; len < sizeof line - 1 && !strchr(line, '\n'); len++)
+        if (read(s.out, line + len, 1) != 1)
+            break;
+    if (sscanf(line, "listening on 127.0.0.1:%d\n", &s.port) != 1) {
+        show_errors(&s);
+        fail_msg("no port in \"%s\"", line);
+    }
+    return s;
+}
+
+static void stop(struct server *s)
+{
+    assert_int_equal(kill(s->pid, SIGTERM), 0);
+    show_errors(s);
+    assert_int_equal(wait_exit(s), 0);
+}
+
+static struct server start_backend(int port)
+{
+    char addr[40], delay[40];
+    snprintf(addr, sizeof addr, "--addr=127.0.0.1:%d", port);
+    snprintf(delay, sizeof delay, "--delay=%dms", DELAY_MS);
+    const char *flags[] = {"--mode=backend", addr, delay, NULL};
+    return start(flags);
+}
+
+static struct server start_front(const char *mode, const struct server *backend, const char *more)
+{
+    char mode_flag[32], addr[40];
+    snprintf(mode_flag, sizeof mode_flag, "--mode=%s", mode);
+    snprintf(addr, sizeof addr, "--backend=127.0.0.1:%d", backend ? backend->port : 1);
+    const char *flags[] = {mode_flag, addr, db_flag, more, NULL};
+    return start(flags);
+}
+
+static int open_fds(pid_t pid)
+{
+    char path[40];
+    int n = 0;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ---- a small client ------------------------------------------------------------------------ */
+
+static int dial(const struct server *s)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)s->port)};
+    const struct timeval patience = {.tv_sec = 5};
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    return fd;
+}
+
+static void say(int fd, const char *text)
+{
+    assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+static void ask(int fd, const char *path)
+{
+    char text[256];
+    snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: t\r\n\r\n", path);
+    say(fd, text);
+}
+
+/* Reads exactly one reply: its status, and its body in `body`. -1 at the end of input. */
+static int hear(int fd, char *body, size_t size, bool has_body)
+{
+    char head[1024];
+    size_t len = 0;
+    do {
+        if (len == sizeof head - 1 || recv(fd, head + len, 1, 0) != 1)
+            return -1;
+        head[++len] = '\0';
+    } while (len < 4 || memcmp(head + len - 4, "\r\n\r\n", 4));
+    int status = 0;
+    assert_int_equal(sscanf(head, "HTTP/1.1 %d ", &status), 1);
+    assert_non_null(strstr(head, "\r\nDate: "));
+    assert_non_null(strstr(head, " GMT\r\n"));
+    assert_non_null(strstr(head, "\r\nContent-Type: "));
+    const char *length = strstr(head, "\r\nContent-Length: ");
+    assert_non_null(length);
+    size_t want = has_body ? strtoul(length + 18, NULL, 10) : 0;
+    assert_true(want < size);
+    for (len = 0; len < want;) {
+        ssize_t n = recv(fd, body + len, want - len, 0);
+        assert_true(n > 0);
+        len += (size_t)n;
+    }
+    body[len] = '\0';
+    return status;
+}
+
+static void expect(int fd, int status, const char *body)
+{
+    char got[4096];
+    assert_int_equal(hear(fd, got, sizeof got, true), status);
+    assert_string_equal(got, body);
+}
+
+static void expect_end(int fd)
+{
+    char c;
+    assert_int_equal(recv(fd, &c, 1, 0), 0);
+    close(fd);
+}
+
+static void expect_refusal(const struct server *s, const char *text, int status)
+{
+    char body[256];
+    int fd = dial(s);
+    say(fd, text);
+    assert_int_equal(hear(fd, body, sizeof body, true), status);
+    expect_end(fd);
+}
+
+/* ---- the tests ----------------------------------------------------------------------------- */
+
+static const char *const fronts[] = {"pthread", "pool"};
+
+static void routes(void **state)
+{
+    (void)state;
+    struct server backend = start_backend(0);
+    for (size_t i = 0; i < 2; i++) {
+        struct server s = start_front(fronts[i], &backend, NULL);
+        int fd = dial(&s); /* all on one connection: keep-alive */
+        ask(fd, "/");
+        expect(fd, 200, "ok\n");
+        ask(fd, "/orders/1");
+        expect(fd, 200, row);
+        ask(fd, "/orders/2?x=/y");
+        expect(fd, 200, odd_row);
+        ask(fd, "/orders/3");
+        expect(fd, 404, "{\"error\":\"not found\"}");
+        ask(fd, "/orders/4x");
+        expect(fd, 400, "{\"error\":\"bad request\"}");
+        ask(fd, "/orders/1111111111111111111111");
+        expect(fd, 400, "{\"error\":\"bad request\"}");
+        ask(fd, "/orders/");
+        expect(fd, 404, "{\"error\":\"not found\"}");
+        ask(fd, "/quotes/7");
+        expect(fd, 200, "{\"id\":7,\"price\":2433}");
+        ask(fd, "/quotes/8");
+        expect(fd, 200, "{\"id\":8,\"price\":1352}");
+        say(fd, "POST /orders/1 HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nGET /");
+        expect(fd, 404, "{\"error\":\"not found\"}");
+        say(fd, "HEAD /orders/1 HTTP/1.1\r\nhost:t\r\nX-Tenant: a\r\n\r\n");
+        char body[8];
+        assert_int_equal(hear(fd, body, sizeof body, false), 200);
+        say(fd, "GET / HTTP/1.1\r\nHost: t\r\nConnection: x, Close\r\n\r\n");
+        expect(fd, 200, "ok\n");
+        expect_end(fd);
+        fd = dial(&s);
+        say(fd, "GET / HTTP/1.0\r\n\r\n");
+        expect(fd, 200, "ok\n");
+        expect_end(fd);
+        stop(&s);
+    }
+    stop(&backend);
+}
+
+static void pipelined_split_and_half_closed(void **state)
+{
+    static const char two[] = "GET /orders/1 HTTP/1.1\r\nHost: t\r\n\r\n"
+                              "GET /quotes/7 HTTP/1.1\r\nHost: t\r\n\r\n";
+    (void)state;
+    struct server backend = start_backend(0);
+    for (size_t i = 0; i < 2; i++) {
+        struct server s = start_front(fronts[i], &backend, NULL);
+        int fd = dial(&s);
+        say(fd, two);
+        expect(fd, 200, row);
+        expect(fd, 200, "{\"id\":7,\"price\":2433}");
+        for (size_t k = 0; k < sizeof two - 1; k++) { /* in pieces of one byte */
+            assert_int_equal(send(fd, two + k, 1, MSG_NOSIGNAL), 1);
+            if (k % 16 == 0)
+                usleep(1000);
+        }
+        expect(fd, 200, row);
+        expect(fd, 200, "{\"id\":7,\"price\":2433}");
+        say(fd, two);
+        say(fd, "GET / HTTP/1.1\r\n"); /* never finished */
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        expect(fd, 200, row);
+        expect(fd, 200, "{\"id\":7,\"price\":2433}");
+        expect_end(fd);
+        fd = dial(&s); /* more replies than one output buffer holds */
+        for (int k = 0; k < 100; k++)
+            ask(fd, "/orders/1");
+        for (int k = 0; k < 100; k++)
+            expect(fd, 200, row);
+        close(fd);
+        stop(&s);
+    }
+    stop(&backend);
+}
+
+static void malformed(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct server s = start_front(i < 2 ? fronts[i] : "epoll", NULL, NULL);
+        expect_refusal(&s, "nonsense\r\n\r\n", 400);
+        expect_refusal(&s, "GET / HTTP/1.1\r\n\r\n", 400);
+        expect_refusal(&s, "GET / HTTP/2.0\r\nHost: t\r\n\r\n", 400);
+        expect_refusal(&s, "GET / HTTP/1.1\r\nHost : t\r\n\r\n", 400);
+        expect_refusal(&s, "GET / HTTP/1.1\r\nHost: t\r\nHost: u\r\n\r\n", 400);
+        expect_refusal(&s, "GET / HTTP/1.1\r\nHost: t\r\n folded\r\n\r\n", 400);
+        expect_refusal(&s, "GET / HTTP/1.1\r\nHost: t\nA: b\r\n\r\n", 400);
+        expect_refusal(&s, "GET / HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n", 400);
+        expect_refusal(&s,
+                       "GET / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n"
+                       "Content-Length: 2\r\n\r\n",
+                       400);
+        expect_refusal(&s, "GET / HTTP/1.1\r\nHost: t\r\nContent-Length: 99999\r\n\r\n", 413);
+        expect_refusal(&s, "GET / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n", 501);
+        char big[8400];
+        memset(big, 'a', sizeof big - 1);
+        big[sizeof big - 1] = '\0';
+        memcpy(big, "GET / HTTP/1.1\r\nX: ", 19);
+        expect_refusal(&s, big, 431);
+        stop(&s);
+    }
+}
+
+static void floor_answers(void **state)
+{
+    (void)state;
+    struct server s = start_front("epoll", NULL, "--threads=2");
+    int fd = dial(&s), other = dial(&s);
+    ask(fd, "/");
+    ask(other, "/orders/1");
+    expect(other, 200, row);
+    expect(fd, 200, "ok\n");
+    for (int k = 0; k < 100; k++)
+        ask(fd, "/orders/5");
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    for (int k = 0; k < 100; k++)
+        expect(fd, 200, row);
+    expect_end(fd);
+    ask(other, "/nope");
+    expect(other, 404, "{\"error\":\"not found\"}");
+    stop(&s); /* with a connection open */
+    expect_end(other);
+}
+
+static void backend_is_never_early(void **state)
+{
+    (void)state;
+    struct server s = start_backend(0);
+    int fd = dial(&s);
+    for (int k = 0; k < 5; k++) {
+        int64_t sent = now_ms();
+        ask(fd, "/quote/7");
+        ask(fd, "/quote/8");
+        ask(fd, "/quote/x");
+        expect(fd, 200, "{\"id\":7,\"price\":2433}");
+        assert_true(now_ms() - sent >= DELAY_MS - 1); /* both ends cut to whole milliseconds */
+        expect(fd, 200, "{\"id\":8,\"price\":1352}");
+        expect(fd, 400, "{\"error\":\"no such quote\"}");
+    }
+    ask(fd, "/quote/7");
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    expect(fd, 200, "{\"id\":7,\"price\":2433}");
+    expect_end(fd);
+    for (int k = 0; k < 20; k++) { /* peers that leave before their answer */
+        fd = dial(&s);
+        ask(fd, "/quote/7");
+        close(fd);
+    }
+    expect_refusal(&s, "nonsense\r\n\r\n", 400);
+    stop(&s);
+}
+
+static void backend_lost_and_found(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct server backend = start_backend(0);
+        struct server s = start_front(fronts[i], &backend, "--threads=1");
+        int fd = dial(&s);
+        ask(fd, "/quotes/7");
+        expect(fd, 200, "{\"id\":7,\"price\":2433}");
+        stop(&backend);
+        ask(fd, "/quotes/7");
+        expect(fd, 502, "{\"error\":\"backend unavailable\"}");
+        backend = start_backend(backend.port);
+        ask(fd, "/quotes/7");
+        expect(fd, 200, "{\"id\":7,\"price\":2433}");
+        int port = backend.port;
+        stop(&backend);
+        backend = start_backend(port); /* the kept connection is dead, a new one works */
+        ask(fd, "/quotes/8");
+        expect(fd, 200, "{\"id\":8,\"price\":1352}");
+        close(fd);
+        stop(&s);
+        stop(&backend);
+    }
+}
+
+static void pool_is_bounded_and_complete(void **state)
+{
+    (void)state;
+    struct server backend = start_backend(0);
+    struct server s = start_front("pool", &backend, "--threads=4");
+    int fds[20];
+    for (int k = 0; k < 20; k++)
+        fds[k] = dial(&s);
+    int64_t sent = now_ms();
+    for (int k = 0; k < 20; k++)
+        ask(fds[k], "/quotes/7");
+    for (int k = 0; k < 20; k++) {
+        expect(fds[k], 200, "{\"id\":7,\"price\":2433}");
+        close(fds[k]);
+    }
+    assert_true(now_ms() - sent >= 5 * DELAY_MS - 1); /* twenty requests, four at a time */
+    stop(&s);
+    stop(&backend);
+}
+
+static void stop_finishes_what_was_asked(void **state)
+{
+    (void)state;
+    struct server backend = start_backend(0);
+    for (size_t i = 0; i < 2; i++) {
+        struct server s = start_front(fronts[i], &backend, NULL);
+        int idle = dial(&s), busy = dial(&s);
+        ask(idle, "/");
+        expect(idle, 200, "ok\n");
+        ask(busy, "/quotes/7");
+        usleep(DELAY_MS * 1000 / 3);
+        assert_int_equal(kill(s.pid, SIGTERM), 0);
+        expect(busy, 200, "{\"id\":7,\"price\":2433}");
+        expect_end(busy);
+        expect_end(idle);
+        assert_int_equal(wait_exit(&s), 0);
+    }
+    stop(&backend);
+}
+
+static void no_descriptor_is_lost(void **state)
+{
+    (void)state;
+    struct server backend = start_backend(0);
+    for (size_t i = 0; i < 3; i++) {
+        struct server s = start_front(i < 2 ? fronts[i] : "epoll", &backend, NULL);
+        for (int k = 0; k < 1000; k++) {
+            int fd = dial(&s);
+            ask(fd, "/orders/1");
+            expect(fd, 200, row);
+            close(fd);
+            if (k == 0)
+                usleep(20000); /* SQLite's connections open at first use */
+        }
+        int left = 0;
+        for (int tries = 0; tries < 200; tries++, usleep(10000))
+            if ((left = open_fds(s.pid)) < 40) /* at most 3 for each of two SQLite per CPU */
+                break;
+        assert_true(left < 40 + 6 * (int)sysconf(_SC_NPROCESSORS_ONLN));
+        stop(&s);
+    }
+    stop(&backend);
+}
+
+/* The exit status is 2 and exactly one line says why. */
+static void expect_usage_error(const char *const *flags)
+{
+    char out[256], err[1024];
+    struct server s = spawn(flags);
+    read_all(s.out, out, sizeof out);
+    read_all(s.err, err, sizeof err);
+    assert_int_equal(wait_exit(&s), 2);
+    assert_string_equal(out, "");
+    assert_non_null(strchr(err, '\n'));
+    assert_ptr_equal(strchr(err, '\n'), err + strlen(err) - 1);
+}
+
+static void bad_flags(void **state)
+{
+    static const char *const bad[][4] = {
+        {NULL},
+        {"--mode=pol"},
+        {"--mode=pool", "--threads=0"},
+        {"--mode=pool", "--threads=9x"},
+        {"--mode=pool", "--addr=localhost"},
+        {"--mode=pool", "--addr=127.0.0.1:70000"},
+        {"--mode=backend", "--delay=20"},
+        {"--mode=backend", "--delay=-1ms"},
+        {"--mode=pool", "--db="},
+        {"--mode=pool", "extra"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        expect_usage_error(bad[i]);
+    struct server s = start_backend(0);
+    char addr[40];
+    snprintf(addr, sizeof addr, "--addr=127.0.0.1:%d", s.port);
+    const char *taken[] = {"--mode=pool", addr, NULL};
+    expect_usage_error(taken);
+    stop(&s);
+}
+
+static void curl_agrees(void **state)
+{
+    (void)state;
+    if (system("command -v curl >/dev/null 2>&1"))
+        skip();
+    struct server s = start_front("pool", NULL, NULL);
+    char command[256], got[2048];
+    snprintf(command, sizeof command,
+             "curl -s -w '%%{http_code} %%{num_connects};' "
+             "http://127.0.0.1:%d/orders/1 http://127.0.0.1:%d/orders/3",
+             s.port, s.port);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    read_all(fileno(f), got, sizeof got);
+    assert_int_equal(pclose(f), 0);
+    char want[512];
+    snprintf(want, sizeof want, "%s200 1;{\"error\":\"not found\"}404 0;", row);
+    assert_string_equal(got, want);
+    stop(&s);
+}
+
+static int fill(void **state)
+{
+    static const char sql[] =
+        "PRAGMA journal_mode=WAL;"
+        "CREATE TABLE orders(id INTEGER PRIMARY KEY, customer INTEGER NOT NULL, item TEXT NOT NULL,"
+        " quantity INTEGER NOT NULL, price_cents INTEGER NOT NULL, status TEXT NOT NULL,"
+        " created_at INTEGER NOT NULL);"
+        "INSERT INTO orders VALUES(1,17,'widget-42',3,1999,'paid',1700000000);"
+        "INSERT INTO orders VALUES(2,-5,'a\"b\\c'||char(10)||char(1),0,0,'',-1);";
+    char path[48];
+    sqlite3 *db;
+    (void)state;
+    if (!mkdtemp(dir))
+        return -1;
+    snprintf(path, sizeof path, "%s/orders.db", dir);
+    snprintf(db_flag, sizeof db_flag, "--db=%s", path);
+    int rc = sqlite3_open(path, &db);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    sqlite3_close(db);
+    return rc == SQLITE_OK ? 0 : -1;
+}
+
+static int clear(void **state)
+{
+    static const char *const tails[] = {"", "-wal", "-shm"};
+    char path[48];
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/orders.db%s", dir, tails[i]);
+        unlink(path);
+    }
+    return rmdir(dir);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(routes),
+        cmocka_unit_test(pipelined_split_and_half_closed),
+        cmocka_unit_test(malformed),
+        cmocka_unit_test(floor_answers),
+        cmocka_unit_test(backend_is_never_early),
+        cmocka_unit_test(backend_lost_and_found),
+        cmocka_unit_test(pool_is_bounded_and_complete),
+        cmocka_unit_test(stop_finishes_what_was_asked),
+        cmocka_unit_test(no_descriptor_is_lost),
+        cmocka_unit_test(bad_flags),
+        cmocka_unit_test(curl_agrees),
+    };
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, fill, clear);
+}

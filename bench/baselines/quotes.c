@@ -1,0 +1,153 @@
+/* quotes.c - a blocking client of the back end.
+ *
+ * Each thread owns one keep-alive connection, opened at its first quote. A connection that the back
+ * end has closed while it was idle shows as an error or as end of input before the first byte: the
+ * request is then made once more on a new one. It is safe to repeat because it is a GET.
+ */
+#include "baseline.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+enum { ANSWER_MAX_BYTES = 1024, WAIT_MAX_S = 5 };
+
+static struct {
+    struct sockaddr_in addr;
+    bool known;
+} backend;
+
+void quotes_init(const struct options *opt)
+{
+    backend.addr = opt->backend;
+    backend.known = opt->has_backend;
+}
+
+void upstream_close(struct upstream *up)
+{
+    if (up->fd >= 0)
+        close(up->fd);
+    up->fd = -1;
+}
+
+static int upstream_open(struct upstream *up)
+{
+    const int on = 1;
+    const struct timeval wait = {.tv_sec = WAIT_MAX_S};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+    if (connect(fd, (const struct sockaddr *)&backend.addr, sizeof backend.addr)) {
+        close(fd);
+        return -1;
+    }
+    up->fd = fd;
+    return 0;
+}
+
+/* Has the whole answer arrived? Then ret_body and ret_end hold its body. -1: not a quote. */
+static int answer_whole(const char *buf, size_t len, const char **ret_body, const char **ret_end)
+{
+    static const char length[] = "\r\nContent-Length:";
+    const char *blank = memmem(buf, len, "\r\n\r\n", 4);
+    if (!blank)
+        return 0;
+    if (memcmp(buf, "HTTP/1.1 200 ", 13))
+        return -1;
+    const char *at = buf;
+    while (at < blank && strncasecmp(at, length, sizeof length - 1))
+        at = memchr(at + 1, '\r', (size_t)(blank - at));
+    if (at >= blank)
+        return -1;
+    at += sizeof length - 1;
+    while (*at == ' ')
+        at++;
+    size_t n = 0;
+    for (; *at >= '0' && *at <= '9' && n < ANSWER_MAX_BYTES; at++)
+        n = n * 10 + (size_t)(*at - '0');
+    *ret_body = blank + 4;
+    if (n > ANSWER_MAX_BYTES)
+        return -1;
+    *ret_end = *ret_body + n;
+    return *ret_end <= buf + len;
+}
+
+/* {"id":N,"price":P} from the back end's own words, so that a wrong answer does not pass. */
+static int quote_json(int64_t id, const char *at, const char *end, char *body)
+{
+    static const char price[] = "\"price\":";
+    at = memmem(at, (size_t)(end - at), price, sizeof price - 1);
+    if (!at)
+        return -502;
+    at += sizeof price - 1;
+    const char *digits = at;
+    while (at < end && *at >= '0' && *at <= '9')
+        at++;
+    size_t n = (size_t)(at - digits);
+    if (n == 0 || n > 18)
+        return -502;
+    memcpy(body, "{\"id\":", 6);
+    char *to = put_i64(body + 6, id);
+    memcpy(to, ",\"price\":", 9);
+    memcpy(to + 9, digits, n);
+    to[9 + n] = '}';
+    return (int)(to + 9 + n + 1 - body);
+}
+
+/* One exchange. Returns the JSON's length, a negative status, or 0 when the connection was dead
+ * before a byte came. */
+static int ask(struct upstream *up, int64_t id, char *body)
+{
+    char buf[ANSWER_MAX_BYTES];
+    memcpy(buf, "GET /quote/", 11);
+    char *at = put_i64(buf + 11, id);
+    memcpy(at, " HTTP/1.1\r\nHost: backend\r\n\r\n", 28);
+    size_t want = (size_t)(at + 28 - buf);
+    if (send(up->fd, buf, want, MSG_NOSIGNAL) != (ssize_t)want)
+        return 0;
+    size_t len = 0;
+    while (len < sizeof buf) {
+        const char *from, *end;
+        ssize_t n = recv(up->fd, buf + len, sizeof buf - len, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return -504;
+        if (n <= 0)
+            return len ? -502 : 0;
+        len += (size_t)n;
+        int whole = answer_whole(buf, len, &from, &end);
+        if (whole < 0)
+            return -502;
+        if (whole)
+            return quote_json(id, from, end, body);
+    }
+    return -502;
+}
+
+int quotes_json(struct upstream *up, int64_t id, char *body)
+{
+    if (!backend.known)
+        return -502;
+    for (int tries = 0; tries < 2; tries++) {
+        bool fresh = up->fd < 0;
+        if (fresh && upstream_open(up))
+            return -502;
+        int len = ask(up, id, body);
+        if (len > 0)
+            return len;
+        upstream_close(up);
+        if (len < 0)
+            return len;
+        if (fresh)
+            break;
+    }
+    return -502;
+}
