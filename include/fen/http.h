@@ -93,6 +93,10 @@ FEN_API void fen_exchange_timeout(fen_exchange *x, int64_t timeout_ns);
  * -EALREADY. content_type may be NULL for an empty body. */
 FEN_API int fen_reply(fen_exchange *x, int status, const char *content_type, fen_slice body);
 
+/* Adds a field to the reply that follows; name is borrowed, value copied. 0, -EINVAL (not a token,
+ * or a line break in the value), FEN_ELIMIT (16 fields), -EALREADY, -ENOMEM. */
+FEN_API int fen_reply_header(fen_exchange *x, const char *name, const char *value) FEN_MUST_CHECK;
+
 /* {"error":"msg"} with that status. */
 FEN_API int fen_reply_error(fen_exchange *x, int status, const char *msg);
 

@@ -92,6 +92,8 @@ static int collect(const struct epoll_event *ev, fen__waiter *ret)
     if (s->gen != (uint32_t)(ev->data.u64 >> 32))
         return 0; /* stale: the descriptor was closed meanwhile */
     int n = 0;
+    if (ev->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        s->hup = true; /* before READY: who consumes that sees this */
     if (ev->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
         ret[n] = fen__slot_fire(s, FEN__READ, FEN__W_READY);
         n += ret[n] != FEN__W_NONE;

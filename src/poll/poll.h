@@ -28,6 +28,7 @@ struct fen__slot {
     _Atomic fen__waiter dir[2];
     _Atomic uint32_t gen; /* odd while open; part of the epoll data, so a stale event is dropped */
     int fd;
+    _Atomic bool hup; /* the peer has closed its side, or both: read until the end */
     uint32_t index, shard;
     struct fen__slot *next_free;
 };

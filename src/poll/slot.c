@@ -71,6 +71,7 @@ int fen__slot_new(struct fen__slot **ret_slot)
     if (rc)
         return rc;
     s->dir[FEN__READ] = s->dir[FEN__WRITE] = FEN__W_NONE;
+    s->hup = false;
     s->gen++;
     *ret_slot = s;
     return 0;

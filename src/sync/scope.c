@@ -340,6 +340,12 @@ void fen_cancel_hook_del(fen_cancel_hook *h)
     fen__leave_any(m);
 }
 
+void fen__mask(int by)
+{
+    struct fen__g *g = current();
+    g->mask = (uint8_t)(g->mask + by);
+}
+
 /* ---- spawning ---- */
 
 static void add_bill(struct fen__g *g, struct fen__child_bill *b)

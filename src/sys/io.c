@@ -36,6 +36,12 @@ ssize_t fen__sys_recv(int fd, void *buf, size_t n)
     return got < 0 ? -errno : got;
 }
 
+ssize_t fen__sys_peek(int fd, void *buf, size_t n)
+{
+    ssize_t got = recv(fd, buf, n, MSG_DONTWAIT | MSG_PEEK);
+    return got < 0 ? -errno : got;
+}
+
 ssize_t fen__sys_send(int fd, const void *buf, size_t n)
 {
     FAULT("send");
@@ -94,6 +100,11 @@ int fen__sys_setsockopt_int(int fd, int level, int name, int value)
 int fen__sys_sockname(int fd, struct sockaddr *sa, socklen_t *len)
 {
     return getsockname(fd, sa, len) ? -errno : 0;
+}
+
+int fen__sys_peername(int fd, struct sockaddr *sa, socklen_t *len)
+{
+    return getpeername(fd, sa, len) ? -errno : 0;
 }
 
 int fen__sys_shutdown(int fd, int how) { return shutdown(fd, how) ? -errno : 0; }

@@ -101,6 +101,8 @@ static inline void fen__unlock(uint32_t *word)
         fen__unlock_slow(word);
 }
 
+int fen__sys_fd_limit(void);                        /* soft limit, raised to the hard one */
+
 /* ---- descriptors (all non-blocking, close-on-exec) ---- */
 ssize_t fen__sys_read(int fd, void *buf, size_t n);
 ssize_t fen__sys_write(int fd, const void *buf, size_t n);
@@ -115,7 +117,9 @@ int fen__sys_connect(int fd, const struct sockaddr *sa, socklen_t len);
 int fen__sys_so_error(int fd);
 int fen__sys_setsockopt_int(int fd, int level, int name, int value);
 int fen__sys_sockname(int fd, struct sockaddr *sa, socklen_t *len);
+int fen__sys_peername(int fd, struct sockaddr *sa, socklen_t *len);
 int fen__sys_shutdown(int fd, int how);
+ssize_t fen__sys_peek(int fd, void *buf, size_t n); /* recv without taking */
 int fen__sys_epoll_create(void);
 int fen__sys_epoll_add(int ep, int fd, uint32_t events, uint64_t data);
 int fen__sys_epoll_del(int ep, int fd);

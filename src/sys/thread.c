@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -60,6 +61,19 @@ int fen__sys_cpus_allowed(void)
     if (quota > 0 && quota < n)
         n = quota;
     return n > 0 ? n : 1;
+}
+
+int fen__sys_fd_limit(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r))
+        return 1024;
+    if (r.rlim_cur < r.rlim_max) {
+        struct rlimit more = {r.rlim_max, r.rlim_max};
+        if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+            r = more;
+    }
+    return r.rlim_cur > INT_MAX ? INT_MAX : (int)r.rlim_cur;
 }
 
 static struct timespec to_timespec(int64_t ns)

@@ -1,0 +1,91 @@
+/* settle.c - from a fiber's counters to an account.
+ *
+ * The fiber's counters only grow. A request's use is the difference between two readings: the end of
+ * the request before it (or the fiber's start) and its own end, so the read that brought its bytes
+ * and the parsing are in it. What the write of a batch of replies costs is shared equally by them. */
+#include "http/server_int.h"
+
+#include "meter/meter.h"
+#include "sys/sys.h"
+
+#include <string.h>
+
+static struct fen__mark read_mark(const struct fen__g *g)
+{
+    return (struct fen__mark){g->cpu_ticks, g->wait_ticks, g->in_bytes, g->out_bytes};
+}
+
+struct fen__mark fen__mark_now(void) { return read_mark(fen__cur(fen__self())); }
+
+/* Closes the slice and returns what was used since the mark, which moves to now. */
+static struct fen__usage_ticks since(struct fen__work *w)
+{
+    struct fen__m *m = fen__enter();
+    struct fen__g *g = fen__cur(m);
+    fen__charge_now(m);
+    struct fen__mark now = read_mark(g), was = w->mark;
+    w->mark = now;
+    fen__leave(m);
+    return (struct fen__usage_ticks){.cpu_ticks = now.cpu_ticks - was.cpu_ticks,
+                                     .wait_ticks = now.wait_ticks - was.wait_ticks,
+                                     .in_bytes = now.in_bytes - was.in_bytes,
+                                     .out_bytes = now.out_bytes - was.out_bytes};
+}
+
+void fen__request_begin(struct fen__work *w)
+{
+    w->arena_from = fen__tsc();
+    memset(&w->x.children, 0, sizeof w->x.children);
+}
+
+static void add_children(struct fen__usage_ticks *u, struct fen__child_bill *c)
+{
+    u->cpu_ticks += c->cpu_ticks;
+    u->wait_ticks += c->wait_ticks;
+    u->arena_bytes += c->arena_bytes;
+    u->in_bytes += c->in_bytes;
+    u->out_bytes += c->out_bytes;
+}
+
+void fen__request_end(struct fen__work *w, fen_server *s)
+{
+    struct fen__pending *p = &w->pending[w->npending++];
+    fen_exchange *x = &w->x;
+    p->operation = x->match.route ? s->operations[x->match.route->index] : 0;
+    p->account = fen__meter_account(p->operation, x->req.tenant);
+    p->error = x->status >= 500;
+    p->began = w->arena_from;
+    p->used = since(w);
+    p->used.arena_bytes = (int64_t)fen_arena_used_bytes(w->arena);
+    p->used.arena_byte_ticks =
+        (__int128)fen_arena_held_bytes(w->arena) * (int64_t)(fen__tsc() - w->arena_from);
+    if (x->scope.spawned)
+        add_children(&p->used, &x->children);
+}
+
+/* share i of n of a total, so that the shares add up */
+static int64_t share(int64_t total, int i, int n) { return total * (i + 1) / n - total * i / n; }
+
+void fen__batch_settle(struct fen__work *w)
+{
+    int n = w->npending;
+    if (!n)
+        return;
+    struct fen__usage_ticks wrote = since(w);
+    uint64_t now = fen__tsc();
+    struct fen__m *m = fen__enter();
+    struct fen__tally *t = fen__tally_of(m);
+    for (int i = 0; i < n; i++) {
+        struct fen__pending *p = &w->pending[i];
+        p->used.cpu_ticks += share(wrote.cpu_ticks, i, n);
+        p->used.wait_ticks += share(wrote.wait_ticks, i, n);
+        p->used.out_bytes += share(wrote.out_bytes, i, n);
+        p->used.in_bytes += share(wrote.in_bytes, i, n);
+        fen__meter_settle(t, p->account, &p->used, p->error);
+    }
+    fen__leave(m);
+    for (int i = 0; i < n; i++)
+        fen__meter_latency(w->pending[i].operation,
+                           fen__tsc_to_ns((int64_t)(now - w->pending[i].began)));
+    w->npending = 0;
+}
