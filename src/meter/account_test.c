@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static fen_slice slice(const char *s) { return (fen_slice){s, strlen(s)}; }
@@ -85,7 +86,8 @@ static void add_totals(const struct fen__tally *t, void *arg)
 static void byte_ticks_are_exact_and_wide(void **state)
 {
     (void)state;
-    struct fen__tally *t = fen__tally_acquire();
+    static struct fen__tally block, *t = &block;
+    assert_int_equal(fen__tally_register(t), 0);
     uint32_t id = fen__meter_account(fen__meter_operation("GET /wide"), slice("acme"));
     struct fen__usage_ticks u = {.arena_byte_ticks = (__int128)1 << 80};
     struct fen__usage_ticks small = {.arena_byte_ticks = 1048575};
@@ -98,7 +100,7 @@ static void byte_ticks_are_exact_and_wide(void **state)
     assert_true(((__int128)r->arena_mib_ticks << 20) + r->arena_rest ==
                 ((__int128)1 << 80) + 3 * 1048575);
     assert_true(r->arena_rest >= 0 && r->arena_rest < 1 << 20);
-    fen__tally_release(t);
+    fen__tally_unregister(t);
 }
 
 #define THREADS 4
@@ -107,8 +109,8 @@ static void byte_ticks_are_exact_and_wide(void **state)
 /* Each thread floods with names of its own and settles what it is given. */
 static void *flood(void *arg)
 {
-    struct fen__tally *t = fen__tally_acquire();
-    fen_assert(t != NULL);
+    struct fen__tally *t = calloc(1, sizeof *t);
+    fen_assert(t && fen__tally_register(t) == 0);
     uint64_t seed = (uint64_t)(uintptr_t)arg + 1;
     uint32_t ops[8];
     for (int i = 0; i < 8; i++) {
@@ -127,7 +129,8 @@ static void *flood(void *arg)
         struct fen__usage_ticks u = {.cpu_ticks = 3, .arena_byte_ticks = 700000, .in_bytes = 2};
         fen__meter_settle(t, id, &u, i % 10 == 0);
     }
-    fen__tally_release(t);
+    fen__tally_unregister(t);
+    free(t);
     return NULL;
 }
 

@@ -10,6 +10,7 @@
  * more time, so a busy process shows a small positive residual, never work that nobody did. */
 #include "meter/meter.h"
 
+#include "sched/sched.h"
 #include "sys/sys.h"
 
 #include <stdio.h>
@@ -48,7 +49,7 @@ int fen__books_begin(struct fen__books_mark *ret_mark)
         .process_cpu_ns = cpu,
         .requests_ns = fen__tsc_to_ns(s.requests),
         .fiber_ns = fen__tsc_to_ns(s.fiber),
-        .runtime_ns = fen__tsc_to_ns(s.runtime),
+        .runtime_ns = fen__tsc_to_ns(s.runtime) + fen__monitor_cpu_ns(),
         .unattributed_ns = fen__tsc_to_ns(s.unattributed),
     };
     return 0;

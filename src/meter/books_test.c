@@ -54,7 +54,8 @@ static void near(int64_t got, int64_t want, int64_t slack)
 static void residual_comes_from_the_kernel(void **state)
 {
     (void)state;
-    struct fen__tally *t = fen__tally_acquire();
+    static struct fen__tally block, *t = &block;
+    assert_int_equal(fen__tally_register(t), 0);
     uint32_t id = fen__meter_account(fen__meter_operation("GET /b"), FEN_SLICE("acme"));
     struct fen__usage_ticks u = {.cpu_ticks = fen__tsc_from_ns(20 * FEN_MS)};
     fen__count_add(&t->fiber_ticks, fen__tsc_from_ns(FEN_S)); /* of an earlier period */
@@ -77,7 +78,7 @@ static void residual_comes_from_the_kernel(void **state)
     struct fen__books less;
     assert_int_equal(fen__books_read(&m, 30 * FEN_MS, &less), 0);
     assert_true(less.residual_ns < b.residual_ns); /* other threads' time is not the workers' */
-    fen__tally_release(t);
+    fen__tally_unregister(t);
 }
 
 static int64_t requests_of(const struct fen__bill_line *l, uint32_t n, bool tenant, const char *name)
@@ -93,7 +94,9 @@ static void bill_adds_up(void **state)
 {
     (void)state;
     uint32_t a = fen__meter_operation("GET /x"), p = fen__meter_operation("GET /y");
-    struct fen__tally *t[2] = {fen__tally_acquire(), fen__tally_acquire()};
+    static struct fen__tally block[2], *t[2] = {&block[0], &block[1]};
+    assert_int_equal(fen__tally_register(t[0]), 0);
+    assert_int_equal(fen__tally_register(t[1]), 0);
     struct fen__usage_ticks u = {.cpu_ticks = 1001, .wait_ticks = 77, .arena_bytes = 8192,
                                  .arena_byte_ticks = (__int128)1 << 70, .in_bytes = 5,
                                  .out_bytes = 6};
@@ -133,8 +136,8 @@ static void bill_adds_up(void **state)
     assert_int_equal(requests_of(by, n, false, "GET /x"), 10);
     assert_int_equal(requests_of(by, n, false, "GET /y"), 20);
     fen__bill_free(&b);
-    fen__tally_release(t[0]);
-    fen__tally_release(t[1]);
+    fen__tally_unregister(t[0]);
+    fen__tally_unregister(t[1]);
 }
 
 static int no_memory(const char *call) { return call[0] == 'm' ? -ENOMEM : 0; }

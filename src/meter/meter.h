@@ -34,7 +34,7 @@ int fen__meter_max_tenants(int n) FEN_MUST_CHECK;
  * a pair, constant time and no memory for a flood of unknown names. */
 uint32_t fen__meter_account(uint32_t op, fen_slice tenant);
 
-/* Adds finished work to an account; the caller holds t (its worker's). */
+/* Adds finished work to an account; the caller runs on the worker of t. */
 void fen__meter_settle(struct fen__tally *t, uint32_t account, const struct fen__usage_ticks *u,
                        bool error);
 
@@ -120,10 +120,11 @@ struct fen__books_mark {
     int64_t requests_ns, fiber_ns, runtime_ns, unattributed_ns;
 };
 
-/* Begins a period, before the first worker starts or between runs. 0 or -errno of the clock. */
+/* Begins a period inside a run. Work that is under way is split at the mark, to the length of the
+ * slices that run just then. 0 or -errno of the clock. */
 int fen__books_begin(struct fen__books_mark *ret_mark) FEN_MUST_CHECK;
 
-/* Closes the period as of now. others_ns is what threads that hold no tally burnt since the mark,
+/* Closes the period as of now, in the same run. others_ns is what threads that hold no tally burnt since the mark,
  * as far as known. 0 or -errno of the clock. */
 int fen__books_read(const struct fen__books_mark *m, int64_t others_ns,
                     struct fen__books *ret_books) FEN_MUST_CHECK;

@@ -18,7 +18,7 @@
 
 #define YUAN INT64_C(1000000000000000)
 
-static struct fen__tally *tally;
+static struct fen__tally block, *tally = &block;
 
 static void view(struct fen__view *v)
 {
@@ -43,7 +43,7 @@ static int register_all(void **state)
 {
     (void)state;
     fen__tsc_init();
-    tally = fen__tally_acquire();
+    assert_int_equal(fen__tally_register(tally), 0);
     uint32_t odd = fen__meter_operation("GET /\"quoted\"\\{id}\n");
     uint32_t plain = fen__meter_operation("GET /plain");
     struct fen__usage_ticks u = {.cpu_ticks = fen__tsc_from_ns(7000), .wait_ticks = 100,

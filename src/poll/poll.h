@@ -52,7 +52,7 @@ bool fen__slot_disarm(struct fen__slot *s, enum fen__dir d, fen__waiter w);
 /* Forgets a readiness seen so far; call it before the read whose EAGAIN would lead to a wait. */
 static inline void fen__slot_clear(struct fen__slot *s, enum fen__dir d)
 {
-    if (__atomic_load_n(&s->dir[d], __ATOMIC_RELAXED) == FEN__W_READY) {
+    if (__atomic_load_n((uint64_t *)&s->dir[d], __ATOMIC_RELAXED) == FEN__W_READY) {
         uint64_t ready = FEN__W_READY;
         __atomic_compare_exchange_n((uint64_t *)&s->dir[d], &ready, FEN__W_NONE, false,
                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);

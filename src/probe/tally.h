@@ -4,9 +4,8 @@
  * value is whole and only grows (signed ones apart), so a sum is a snapshot that lags by at most
  * the additions in flight. No lock, no formatting, no policy.
  *
- * The registry owns the blocks (registry.c): an M acquires one when it starts and releases it when
- * it ends. A released block keeps its numbers and the next M counts on in it, so no work vanishes
- * with a thread, nothing is folded, and a reader never meets freed memory. */
+ * An M registers its block before it counts and unregisters it after its last count; what it
+ * counted then lives on in one block of the dead (registry.c), so no work vanishes with a thread. */
 #ifndef FEN_PROBE_TALLY_H
 #define FEN_PROBE_TALLY_H
 
@@ -43,7 +42,7 @@ struct fen__row {
 
 #define FEN__ROW_CHUNK 64   /* rows are allocated 64 at a time, on first use */
 #define FEN__ROWS_MAX 4096  /* accounts known at once */
-#define FEN__TALLIES_MAX 2048 /* workers alive at once, over all runs */
+#define FEN__TALLIES_MAX 2048 /* registered at once */
 
 struct fen__tally {
     /* CPU of the thread, in TSC ticks, split without remainder by the charge protocol. */
@@ -58,23 +57,25 @@ struct fen__tally {
     int64_t handlers;           /* signed: handlers entered here minus left here; the sum over all
                                    workers is the number that run now */
     int64_t rows_refused;       /* settled to account 0 for want of memory for a chunk */
-    struct fen__row *rows[FEN__ROWS_MAX / FEN__ROW_CHUNK]; /* [0] is always there */
+    struct fen__row *rows[FEN__ROWS_MAX / FEN__ROW_CHUNK]; /* [0] is there while registered */
 };
 
-/* A block for the calling worker to write, or NULL: no memory, or FEN__TALLIES_MAX are held.
- * Counters go on from where an earlier holder left them: they are totals of the process. */
-struct fen__tally *fen__tally_acquire(void) FEN_MUST_CHECK;
+/* Makes a zeroed block of the caller's known to readers. 0, -ENOMEM, or FEN_ELIMIT when
+ * FEN__TALLIES_MAX are registered. Any thread, no lock. */
+int fen__tally_register(struct fen__tally *t) FEN_MUST_CHECK;
 
-/* Ends the caller's right to write. NULL is accepted. */
-void fen__tally_release(struct fen__tally *t);
+/* Folds the numbers of a registered block, which nobody writes any more, into those of the dead and
+ * forgets it: its memory is the caller's again. Waits for readers (fen__tally_each). */
+void fen__tally_unregister(struct fen__tally *t);
 
-/* Calls fn once for every block ever handed out, held or not. Any thread, no lock. */
+/* Calls fn once for every registered block and once for the dead. Readers exclude each other and
+ * unregistration, nobody else; fn must neither block nor park. Any thread. */
 void fen__tally_each(void (*fn)(const struct fen__tally *t, void *arg), void *arg);
 
 struct fen__row *fen__tally_row_slow(struct fen__tally *t, uint32_t account);
 
-/* The holder's row of an account < FEN__ROWS_MAX, never NULL: without memory for its chunk it is
- * the row of account 0, so that the work stays in the total. Only the holder may call and write. */
+/* The row of an account < FEN__ROWS_MAX in a registered block, never NULL: without memory for its chunk it is
+ * the row of account 0, so that the work stays in the total. Only the block's worker may call and write. */
 static inline struct fen__row *fen__tally_row(struct fen__tally *t, uint32_t account)
 {
     fen_dassert(account < FEN__ROWS_MAX);

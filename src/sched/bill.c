@@ -111,6 +111,11 @@ static void add_books(struct fen__tally *t, void *arg)
     b->unattributed_ns += fen__count_read(&t->unattributed_ticks);
 }
 
+int64_t fen__monitor_cpu_ns(void)
+{
+    return __atomic_load_n(&fen__sched.monitor_cpu_ns, __ATOMIC_RELAXED);
+}
+
 /* Summed in ticks, converted once. */
 void fen__cpu_books(struct fen__cpu_books *ret)
 {
@@ -119,7 +124,6 @@ void fen__cpu_books(struct fen__cpu_books *ret)
     ret->fibers_ns = fen__tsc_to_ns(ret->fibers_ns);
     ret->runtime_ns = fen__tsc_to_ns(ret->runtime_ns);
     ret->unattributed_ns = fen__tsc_to_ns(ret->unattributed_ns);
-    int64_t monitor = __atomic_load_n(&fen__sched.monitor_cpu_ns, __ATOMIC_RELAXED);
-    ret->runtime_ns += monitor;
+    ret->runtime_ns += fen__monitor_cpu_ns();
     ret->process_ns = fen__sys_process_cpu() - fen__sched.cpu_start_ns;
 }

@@ -152,6 +152,10 @@ struct fen__m *fen__m_new(struct fen__p *p)
     if (fen__sys_map(sizeof(struct fen__m), &mem))
         return NULL;
     struct fen__m *m = mem;
+    if (fen__tally_register(&m->tally) < 0) {
+        fen__sys_unmap(mem, sizeof *m);
+        return NULL;
+    }
     m->word = FEN__TAKEN;
     m->statfd = -1;
     m->meter = s->meter;
@@ -165,6 +169,7 @@ struct fen__m *fen__m_new(struct fen__p *p)
     int rc = pthread_create(&m->thread, &attr, m_main, m);
     pthread_attr_destroy(&attr);
     if (rc) {
+        fen__tally_unregister(&m->tally);
         fen__sys_unmap(mem, sizeof *m);
         return NULL;
     }
@@ -266,6 +271,7 @@ static void stop_ms(void)
         pthread_join(m->thread, NULL);
         if (m->statfd >= 0)
             fen__sys_close(m->statfd);
+        fen__tally_unregister(&m->tally);
         fen__sys_unmap(m, sizeof *m);
     }
 }
