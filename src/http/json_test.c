@@ -30,29 +30,7 @@ static void is(fen_slice got, const char *want)
 
 static fen_slice written(const fen_buf *b) { return (fen_slice){b->p, b->n}; }
 
-/* ---- buffers and values ---- */
-
-static void test_buffers(void **state)
-{
-    char small[4];
-    fen_buf b = fen_buf_fixed(small, sizeof small);
-    fen_buf_put(&b, "abc", 3);
-    fen_buf_put(&b, NULL, 0);
-    fen_buf_put(&b, "de", 2);
-    assert_int_equal(b.err, -ENOMEM);
-    fen_buf_put_char(&b, 'd'); /* would fit, but comes after a hole */
-    is(written(&b), "abc");
-
-    fen_buf g = fen_buf_arena(*state);
-    for (int i = 0; i < 10000; i++)
-        fen_buf_put(&g, "0123456789", 10);
-    assert_int_equal(g.err, 0);
-    assert_int_equal(g.n, 100000);
-    for (size_t i = 0; i < g.n; i++)
-        assert_int_equal(g.p[i], '0' + i % 10);
-    fen_buf_reserve(&g, SIZE_MAX - 5);
-    assert_int_equal(g.err, -ENOMEM);
-}
+/* ---- values ---- */
 
 static void test_string_values(void **state)
 {
@@ -724,7 +702,6 @@ static void test_fuzz(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_buffers),
         TEST(test_string_values),
         TEST(test_f64_values),
         TEST(test_f64_round_trip),
