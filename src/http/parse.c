@@ -474,8 +474,7 @@ static int field_byte(struct fen__http_scan *s, uint8_t c)
     }
 }
 
-/* Takes the bytes not yet seen: 1 when the empty line is among them, 0, or an error.
- * long: the states beside the two tables above. */
+/* Takes the bytes not yet seen: 1 when the empty line is among them, 0, or an error. */
 static int feed(struct fen__http_scan *s, const char *p, size_t n, int max_fields)
 {
     for (size_t i = s->scanned; i < n; i++) {
