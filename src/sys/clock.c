@@ -1,7 +1,7 @@
 /* clock.c - clocks, and the TSC calibrated against the monotonic clock.
  *
  * Calibration takes the tightest of many (clock, TSC, clock) brackets at both ends of a short span:
- * one unbracketed pair may be off by milliseconds when the thread is preempted between the reads. */
+ * one unbracketed pair may be off by milliseconds when the thread is preempted in between. */
 #include "sys/sys.h"
 
 #include <errno.h>
