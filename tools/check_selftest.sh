@@ -1,5 +1,5 @@
 #!/bin/sh
-# check_selftest.sh - breaks each kind of rule in a copy of the tree and asserts that the check which
+# check_selftest.sh - breaks each kind of rule in a copy of the tree and asserts that the check that
 # guards it fails and names the file. A check that cannot fail is a defect.
 # Needs the objects of build/release. Run by ./dev check.
 set -eu

@@ -38,8 +38,8 @@ PROCESS = """exit _exit abort fork execve execv execvp system getenv setenv pute
 SLEEP = "sleep usleep nanosleep clock_nanosleep"
 CLOCK = "clock_gettime gettimeofday time clock"
 IO = """read write pread pwrite readv writev open openat creat close socket socketpair bind
-    listen accept accept4 connect send sendto sendmsg recv recvfrom recvmsg shutdown getsockopt setsockopt
-    getsockname getpeername poll ppoll select pselect epoll_create epoll_create1 epoll_ctl
+    listen accept accept4 connect send sendto sendmsg recv recvfrom recvmsg shutdown
+    getsockopt setsockopt getsockname getpeername poll ppoll select pselect epoll_create epoll_create1 epoll_ctl
     epoll_wait epoll_pwait eventfd pipe pipe2 dup dup2 fcntl ioctl mmap munmap madvise mprotect
     syscall sendfile splice getaddrinfo unlink rename stat fstat lseek ftruncate fsync"""
 PRINT = "printf fprintf vprintf vfprintf puts fputs putchar perror"
@@ -48,8 +48,11 @@ LIBRARY_BANS = f"{MEMORY} {PROCESS} {SLEEP} {CLOCK} {IO} {PRINT} {FILES}".split(
 
 # Words that tell where or how a text was written instead of what the product does. Kept as digests,
 # so that this list is not itself a finding.
-TELLTALE = set("""f1dda22f6c c03a8d1017 ab0ddc029a 7d3bbb5cbb 9b794bcc23 468da084e9 4cddc093d5 575964e711
-27a9612b32 f89ed565d5 4a78d263f3 b2c9fd9e39 94449c5bf4 ed12c18812 d688ae4fac""".split())
+TELLTALE = set("""
+    f1dda22f6c c03a8d1017 ab0ddc029a 7d3bbb5cbb 9b794bcc23 468da084e9 4cddc093d5
+    575964e711 27a9612b32 f89ed565d5 4a78d263f3 b2c9fd9e39 94449c5bf4 ed12c18812
+    d688ae4fac
+""".split())
 TELLTALE_PATHS = re.compile(r"(?<![\w.])/(?:w[o]rk|h[o]me|r[o]ot)/[\w.-]+")
 TELLTALE_ISSUE = re.compile(r"\b[A-Za-z][\w./-]*#\d+\b|\b(?:issue|pull request|PR) #?\d+\b", re.I)
 TELLTALE_HOST = re.compile(r"\b[\w-]+\.(?:internal|corp|lan)\b")
