@@ -37,11 +37,13 @@ PROCESS = """exit _exit abort fork execve execv execvp system getenv setenv pute
     kill"""
 SLEEP = "sleep usleep nanosleep clock_nanosleep"
 CLOCK = "clock_gettime gettimeofday time clock"
-IO = """read write pread pwrite readv writev open openat creat close socket socketpair bind
-    listen accept accept4 connect send sendto sendmsg recv recvfrom recvmsg shutdown
-    getsockopt setsockopt getsockname getpeername poll ppoll select pselect epoll_create epoll_create1 epoll_ctl
-    epoll_wait epoll_pwait eventfd pipe pipe2 dup dup2 fcntl ioctl mmap munmap madvise mprotect
-    syscall sendfile splice getaddrinfo unlink rename stat fstat lseek ftruncate fsync"""
+IO = """
+    read write pread pwrite readv writev open openat creat close socket socketpair bind listen
+    accept accept4 connect send sendto sendmsg recv recvfrom recvmsg shutdown getsockopt
+    setsockopt getsockname getpeername poll ppoll select pselect epoll_create epoll_create1
+    epoll_ctl epoll_wait epoll_pwait eventfd pipe pipe2 dup dup2 fcntl ioctl mmap munmap
+    madvise mprotect syscall sendfile splice getaddrinfo unlink rename stat fstat lseek
+    ftruncate fsync"""
 PRINT = "printf fprintf vprintf vfprintf puts fputs putchar perror"
 FILES = "fopen fclose fgets fread fwrite fflush"
 LIBRARY_BANS = f"{MEMORY} {PROCESS} {SLEEP} {CLOCK} {IO} {PRINT} {FILES}".split()
