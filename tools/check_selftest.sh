@@ -31,7 +31,7 @@ passes() {
 caught() {
     file=$1
     shift
-    if "$@" >out.txt 2>&1; then fail "missed in $file: $*"; fi
+    if "$@" >out.txt 2>&1; then fail "rule $((n + 1)) missed in $file: $*"; fi
     grep -q "$file" out.txt || { cat out.txt; fail "did not name $file: $*"; }
     rm -f out.txt
     if [ -f saved ]; then mv saved "$file"; else rm -f "$file"; fi

@@ -167,7 +167,7 @@ def check_typedefs(path, code, bad):
 
 
 def is_own(code, word):
-    return re.search(r"^static [^;=\n]*\b" + word + r"\(", code, re.M) is not None
+    return re.search(r"^static [^;=({\n]*\b" + word + r"\(", code, re.M) is not None
 
 
 def check_calls(path, code, bad):
