@@ -45,7 +45,7 @@ void fen__tsc_init(void)
 {
     if (tsc_mult)
         return;
-    uint64_t c1, c2;
+    uint64_t c1 = 0, c2 = 0;
     int64_t t1 = tight_pair(&c1);
     fen__sys_nap(3 * FEN_MS);
     int64_t t2 = tight_pair(&c2);
