@@ -1,6 +1,6 @@
 #!/bin/sh
-# bare.sh - proves that a bare Debian 12 with git is enough: makes a minimal root file system, clones
-# this repository's HEAD inside it and runs ./dev WORD there for each WORD (default: demo test).
+# bare.sh - proves that a bare Debian 12 with git is enough: makes a minimal root file system, puts
+# a clone of HEAD in it and runs ./dev WORD there for each WORD (default: demo test).
 #
 #     sudo tools/bare.sh [WORD...]
 #
@@ -51,7 +51,7 @@ if [ -d /usr/local/share/ca-certificates ]; then
 fi
 
 mkdir -p "$root/repository"
-cat >"$root/root/run.sh" <<'IN'
+cat >"$root/run.sh" <<'IN'
 set -eu
 rev=$1
 shift
@@ -85,7 +85,7 @@ unshare --mount --propagation private --pid --fork --kill-child sh -euc '
     mount -o remount,bind,ro "$FEN_BARE_ROOT/repository"
     exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
         ${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
-        chroot "$FEN_BARE_ROOT" sh /root/run.sh "$@"
+        chroot "$FEN_BARE_ROOT" sh /run.sh "$@"
 ' sh "$(git rev-parse HEAD)" "$@" </dev/null || rc=$?
 if [ $rc = 0 ]; then echo "bare: ok"; else echo "bare: FAILED, exit $rc"; fi
 exit $rc
