@@ -14,8 +14,9 @@ git ls-files --cached --others --exclude-standard | while read -r f; do
     [ -f "$f" ] && printf '%s\n' "$f"
 done | tar -cf - -T - | tar -xf - -C "$copy"
 mkdir -p "$copy/build/release/CMakeFiles"
-cp -R build/release/CMakeFiles/fen.dir build/release/CMakeFiles/fen_program.dir \
-    "$copy/build/release/CMakeFiles/"
+for d in fen fen_cmd fen_program; do
+    cp -R "build/release/CMakeFiles/$d.dir" "$copy/build/release/CMakeFiles/"
+done
 cd "$copy"
 git init -q .
 
@@ -38,8 +39,11 @@ caught() {
     n=$((n + 1))
 }
 save() { cp "$1" saved; }
-compile() { gcc -std=gnu17 -fvisibility=hidden -D_GNU_SOURCE -Iinclude -Isrc -c "$1" \
-    -o "build/release/CMakeFiles/fen.dir/$1.o"; }
+# compile FILE [TARGET]: its object into the copied build.
+compile() {
+    gcc -std=gnu17 -fvisibility=hidden -D_GNU_SOURCE -Iinclude -Isrc -Icmd/fen -c "$1" \
+        -o "build/release/CMakeFiles/${2:-fen}.dir/$1.o"
+}
 
 layers="python3 tools/layers.py"
 names="python3 tools/names.py build/release"
@@ -64,6 +68,12 @@ rm -f build/release/CMakeFiles/fen.dir/src/sys/smuggled.c.o
 save cmd/fen/main.c
 echo '#include "base/base.h"' >>cmd/fen/main.c
 caught cmd/fen/main.c $layers
+save cmd/fen/main.c
+echo 'void fen__panic(const char *, const char *, int); void end(void);
+void end(void) { fen__panic("end", "", 0); }' >>cmd/fen/main.c
+compile cmd/fen/main.c fen_program
+caught cmd/fen/main.c $layers build/release
+compile cmd/fen/main.c fen_program
 # A name.
 echo '/* badname.c - shares a symbol under a bare name. */
 int helper(void);
@@ -81,24 +91,24 @@ rm -f build/release/CMakeFiles/fen.dir/src/base/badname.c.o
 # The length of a line, of a function, of a file.
 save src/base/err.c
 printf '/* %0110d */\n' 0 >>src/base/err.c
-caught src/base/err.c $tidy
+caught src/base/err.c $tidy src/base/err.c
 save src/base/err.c
 { printf 'static int long_one(void)\n{\n'; seq -f '    (void)%g;' 71; printf '    return 0;\n}\n'
 } >>src/base/err.c
-caught src/base/err.c $tidy
+caught src/base/err.c $tidy src/base/err.c
 save src/base/err.c
 seq -f '/* %g */' 800 >>src/base/err.c
-caught src/base/err.c $tidy
+caught src/base/err.c $tidy src/base/err.c
 # A call that belongs to room sys; a thread-local; a public function without a comment.
 save src/base/err.c
 echo 'static int peek(int fd, char *p) { return (int)read(fd, p, 1); }' >>src/base/err.c
-caught src/base/err.c $tidy
+caught src/base/err.c $tidy src/base/err.c
 save src/base/err.c
 echo 'static _Thread_local int mine;' >>src/base/err.c
-caught src/base/err.c $tidy
+caught src/base/err.c $tidy src/base/err.c
 save include/fen/err.h
 printf '\nFEN_API int fen_undocumented(void);\n' >>include/fen/err.h
-caught include/fen/err.h $tidy
+caught include/fen/err.h $tidy include/fen/err.h
 # The format.
 if command -v clang-format >/dev/null 2>&1; then
     passes clang-format --dry-run --Werror src/base/err.c

@@ -90,8 +90,9 @@ def check_outside(bad):
                     bad.append(f"{path}:{n}: public headers include <...> only")
                 elif not any(os.path.exists(os.path.join(d, name)) for d in near):
                     bad.append(f"{path}:{n}: {top} may include only <fen/...> and its own {name}")
-                elif any(".." in p for p in name.split("/")):
-                    bad.append(f"{path}:{n}: no way out through '..'")
+                elif top != os.path.relpath(os.path.join(near[0], name)).split(os.sep)[0] and \
+                        ".." in name:
+                    bad.append(f"{path}:{n}: {name} leads out of {top}")
 
 
 def nm(objects):
@@ -126,7 +127,7 @@ def public_functions():
 
 def check_symbols(allow, build, bad):
     lib = os.path.join(build, "CMakeFiles/fen.dir")
-    prog = os.path.join(build, "CMakeFiles/fen_program.dir")
+    programs = [os.path.join(build, "CMakeFiles", d) for d in ("fen_cmd.dir", "fen_program.dir")]
     lib_objects = [o for o in objects_under(lib) if not stale(o, lib)]
     if not lib_objects:
         bad.append(f"{build}: no objects of the library; build first")
@@ -143,9 +144,11 @@ def check_symbols(allow, build, bad):
             src = os.path.relpath(obj, lib)[:-2]
             bad.append(f"{src}: {room} may not use {symbol} of {other}")
     public = public_functions()
-    for obj, symbol, kind in nm([o for o in objects_under(prog) if not stale(o, prog)]):
+    outside = [(o, d) for d in programs for o in objects_under(d) if not stale(o, d)]
+    top = dict(outside)
+    for obj, symbol, kind in nm(list(top)):
         if kind == "U" and symbol in home and symbol not in public:
-            src = os.path.relpath(obj, prog)[:-2]
+            src = os.path.relpath(obj, top[obj])[:-2]
             bad.append(f"{src}: programs may not use {symbol}, which no public header declares")
     return len(wanted)
 
