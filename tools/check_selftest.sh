@@ -80,6 +80,12 @@ int helper(void);
 int helper(void) { return 1; }' >src/base/badname.c
 compile src/base/badname.c
 caught src/base/badname.c $names
+# The same symbol in two files.
+echo '/* badname.c - defines what err.c defines. */
+#include <fen/err.h>
+const char *fen_strerror(int rc) { return rc ? "" : NULL; }' >src/base/badname.c
+compile src/base/badname.c
+caught src/base/badname.c $names
 # A public function without a declaration.
 echo '/* badname.c - exports what no header has. */
 #include <fen/types.h>

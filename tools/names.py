@@ -3,7 +3,8 @@
 
 A symbol of default visibility is public: it starts with fen_ (one underscore) and a header of
 include/fen declares it. Any other symbol shared between files starts with fen__. A function that a
-public header declares must exist.
+public header declares must exist. No symbol is defined twice: a linker may not notice that in an
+archive.
 
 usage: names.py BUILD_DIR [--strict]
 
@@ -49,8 +50,11 @@ def main():
     build, strict = sys.argv[1], "--strict" in sys.argv[2:]
     headers, bad, notes, defined = declared(), [], [], set()
     public = set().union(*headers.values())
+    first = {}
     for source, path in objects(build):
         for symbol, visibility in globals_of(path):
+            if first.setdefault(symbol, source) != source:
+                bad.append(f"{source}: {symbol} is defined in {first[symbol]} too")
             if symbol.startswith(("__asan", "__odr_asan", "__tsan", "__gcov")):
                 continue
             if visibility == "DEFAULT":
