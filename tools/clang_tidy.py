@@ -75,13 +75,15 @@ def main():
     os.makedirs(CACHE, exist_ok=True)
     common = digest(read(".clang-tidy")).encode()
     todo = sorted(set(sources(build)))
-    known = failed = 0
+    known, failed, seen = 0, 0, set()  # a finding in a header is told once
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 2) as pool:
         for findings, was_known in pool.map(lambda s: look(build, s, common), todo):
             known += was_known
             if findings is not None:
                 failed += 1
-                print(findings)
+                fresh = [f for f in findings.splitlines() if f not in seen or " " == f[:1]]
+                seen.update(fresh)
+                print("\n".join(fresh))
     print(f"{len(todo)} files, {known} of them unchanged" +
           (f", {failed} with findings" if failed else ""))
     sys.exit(1 if failed else 0)
