@@ -81,9 +81,13 @@ def main():
             known += was_known
             if findings is not None:
                 failed += 1
-                fresh = [f for f in findings.splitlines() if f not in seen or " " == f[:1]]
+                if ": error: " not in findings:
+                    print(findings)  # not a finding: clang-tidy itself failed
+                fresh = [f for f in findings.splitlines() if ": error: " in f and f not in seen]
                 seen.update(fresh)
-                print("\n".join(fresh))
+                print("".join(os.path.relpath(f) + "\n" for f in fresh), end="")
+    if failed:
+        print(f"the path to a finding: clang-tidy -p {build} FILE")
     print(f"{len(todo)} files, {known} of them unchanged" +
           (f", {failed} with findings" if failed else ""))
     sys.exit(1 if failed else 0)

@@ -158,6 +158,7 @@ def check_functions(path, lines, bad):
 
 
 def check_typedefs(path, code, bad):
+    code = re.sub(r"^#(?:.*\\\n)*.*", lambda m: "\n" * m[0].count("\n"), code, flags=re.M)
     for m in re.finditer(r"^\s*typedef\b((?:[^;{]|\{[^}]*\})*);", code, re.M):
         tail = m[1].rsplit("}", 1)[-1]
         found = re.search(r"\(\s*\*\s*(\w+)\s*\)\s*\(", tail)
