@@ -40,8 +40,9 @@ static int refuse(const char *cmd, const struct arg *a, const char *value)
         fprintf(stderr, "fen %s: --%s=%s: expected a time such as 500us, 20ms, 4s or 2m\n", cmd,
                 a->name, value);
     else if (a->min || a->max)
-        fprintf(stderr, "fen %s: --%s=%s: expected a whole number from %" PRId64 " to %" PRId64 "\n",
-                cmd, a->name, value, a->min, a->max);
+        fprintf(stderr,
+                "fen %s: --%s=%s: expected a whole number from %" PRId64 " to %" PRId64 "\n", cmd,
+                a->name, value, a->min, a->max);
     else
         fprintf(stderr, "fen %s: --%s=%s: expected a whole number\n", cmd, a->name, value);
     return 2;

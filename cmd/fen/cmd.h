@@ -12,10 +12,10 @@ int cmd_prove(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 
 enum arg_kind {
-    ARG_STR,   /* const char ** */
-    ARG_INT,   /* int64_t *; min and max apply */
-    ARG_DUR,   /* int64_t *, ns: 20ms, 1.5s, 2m; a bare number is refused */
-    ARG_BOOL,  /* bool *: --flag or --flag=on|off */
+    ARG_STR,  /* const char ** */
+    ARG_INT,  /* int64_t *; min and max apply */
+    ARG_DUR,  /* int64_t *, ns: 20ms, 1.5s, 2m; a bare number is refused */
+    ARG_BOOL, /* bool *: --flag or --flag=on|off */
 };
 
 struct arg {

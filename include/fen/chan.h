@@ -29,7 +29,7 @@ FEN_API int fen_chan_recv(fen_chan *c, void *ret_elem);
 FEN_API int fen_chan_recv_until(fen_chan *c, void *ret_elem, int64_t deadline_ns);
 FEN_API int fen_chan_try_recv(fen_chan *c, void *ret_elem);
 
-/* Closes: senders fail, receivers drain what is buffered. 0, or FEN_ECLOSED if it was. Any thread. */
+/* Closes: senders fail, receivers drain what is buffered. 0; FEN_ECLOSED if it was. Any thread. */
 FEN_API int fen_chan_close(fen_chan *c);
 
 /* Elements buffered now. Any thread. */
@@ -40,8 +40,8 @@ enum fen_select_op { FEN_OP_NONE, FEN_OP_SEND, FEN_OP_RECV };
 typedef struct fen_case {
     fen_chan *c; /* NULL disables the case */
     enum fen_select_op op;
-    void *elem;  /* FEN_OP_SEND: read; FEN_OP_RECV: written, NULL drops */
-    int rc;      /* out, of the chosen case: 0 or FEN_ECLOSED */
+    void *elem; /* FEN_OP_SEND: read; FEN_OP_RECV: written, NULL drops */
+    int rc;     /* out, of the chosen case: 0 or FEN_ECLOSED */
 } fen_case;
 
 #define FEN_SEND(chan, elem) ((fen_case){(chan), FEN_OP_SEND, (void *)(elem), 0})

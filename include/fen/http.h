@@ -21,17 +21,17 @@ typedef int (*fen_handler)(fen_exchange *x, void *arg);
 
 /* Limits and time-outs; zero means the default given here. */
 typedef struct fen_server_config {
-    size_t max_header_bytes;     /* request line and fields: 32 KiB; over it 431 */
-    size_t max_body_bytes;       /* 1 MiB; over it 413 */
-    int max_fields;              /* 100; over it 431 */
-    int64_t header_timeout_ns;   /* from first byte to end of header: 10 s; then 408 */
-    int64_t body_timeout_ns;     /* for the whole body: 30 s; then 408 */
-    int64_t idle_timeout_ns;     /* keep-alive without a request: 60 s; then closed */
-    int64_t write_timeout_ns;    /* a reply that the peer does not take: 30 s; then closed */
-    int64_t drain_timeout_ns;    /* after stop: 10 s; then connections are cut */
-    int max_connections;         /* 0: what the descriptor limit leaves */
-    int max_tenants;             /* names kept apart in the bill: 64; the rest is "_other" */
-    bool errors_close;           /* close after every error reply, not only after framing errors */
+    size_t max_header_bytes;   /* request line and fields: 32 KiB; over it 431 */
+    size_t max_body_bytes;     /* 1 MiB; over it 413 */
+    int max_fields;            /* 100; over it 431 */
+    int64_t header_timeout_ns; /* from first byte to end of header: 10 s; then 408 */
+    int64_t body_timeout_ns;   /* for the whole body: 30 s; then 408 */
+    int64_t idle_timeout_ns;   /* keep-alive without a request: 60 s; then closed */
+    int64_t write_timeout_ns;  /* a reply that the peer does not take: 30 s; then closed */
+    int64_t drain_timeout_ns;  /* after stop: 10 s; then connections are cut */
+    int max_connections;       /* 0: what the descriptor limit leaves */
+    int max_tenants;           /* names kept apart in the bill: 64; the rest is "_other" */
+    bool errors_close;         /* close after every error reply, not only after framing errors */
 } fen_server_config;
 
 /* A server without routes; NULL when out of memory. cfg may be NULL and is copied. */
@@ -39,7 +39,7 @@ FEN_API fen_server *fen_server_new(const fen_server_config *cfg) FEN_MUST_CHECK;
 FEN_API void fen_server_free(fen_server *s);
 
 /* Adds "METHOD /path/{name}/more". pattern is borrowed for the server's life. 0, -EINVAL for a
- * malformed pattern, -EEXIST for one that matches the same requests, -ENOMEM. Before serving only. */
+ * malformed pattern, -EEXIST for one that matches the same requests, -ENOMEM. Before serving. */
 FEN_API int fen_route(fen_server *s, const char *pattern, fen_handler fn, void *arg) FEN_MUST_CHECK;
 
 /* Serves on addr (see fen_tcp_listen) until fen_server_stop, then drains: accepted requests get
@@ -63,8 +63,9 @@ FEN_API int fen_server_run(fen_server *s, const fen_service_config *cfg);
 
 /* ---- inside a handler; what is returned lives until the handler returns ---- */
 
+/* The method and the path as they were sent; the path without its query. */
 FEN_API fen_slice fen_method(const fen_exchange *x);
-FEN_API fen_slice fen_path(const fen_exchange *x); /* as sent, without the query */
+FEN_API fen_slice fen_path(const fen_exchange *x);
 
 /* The decoded value of {name}; {NULL,0} if the pattern has none. */
 FEN_API fen_slice fen_path_value(fen_exchange *x, const char *name);

@@ -12,13 +12,13 @@ extern "C" {
 enum fen_guard { FEN_GUARD_AUTO, FEN_GUARD_MADVISE, FEN_GUARD_MPROTECT, FEN_GUARD_CANARY };
 
 typedef struct fen_config {
-    int procs;               /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else cores allowed */
-    enum fen_guard guard;    /* FEN_GUARD_AUTO: FEN_STACK_GUARD, else the first that works */
-    size_t stack_bytes;      /* default stack of a fiber; 0: 64 KiB */
-    uint32_t max_fibers;     /* live fibers allowed; 0: 4,194,304 */
-    int max_threads;         /* Ms allowed, hand-off included; 0: 1,000 */
-    bool meter_off;          /* no CPU bill; for measuring what the bill costs */
-    uint64_t seed;           /* seeds the stealing order; 0: from the clock */
+    int procs;            /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else cores */
+    enum fen_guard guard; /* FEN_GUARD_AUTO: FEN_STACK_GUARD, else the first that works */
+    size_t stack_bytes;   /* default stack of a fiber; 0: 64 KiB */
+    uint32_t max_fibers;  /* live fibers allowed; 0: 4,194,304 */
+    int max_threads;      /* Ms allowed, hand-off included; 0: 1,000 */
+    bool meter_off;       /* no CPU bill; for measuring what the bill costs */
+    uint64_t seed;        /* seeds the stealing order; 0: from the clock */
 } fen_config;
 
 /* Runs fn(arg) in a fiber and blocks the calling thread until it and every fiber of its scope have
@@ -34,13 +34,13 @@ FEN_API int fen_procs(void);
 typedef struct fen_stats {
     int64_t fibers_live, fibers_spawned;
     int64_t timers_live;
-    int64_t fds_live;          /* descriptors registered with the poller */
+    int64_t fds_live; /* descriptors registered with the poller */
     int64_t stacks_mapped_bytes;
-    int64_t heap_live_bytes;   /* slabs, arena chunks and buffers in use */
+    int64_t heap_live_bytes; /* slabs, arena chunks and buffers in use */
     int64_t steals, overflows, handoffs, handoffs_refused;
     int64_t switches, parks, polls, poll_events, wakeups;
-    int64_t threads;           /* Ms alive */
-    int64_t run_queue;         /* fibers waiting for a P */
+    int64_t threads;   /* Ms alive */
+    int64_t run_queue; /* fibers waiting for a P */
 } fen_stats;
 FEN_API void fen_stats_get(fen_stats *ret_stats);
 

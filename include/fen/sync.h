@@ -31,11 +31,13 @@ typedef struct fen_sem {
     struct fen_waitq waiters;
 } fen_sem;
 
+/* init gives the first permits; acquire takes one or waits: 0, -ECANCELED, -ETIMEDOUT; try_:
+ * -EAGAIN; release gives one back, from any thread. The others: fibers only. */
 FEN_API void fen_sem_init(fen_sem *s, int64_t permits);
 FEN_API int fen_sem_acquire(fen_sem *s) FEN_MUST_CHECK;
 FEN_API int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns) FEN_MUST_CHECK;
 FEN_API int fen_sem_try_acquire(fen_sem *s) FEN_MUST_CHECK;
-FEN_API void fen_sem_release(fen_sem *s); /* any thread */
+FEN_API void fen_sem_release(fen_sem *s);
 
 typedef struct fen_wg {
     uint32_t lock;
@@ -43,6 +45,7 @@ typedef struct fen_wg {
     struct fen_waitq waiters;
 } fen_wg;
 
+/* add and done move the count, from any thread; wait returns when it is 0. */
 FEN_API void fen_wg_add(fen_wg *w, int64_t n); /* asserts that the count stays >= 0 */
 FEN_API void fen_wg_done(fen_wg *w);           /* any thread */
 FEN_API int fen_wg_wait(fen_wg *w);            /* 0, -ECANCELED, -ETIMEDOUT */

@@ -10,7 +10,7 @@
 #define FEN__NOINLINE __attribute__((noinline))
 #define FEN__LIKELY(x) __builtin_expect(!!(x), 1)
 #define FEN__UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define FEN__CONTAINER(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define FEN__CONTAINER(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define FEN__COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Ends the process with a line that names the broken promise. Any thread, signal-safe. */

@@ -1,7 +1,7 @@
 /* clock.c - clocks, and the TSC calibrated against the monotonic clock.
  *
  * Calibration takes the tightest of many (clock, TSC, clock) brackets at both ends of a short span:
- * one unbracketed pair may be off by milliseconds when the thread is preempted between the reads. */
+ * one unbracketed pair may be off by milliseconds when the thread is preempted in between. */
 #include "sys/sys.h"
 
 #include <errno.h>
@@ -45,7 +45,7 @@ void fen__tsc_init(void)
 {
     if (tsc_mult)
         return;
-    uint64_t c1, c2;
+    uint64_t c1 = 0, c2 = 0;
     int64_t t1 = tight_pair(&c1);
     fen__sys_nap(3 * FEN_MS);
     int64_t t2 = tight_pair(&c2);

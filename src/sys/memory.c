@@ -30,8 +30,8 @@ int fen__sys_map(size_t bytes, void **ret_p)
     int rc = fen__sys_fault ? fen__sys_fault("mmap") : 0;
     if (rc)
         return rc;
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     if (p == MAP_FAILED)
         return -errno;
     ROOT_ADD(p, bytes);

@@ -9,10 +9,10 @@
 #include <sys/socket.h>
 
 /* ---- clocks ---- */
-int64_t fen__sys_now(void);                 /* CLOCK_MONOTONIC, ns */
-int64_t fen__sys_thread_cpu(void);          /* this thread's CPU time, ns */
-int64_t fen__sys_process_cpu(void);         /* the process's CPU time, ns */
-int64_t fen__sys_cpu_of(int tid);           /* another thread's CPU time, ns, or -errno */
+int64_t fen__sys_now(void);         /* CLOCK_MONOTONIC, ns */
+int64_t fen__sys_thread_cpu(void);  /* this thread's CPU time, ns */
+int64_t fen__sys_process_cpu(void); /* the process's CPU time, ns */
+int64_t fen__sys_cpu_of(int tid);   /* another thread's CPU time, ns, or -errno */
 
 /* ---- TSC (x86-64: rdtsc, aarch64: cntvct) ---- */
 static inline uint64_t fen__tsc(void)
@@ -35,7 +35,7 @@ int64_t fen__tsc_from_ns(int64_t ns);
 
 /* ---- the current worker: one pointer per thread ----
  * Read through volatile asm: a compiler may otherwise compute a thread-local's address once and use
- * it after the fiber has moved to another thread (design: errors are values, for the same reason). */
+ * it after the fiber has moved to another thread (errors are values for the same reason). */
 struct fen__m;
 extern _Thread_local struct fen__m *fen__self_tls __attribute__((tls_model("initial-exec")));
 static inline struct fen__m *fen__self(void)
@@ -65,24 +65,24 @@ void fen__set_self(struct fen__m *m);
 int fen__rseq_slot(volatile uint64_t **ret_slot, uint64_t *ret_armed);
 
 /* ---- memory ---- */
-int fen__sys_map(size_t bytes, void **ret_p);       /* private, zeroed, no reserve */
+int fen__sys_map(size_t bytes, void **ret_p); /* private, zeroed, no reserve */
 void fen__sys_unmap(void *p, size_t bytes);
-int fen__sys_guard_madvise(void *p, size_t bytes);  /* MADV_GUARD_INSTALL; -EINVAL before 6.13 */
+int fen__sys_guard_madvise(void *p, size_t bytes); /* MADV_GUARD_INSTALL; -EINVAL before 6.13 */
 int fen__sys_guard_mprotect(void *p, size_t bytes);
-void fen__sys_release(void *p, size_t bytes);       /* MADV_DONTNEED */
+void fen__sys_release(void *p, size_t bytes); /* MADV_DONTNEED */
 size_t fen__sys_page_bytes(void);
 
 /* ---- threads ---- */
 int fen__sys_gettid(void);
-int fen__sys_cpus_allowed(void);                    /* affinity and cgroup quota, at least 1 */
+int fen__sys_cpus_allowed(void); /* affinity and cgroup quota, at least 1 */
 /* Sleeps while *word == seen, at most until deadline (FEN_NEVER: no limit). */
 void fen__sys_futex_wait(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns);
 void fen__sys_futex_wake(_Atomic uint32_t *word, int n);
-int fen__sys_membarrier_init(void);                 /* 0, or -errno: use locked instructions */
+int fen__sys_membarrier_init(void); /* 0, or -errno: use locked instructions */
 void fen__sys_membarrier(void);
 void fen__sys_nap(int64_t ns);
 void fen__sys_timer_slack(int64_t ns);
-int fen__sys_demote(int tid);                       /* SCHED_IDLE */
+int fen__sys_demote(int tid); /* SCHED_IDLE */
 /* Is that thread asleep in the kernel (not merely preempted)? statfd caches; starts at -1. */
 bool fen__sys_asleep(int tid, int *statfd);
 
@@ -125,11 +125,11 @@ int fen__sys_epoll_add(int ep, int fd, uint32_t events, uint64_t data);
 int fen__sys_epoll_del(int ep, int fd);
 /* Waits until deadline (absolute, 0: do not wait, FEN_NEVER); the count or -errno; 0 on EINTR. */
 int fen__sys_epoll_wait(int ep, struct epoll_event *ev, int n, int64_t deadline_ns);
-bool fen__sys_readable(int fd);                     /* poll(2) with no wait */
+bool fen__sys_readable(int fd); /* poll(2) with no wait */
 int fen__sys_eventfd(void);
 void fen__sys_eventfd_signal(int fd);
 
-/* ---- fault seam (tests): called before each failing-capable call, non-zero is returned as is ---- */
+/* ---- fault seam (tests): called before a call that can fail; non-zero is returned ---- */
 extern int (*fen__sys_fault)(const char *call);
 
 #endif

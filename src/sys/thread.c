@@ -117,10 +117,7 @@ int fen__sys_membarrier_init(void)
     return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) ? -errno : 0;
 }
 
-void fen__sys_membarrier(void)
-{
-    syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-}
+void fen__sys_membarrier(void) { syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0); }
 
 void fen__sys_nap(int64_t ns)
 {
@@ -153,7 +150,7 @@ bool fen__sys_asleep(int tid, int *statfd)
 
 /* A descriptor whose code range is never executed. On preemption, migration or a signal outside
  * the range the kernel stores 0 into rseq_cs (linux/rseq.h promises it), so one load tells whether
- * the thread ran undisturbed since it was armed. Other users of rseq can only cause a false alarm. */
+ * it ran undisturbed since it was armed. Other users of rseq can cause only false alarms. */
 #if defined(__x86_64__)
 __asm__(".text\n.balign 16\n.long 0x53053053\nfen__rseq_abort: ud2\nfen__rseq_never: nop\n");
 #define FEN__HAVE_RSEQ 1

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""rows.py - accepts the requirement rows: runs what each one asks for and compares with its bar.
+
+usage: rows.py [ID...]      all rows without an ID; then docs/rows.md is written too
+       rows.py --list
+
+Each row has a text, docs/rows/<ID>.md (what the document says, our bar, how it is accepted), and an
+entry in ROWS below: a list of checks. A row passes when every check of it does. A check whose
+command, test or figure does not exist fails: nothing is skipped.
+
+Kinds of check
+  Tests(regex...)                    ctest tests of build/release; each regex must name one at least
+  Bench(name, figure, op, bar, ...)  one JSON line of `fen bench NAME --json`
+  Prove(figure, op, bar, ...)        one JSON line of `fen prove ... --json`
+  Output(argv, regex, op, bar, ...)  a command; group 1 of the regex is the figure
+
+Bench, Prove and Output compare `part` (default "value") with the bar; each command runs once per
+call of this program, however many checks look at it.
+"""
+import dataclasses
+import json
+import operator
+import os
+import platform
+import re
+import subprocess
+import sys
+
+BUILD = os.environ.get("FEN_BUILD", "build/release")
+FEN = BUILD + "/fen"
+OPS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
+PROVE = [FEN, "prove", "--service=orders", "--baseline=pool200,pool2000,pthread",
+         "--load=c100,4s", "--out=pack/", "--json"]
+LIMIT_S = 900
+
+
+@dataclasses.dataclass
+class Result:
+    ok: bool
+    what: str
+    figure: str
+    bar: str
+
+
+_ran = {}
+
+
+def run(argv):
+    """(exit code, stdout, stderr) of a command, run once."""
+    key = tuple(argv)
+    if key not in _ran:
+        try:
+            r = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S)
+            _ran[key] = (r.returncode, r.stdout, r.stderr)
+        except OSError as e:
+            _ran[key] = (127, "", str(e))
+        except subprocess.TimeoutExpired:
+            _ran[key] = (124, "", f"not done after {LIMIT_S} s")
+    return _ran[key]
+
+
+def last_line(text):
+    lines = text.strip().splitlines()
+    return lines[-1][:100] if lines else "no output"
+
+
+def json_lines(text):
+    for line in text.splitlines():
+        if line.startswith("{"):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                pass
+
+
+def number(v):
+    return f"{v:,.4g}" if isinstance(v, float) and abs(v) < 1e6 else f"{v:,}"
+
+
+class Tests:
+    def __init__(self, *patterns):
+        self.patterns = patterns
+
+    def check(self):
+        for p in self.patterns:
+            rc, out, err = run(["ctest", "--test-dir", BUILD, "--no-tests=error", "-R", p])
+            m = re.search(r"(\d+)% tests passed, (\d+) tests failed out of (\d+)", out)
+            if not m:
+                yield Result(False, f"tests {p}", "no such test", "all pass")
+                continue
+            absent = "Skipped" in out
+            good = int(m[3]) - int(m[2])
+            figure = f"{good} of {m[3]} pass" + (", some skipped" if absent else "")
+            yield Result(rc == 0 and not absent, f"tests {p}", figure, "all pass")
+
+
+@dataclasses.dataclass
+class Figure:
+    """What Bench and Prove share: one figure among JSON lines."""
+    figure: str
+    op: str
+    bar: float
+    unit: str = ""
+    part: str = "value"
+    argv: list = dataclasses.field(default_factory=list)
+
+    def check(self):
+        what = " ".join(self.argv[1:3]) + " " + self.figure
+        if self.part != "value":
+            what += " " + self.part
+        bar = f"{self.op} {number(self.bar)} {self.unit}".rstrip()
+        rc, out, err = run(self.argv)
+        found = [o for o in json_lines(out) if o.get("figure") == self.figure]
+        value = found[-1].get(self.part) if found else None
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            why = "no such figure" if rc == 0 else f"exit {rc}: {last_line(err or out)}"
+            yield Result(False, what, why, bar)
+            return
+        figure = number(value)
+        if self.part != "ratio" and self.unit:
+            figure += " " + self.unit
+        yield Result(rc == 0 and OPS[self.op](value, self.bar), what, figure, bar)
+
+
+def Bench(name, figure, op, bar, unit="", part="value"):
+    return Figure(figure, op, bar, unit, part, [FEN, "bench", name, "--json"])
+
+
+def Prove(figure, op, bar, unit="", part="value"):
+    return Figure(figure, op, bar, unit, part, PROVE)
+
+
+class Output:
+    def __init__(self, argv, regex, op, bar, unit=""):
+        self.argv, self.regex, self.op, self.bar, self.unit = argv, regex, op, bar, unit
+
+    def check(self):
+        rc, out, err = run(self.argv)
+        m = re.search(self.regex, out)
+        bar = f"{self.op} {number(self.bar)} {self.unit}".rstrip()
+        what = " ".join(self.argv)
+        if not m:
+            yield Result(False, what, f"exit {rc}: {last_line(err or out)}", bar)
+        else:
+            value = float(m[1].replace(",", ""))
+            good = rc == 0 and OPS[self.op](value, self.bar)
+            yield Result(good, what, f"{number(value)} {self.unit}".rstrip(), bar)
+
+
+# ID: (short name, the document's figure, checks)
+ROWS = {
+    "W00": ("one command proves the saving", "QPS 3.7x, cost -42 %", [
+        Prove("qps_ratio", ">=", 3.7, "x"),
+        Prove("cost_ratio", "<=", 0.58, "x"),
+        Tests("prove"),
+    ]),
+    "W04": ("a request waits with a time-out", "504 after 2 s", [
+        Tests("timeout_504", "select"),
+    ]),
+    "W05": ("idle connections are small", "2 KB stack, 100,000 connections", [
+        Bench("conns", "rss_per_idle_connection", "<=", 4096, "bytes"),
+        Tests("conns"),
+    ]),
+    "W07": ("fibers, threads and the right to run are three things", "-", [
+        Tests("sched"),
+        Bench("procs", "scaling_1_to_2", ">=", 1.8, "x"),
+    ]),
+    "W08": ("the switch", "20-50 ns; thread 1-2 us", [
+        Bench("switch", "one_way", "<=", 20, "ns"),
+        Bench("switch", "thread_over_fiber", ">=", 20, "x"),
+    ]),
+    "W09": ("local queues, overflow, stealing", "-", [
+        Tests("runq", "steal"),
+    ]),
+    "W12": ("10,000 fibers that yield once", "(none given)", [
+        Bench("spawn", "spawn_yield_join_10000", "<=", 5, "ms"),
+        Bench("spawn", "syscalls_per_yield", "<=", 0.01, ""),
+        Bench("spawn", "spawned_1000000", "==", 1000000, "fibers"),
+    ]),
+    "W26": ("descriptors wake exactly one waiter", "-", [
+        Tests("poll", "sock"),
+    ]),
+    "W34": ("the order handler", "router adds 3 KB", [
+        Bench("router", "match_of_1000", "<=", 100, "ns"),
+        Bench("router", "allocations_per_match", "==", 0, ""),
+        Tests("router", "orders"),
+    ]),
+    "W35": ("the deadline reaches every wait", "100 ms", [
+        Tests("scope", "deadline"),
+        Bench("cancel", "cancel_10000_children", "<=", 5, "ms"),
+    ]),
+    "W50": ("variables", "-", [
+        Tests("vars"),
+        Bench("vars", "read_1000", "<=", 1, "ms"),
+    ]),
+    "W52": ("CPU of each request", "nanosecond precision", [
+        Tests("bill", "charge"),
+        Bench("meter", "conservation_error", "<=", 3, "%"),
+        Bench("meter", "two_routes_error", "<=", 5, "%"),
+        Bench("meter", "cost_per_switch", "<=", 20, "ns"),
+        Bench("meter", "throughput_loss", "<=", 2, "%"),
+    ]),
+    "W58": ("prices", "0.12 / 0.015 / 0.85 yuan", [
+        Tests("price"),
+    ]),
+    "H01": ("fewer cores, less memory, fewer instances", "-", [
+        Prove("requests_per_core", ">=", 1.0, "", "ratio"),
+        Prove("requests_per_gb", ">=", 1.0, "", "ratio"),
+        Prove("instances", "<=", 1.0, "", "ratio"),
+    ]),
+}
+
+
+def accept(row):
+    name, document, checks = ROWS[row]
+    results = [r for c in checks for r in c.check()]
+    ok = bool(results) and all(r.ok for r in results)
+    print(f"{row}  {'PASS' if ok else 'FAIL'}  {name}   (document: {document})")
+    for r in results:
+        mark = "ok  " if r.ok else "FAIL"
+        print(f"     {mark} {r.what}: {r.figure}   bar {r.bar}")
+    sys.stdout.flush()
+    return ok, results
+
+
+def commit():
+    r = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"],
+                       capture_output=True, text=True)
+    return r.stdout.strip() or "unknown"
+
+
+def machine():
+    model = "unknown processor"
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            for line in f:
+                if line.startswith(("model name", "Model")):
+                    model = line.split(":", 1)[1].strip()
+                    break
+    except OSError:
+        pass
+    return f"{os.cpu_count()} x {model}, Linux {platform.release()}"
+
+
+def write_summary(done):
+    passed = sum(ok for ok, _ in done.values())
+    with open("docs/rows.md", "w", encoding="utf-8") as f:
+        f.write("# Requirement rows\n\n"
+                "Written by `./dev rows`; not by hand. What each row asks for, and why the bar "
+                "lies where it lies, is in `docs/rows/`.\n\n"
+                f"Commit {commit()}, {machine()}. {passed} of {len(done)} rows pass.\n\n"
+                "| row | | what was checked | figure | bar | document |\n"
+                "|---|---|---|---|---|---|\n")
+        for row, (ok, results) in done.items():
+            name, document, _ = ROWS[row]
+            f.write(f"| [{row}](rows/{row}.md) | **{'PASS' if ok else 'FAIL'}** | {name} | | | "
+                    f"{document} |\n")
+            for r in results:
+                cells = [c.replace("|", "\\|") for c in (r.what, r.figure, r.bar)]
+                f.write(f"| | {'ok' if r.ok else 'FAIL'} | {cells[0]} | {cells[1]} | {cells[2]} "
+                        "| |\n")
+
+
+def main():
+    names = sys.argv[1:]
+    if names == ["--list"]:
+        for row, (name, document, _) in ROWS.items():
+            print(f"{row}  {name}   (document: {document})")
+        return 0
+    for n in names:
+        if n not in ROWS:
+            print(f"rows: unknown row '{n}'; known: {' '.join(ROWS)}", file=sys.stderr)
+            return 2
+    done = {row: accept(row) for row in (names or ROWS)}
+    if not names:
+        write_summary(done)
+    bad = [row for row, (ok, _) in done.items() if not ok]
+    print(f"{len(done) - len(bad)} rows pass, {len(bad)} fail" +
+          (": " + " ".join(bad) if bad else ""))
+    return 1 if bad else 0
+
+
+sys.exit(main())
