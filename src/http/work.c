@@ -43,7 +43,6 @@ struct fen__work *fen__work_get(void)
     w->in_cap = sizeof w->in_small;
     w->from = w->to = 0;
     w->npending = 0;
-    w->answered = false;
     w->body_cap = 0;
     w->out = (fen_buf){.p = w->out_small, .cap = sizeof w->out_small};
     return w;
