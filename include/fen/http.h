@@ -57,8 +57,12 @@ FEN_API int fen_server_port(fen_server *s);
 typedef struct fen_service_config {
     const char *addr;       /* required, e.g. ":8080" */
     const char *admin_addr; /* NULL: "127.0.0.1:6060"; "": none */
-    bool quiet;             /* do not print the address and the closing bill */
+    bool quiet;             /* do not print the closing bill */
+    const struct fen_price_book *prices; /* NULL: the documented defaults */
 } fen_service_config;
+/* Prints "listening on HOST:PORT" when ready and, unless quiet, the closing books and bill. 0;
+ * -EINVAL, -EADDRINUSE, -EACCES ... for either address, with one line on standard error. Blocks the
+ * fiber; one at a time in a process. */
 FEN_API int fen_server_run(fen_server *s, const fen_service_config *cfg);
 
 /* ---- inside a handler; what is returned lives until the handler returns ---- */

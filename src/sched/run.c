@@ -136,7 +136,9 @@ static void *m_main(void *arg)
         m->act = FEN__ACT_YIELD;
     }
     fen__charge(m, NULL);
-    atomic_store(&m->cpu_end_ns, fen__sys_thread_cpu());
+    fen__lock(&fen__sched.lock);
+    fen__sched.n_ms--; /* a retired M makes room for another */
+    fen__unlock(&fen__sched.lock);
     atomic_store(&m->tid, 0);
     fen__set_self(NULL);
     return NULL;

@@ -93,7 +93,6 @@ struct fen__m {
     pthread_t thread;
     struct fen__m *next_spare, *next;
     int64_t cpu_start_ns;
-    _Atomic int64_t cpu_end_ns; /* thread CPU at its end; 0 while it lives */
     /* the monitor's notes */
     uint32_t seen_calls, seen_phase;
     int64_t since_ns, cpu_seen_ns, cpu_at_take_ns;

@@ -15,7 +15,6 @@ static void add(struct fen__tally *t, void *arg)
     s->polls += fen__count_read(&t->polls);
     s->poll_events += fen__count_read(&t->poll_events);
     s->wakeups += fen__count_read(&t->wakeups);
-    s->threads++;
 }
 
 void fen_stats_get(fen_stats *ret_stats)
@@ -28,6 +27,7 @@ void fen_stats_get(fen_stats *ret_stats)
     s.heap_live_bytes = fen__mem_live_bytes();
     s.handoffs = atomic_load(&fen__sched.handoffs);
     s.handoffs_refused = atomic_load(&fen__sched.refused);
+    s.threads = __atomic_load_n(&fen__sched.n_ms, __ATOMIC_RELAXED);
     s.run_queue = atomic_load(&fen__sched.n_global);
     for (int i = 0; atomic_load(&fen__sched.running) && i < fen__sched.nprocs; i++)
         s.run_queue += fen__sched.ps ? fen__queue_len(&fen__sched.ps[i]) : 0;
