@@ -20,7 +20,7 @@ static const char style[] =
     "--rule:#323a44;--fen:#3ecf9b;--other:#5f6b78;--good:#3ecf9b;--bad:#ff8a80;--card:#1c2229;"
     "--s1:#ff8a80;--s2:#7fb8e6;--s3:#f0b455;--s4:#c89bdf;--s5:#aab4be}}\n"
     "body{background:var(--bg);color:var(--fg);font:15px/1.55 system-ui,sans-serif;"
-    "max-width:1080px;margin:0 auto;padding:28px 20px 80px}\n"
+    "max-width:1160px;margin:0 auto;padding:28px 20px 80px}\n"
     "h1{font-size:27px;line-height:1.3;margin:.2em 0 .5em}h2{margin:2.2em 0 .4em;font-size:21px;"
     "border-bottom:1px solid var(--rule);padding-bottom:.25em}h3{font-size:15px;margin:1em 0 .3em}\n"
     "p,li{max-width:76ch}.dim,figcaption{color:var(--dim)}code,pre{font:13px ui-monospace,"
@@ -73,7 +73,8 @@ static void explain(FILE *f, const struct plan *p)
         else if (r->kind == RIVAL_PTHREAD)
             fprintf(f, "plain C, one thread for each connection, as many as there are.</li>");
         else if (r->kind == RIVAL_EPOLL)
-            fprintf(f, "plain C, an event loop written by hand.</li>");
+            fprintf(f, "plain C, an event loop that answers orders from memory without any store: the "
+                       "floor that the kernel's TCP sets, out of reach on purpose.</li>");
         else
             fprintf(f, "Go's net/http with the same routes and store.</li>");
     }
@@ -84,9 +85,10 @@ static void explain(FILE *f, const struct plan *p)
             p->pin ? " on the same cores; the load generator and the back end have the others" : "",
             p->runs);
     fprintf(f, "<li>Closed loop: each client sends its next request when the answer is in. CPU is "
-               "the server's process clock, kernel part included. The columns <i>Little</i> show "
+               "the server's process clock, kernel part included. The column <i>Little</i> shows "
                "how far clients = throughput &times; mean latency is off: near 0 means that the "
-               "figures fit together.</li>");
+               "figures fit together. <i>CPU</i> and <i>switches</i> (between threads) are for one "
+               "request.</li>");
     if (*p->go_note)
         fprintf(f, "<li>Go server %s.</li>", p->go_note);
     if (p->quick)
@@ -100,12 +102,12 @@ static void table(FILE *f, const struct proof *p, enum workload_id w)
 {
     static const enum metric columns[] = {M_QPS, M_P50, M_P99, M_P999, M_CPU, M_CORES, M_RSS,
                                           M_THREADS, M_SWITCHES, M_LITTLE};
+    static const char *const heads[] = {"requests/s", "P50 ms", "P99 ms", "P99.9 ms", "CPU us",
+                                        "cores", "RSS MB", "threads", "switches", "Little %"};
     enum { N = sizeof columns / sizeof columns[0] };
     fprintf(f, "<div class=\"wide\"><table><tr><th>server</th>");
     for (int i = 0; i < N; i++)
-        fprintf(f, "<th>%s%s%s</th>", metric_info[columns[i]].title,
-                *metric_info[columns[i]].unit && columns[i] != M_QPS ? ", " : "",
-                columns[i] == M_QPS ? "" : metric_info[columns[i]].unit);
+        fprintf(f, "<th>%s</th>", heads[i]);
     fprintf(f, "<th>fen's requests/s</th></tr>\n");
     const struct cell *fen = cell_of(p, w, "fen");
     for (int i = 0; i < RIVALS_MAX; i++) {

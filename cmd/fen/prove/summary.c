@@ -137,12 +137,13 @@ void headline(const struct proof *f, char *ret, size_t bytes)
                       *b = cell_of(f, W_ORDERS, f->plan.rival[1].name);
     int n = snprintf(ret, bytes,
                      "Behind a 20 ms back end fen serves %.2f times the requests of %s on the same "
-                     "cores; a million requests cost %.0f %% %s.",
+                     "cores; a million requests cost %.0f %% %s (by node).",
                      qps, other->rival->name, fabs(1 - money) * 100, money < 1 ? "less" : "more");
     if (a && b && n > 0 && (size_t)n < bytes)
         snprintf(ret + n, bytes - (size_t)n,
-                 " Where nothing waits (orders from SQLite) it serves %.2f times.",
-                 ratio(a, b, M_QPS));
+                 " Where nothing waits (orders from SQLite): %.2f times the requests at %.2f times "
+                 "the CPU each.",
+                 ratio(a, b, M_QPS), ratio(a, b, M_CPU));
 }
 
 void verdicts(const struct proof *f, verdict_fn *fn, void *arg)
