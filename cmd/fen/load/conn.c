@@ -191,9 +191,11 @@ static void completed(struct worker *w, struct conn *c, int64_t now)
     c->backoff_ns = 0;
     c->answered = true;
     worker_in_flight(w, -1, now);
-    if (!w->measuring)
-        return;
     struct load_result *r = w->res;
+    if (!w->measuring) {
+        r->warmup_requests++;
+        return;
+    }
     r->requests++;
     r->status[c->resp.status]++;
     if (w->conf->expect && c->resp.status != w->conf->expect)

@@ -68,7 +68,7 @@ struct load_result {
     int64_t requests, unexpected;
     int64_t status[LOAD_STATUS_MAX];
     int64_t errors[ERR_KINDS];
-    int64_t warmup_errors;
+    int64_t warmup_requests, warmup_errors;
     int64_t late;   /* open loop: sent more than 1 ms after the intended time */
     int64_t unsent; /* open loop: due but never sent */
     int64_t bytes_in, bytes_out;

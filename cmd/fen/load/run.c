@@ -200,6 +200,7 @@ static void add(struct load_result *to, const struct load_result *from)
     to->requests += from->requests;
     to->unexpected += from->unexpected;
     to->warmup_errors += from->warmup_errors;
+    to->warmup_requests += from->warmup_requests;
     to->late += from->late;
     to->unsent += from->unsent;
     to->bytes_in += from->bytes_in;
