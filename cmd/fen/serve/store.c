@@ -6,11 +6,10 @@
  * and connections are opened when first needed.
  *
  * A borrowed connection comes back clean: statements reset, no transaction open. One that is not
- * (SQLite rolled back badly, or the file is damaged) is closed; its next borrower opens a new one. */
+ * (SQLite rolled back badly, or the file is damaged) is closed; its next borrower opens another. */
 #include "serve/store_int.h"
 
 #include <fen/fiber.h>
-#include <fen/run.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -167,12 +166,6 @@ static int set_up_sqlite(void)
     return 0;
 }
 
-static int reader_count(const struct store_config *cfg, int procs)
-{
-    int n = cfg->readers > 0 ? cfg->readers : 2 * procs;
-    return n < 1 ? 4 : n > STORE_READERS_MAX ? STORE_READERS_MAX : n;
-}
-
 int store_open(const struct store_config *cfg, struct store **ret_store, char *text, size_t n)
 {
     int rc = set_up_sqlite();
@@ -185,9 +178,6 @@ int store_open(const struct store_config *cfg, struct store **ret_store, char *t
     if (!s)
         return store__say(text, n, cfg->path, "out of memory", -ENOMEM);
     s->cfg = *cfg;
-    int readers = reader_count(cfg, fen_procs());
-    s->idle = (uint32_t)((UINT64_C(1) << readers) - 1);
-    fen_sem_init(&s->free_readers, readers);
     s->queue = fen_chan_new(sizeof(void *), STORE_QUEUE_MAX);
     rc = s->queue ? store__conn_open(&s->writer, cfg->path, true, FEN_NEVER, text, n)
                   : store__say(text, n, cfg->path, "out of memory", -ENOMEM);

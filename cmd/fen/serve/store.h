@@ -35,14 +35,15 @@ struct store_config {
 
 struct store;
 
-/* Opens the file; creates and fills it when it is missing or empty. Blocks the thread (about half a
- * second when it fills); any thread that is not a worker. 0, or -errno and one line in ret_text
+/* Opens the file; creates and fills it when it is missing or empty. Blocks the thread (about 0.2 s
+ * when it fills); any thread that is not a worker. 0, or -errno and one line in ret_text
  * that names the path and what was wrong: -ENOENT no such directory, -EACCES and -EROFS not
  * writable, -EISDIR, -EINVAL another schema, FEN_ECORRUPT damaged or not a database, ... */
 int store_open(const struct store_config *cfg, struct store **ret_store, char *ret_text,
                size_t text_bytes) FEN_MUST_CHECK;
 
-/* Starts the writer in a fiber of the current scope. Fibers only. 0, -ENOMEM, FEN_ELIMIT. */
+/* Makes the pool of readers and starts the writer in a fiber of the current scope. Before any of
+ * the calls below. Fibers only. 0, -ENOMEM, FEN_ELIMIT. */
 int store_start(struct store *s) FEN_MUST_CHECK;
 
 /* No more orders are accepted; those that wait are written, then the writer's fiber ends.
@@ -64,7 +65,8 @@ int store_list(struct store *s, int64_t customer, int limit,
 
 /* Stores *o and sets o->id. 0: the order is on the disk and survives a crash. -EBUSY: the queue is
  * full. -ETIMEDOUT and -ECANCELED: not stored if the writer had not begun with it; otherwise
- * unknown, as after any lost answer. -ECANCELED after store_stop. -ENOSPC, -EIO, ...: not stored. */
+ * unknown, as after any lost answer. -ECANCELED after store_stop. -ENOSPC, -EIO and others: not
+ * stored. */
 int store_add(struct store *s, struct order *o) FEN_MUST_CHECK;
 
 /* Transactions committed by the writer since the start. Any thread. */

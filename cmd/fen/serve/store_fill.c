@@ -6,7 +6,7 @@
  * is removed before the rename: SQLite would replay it into the new file.
  *
  * Rejected: filling in place in one WAL transaction (a 9 MB log, twice the time), and a "complete"
- * marker row (a second thing to check, and a half-filled file at PATH that other tools would open). */
+ * marker row (a second thing to check, and a half-filled file that other tools would open). */
 #include "serve/store_int.h"
 
 #include <errno.h>

@@ -27,6 +27,7 @@
 #include "serve/store_int.h"
 
 #include <fen/fiber.h>
+#include <fen/run.h>
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -235,7 +236,19 @@ static void writer(void *arg)
         write_from(s, p);
 }
 
-int store_start(struct store *s) { return fen_go_named("store writer", 0, writer, s); }
+static int reader_count(const struct store_config *cfg)
+{
+    int n = cfg->readers > 0 ? cfg->readers : 2 * fen_procs();
+    return n < 1 ? 4 : n > STORE_READERS_MAX ? STORE_READERS_MAX : n;
+}
+
+int store_start(struct store *s)
+{
+    int readers = reader_count(&s->cfg);
+    s->idle = (uint32_t)((UINT64_C(1) << readers) - 1);
+    fen_sem_init(&s->free_readers, readers);
+    return fen_go_named("store writer", 0, writer, s);
+}
 
 void store_stop(struct store *s) { (void)fen_chan_close(s->queue); }
 
