@@ -126,7 +126,8 @@ expect 400 '*limit*' '/orders?customer=5&limit=0'
 expect 400 '*limit*' '/orders?customer=5&limit=101'
 
 echo "== new orders"
-expect 201 '{"id":100001,"customer":42,"item":"tea “å”","quantity":2,"price_cents":350,"status":"new","created_at":1*}' \
+expect 201 '{"id":100001,"customer":42,"item":"tea “å”","quantity":2,"price_cents":350,'\
+'"status":"new","created_at":1*}' \
     /orders -d '{"customer":42,"item":"tea \u201cå\u201d","quantity":2,"price_cents":350}'
 made=$body
 expect 200 "$made" /orders/100001
@@ -142,7 +143,8 @@ expect 400 '*customer*' /orders -d '{"customer":0,"item":"a","quantity":1,"price
 expect 400 '*item*' /orders -d '{"customer":1,"item":"","quantity":1,"price_cents":1}'
 expect 400 '*item*' /orders -d '{"customer":1,"item":"a\u0000b","quantity":1,"price_cents":1}'
 long=$(printf '%0129d' 0)
-expect 400 '*item*' /orders -d "{\"customer\":1,\"item\":\"$long\",\"quantity\":1,\"price_cents\":1}"
+expect 400 '*item*' /orders \
+    -d "{\"customer\":1,\"item\":\"$long\",\"quantity\":1,\"price_cents\":1}"
 head -c 70000 /dev/zero | tr '\0' x >"$dir/big"
 expect 413 '*' /orders --data-binary @"$dir/big" -H 'Expect:'
 [ "$(rows)" = 100001 ] || fail "a refused order was stored: $(rows)"

@@ -28,7 +28,7 @@ static char dir[64], path[96], text[512];
 static int make_dir(void **state)
 {
     (void)state;
-    strcpy(dir, "/tmp/fen-store-XXXXXX");
+    snprintf(dir, sizeof dir, "/tmp/fen-store-XXXXXX");
     if (!mkdtemp(dir))
         return -1;
     snprintf(path, sizeof path, "%s/orders.db", dir);
@@ -126,7 +126,7 @@ static struct order an_order(int64_t customer, const char *item)
 {
     struct order o = {.customer = customer, .quantity = 3, .price_cents = 1999, .created_at = 77};
     snprintf(o.item, sizeof o.item, "%s", item);
-    strcpy(o.status, "new");
+    snprintf(o.status, sizeof o.status, "new");
     return o;
 }
 

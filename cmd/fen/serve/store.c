@@ -107,10 +107,11 @@ int store_get(struct store *s, int64_t id, struct order *ret_order)
     if (rc < 0)
         return rc;
     int64_t deadline_ns = fen_scope_deadline(NULL);
+    fen_scope *scope = fen_scope_current();
     fen_blocking_begin();
     rc = make_ready(s, c, deadline_ns);
     if (rc == 0) {
-        store__work_begin(c, deadline_ns, false);
+        store__work_begin(c, scope, deadline_ns);
         sqlite3_bind_int64(c->get, 1, id);
         rc = read_rows(c, c->get, ret_order, 1);
         make_clean(c, c->get, rc);
@@ -135,14 +136,14 @@ int store_list(struct store *s, int64_t customer, int limit, struct order *ret_o
     rc = make_ready(s, c, deadline_ns);
     fen_blocking_end();
     if (rc == 0) {
-        store__work_begin(c, deadline_ns, true);
+        store__long_begin(c, deadline_ns);
         fen_blocking_begin();
         sqlite3_bind_int64(c->list, 1, customer);
         sqlite3_bind_int64(c->list, 2, limit);
         rc = read_rows(c, c->list, ret_orders, limit);
         sqlite3_reset(c->list);
         fen_blocking_end();
-        store__work_end(c, true); /* from here nobody else touches c: it may be closed */
+        store__long_end(c); /* from here nobody else touches c: it may be closed */
         make_clean(c, c->list, rc);
     }
     give_back(s, c);

@@ -1,9 +1,9 @@
 /* store_conn.c - connections to the order book: opening with clear errors, and the deadline.
  *
- * How a deadline reaches SQLite: the scope's end runs a hook that sets `stop` and interrupts; a
- * progress handler looks at `stop` and the clock every 1,000 steps of SQLite's machine; a busy
- * handler does so every half millisecond while another process holds the lock. Point reads register
- * no hook: they take some twenty steps, and the other two cover them.
+ * How a deadline reaches SQLite: a progress handler looks at the scope and the clock every 1,000
+ * steps of SQLite's machine, and a busy handler every half millisecond while another process holds
+ * the lock; for lists the scope's end also runs a hook that interrupts. Point reads register no
+ * hook: they take some twenty steps.
  *
  * Durability: WAL with synchronous=FULL. NORMAL, the usual companion of WAL, syncs only at
  * checkpoints and may lose acknowledged orders when the machine loses power; the group commit in
@@ -58,9 +58,17 @@ int store__say(char *text, size_t n, const char *path, const char *why, int rc)
     return rc;
 }
 
-static int ended(const struct conn *c)
+/* Inside a blocking section: of fen it calls only what any thread may. */
+static bool ended(struct conn *c)
 {
-    return __atomic_load_n(&c->stop, __ATOMIC_RELAXED) || fen_now() >= c->deadline_ns;
+    int rc = __atomic_load_n(&c->stop, __ATOMIC_RELAXED);
+    if (!rc && c->scope)
+        rc = fen_scope_check(c->scope);
+    if (!rc && fen_now() >= c->deadline_ns)
+        rc = -ETIMEDOUT;
+    if (rc)
+        __atomic_store_n(&c->stop, rc, __ATOMIC_RELAXED);
+    return rc != 0;
 }
 
 static int on_progress(void *arg) { return ended(arg); }
@@ -88,21 +96,32 @@ static void on_scope_end(fen_cancel_hook *h, int rc)
     sqlite3_interrupt(c->db);
 }
 
-void store__work_begin(struct conn *c, int64_t deadline_ns, bool hooked)
+void store__work_begin(struct conn *c, fen_scope *scope, int64_t deadline_ns)
 {
     __atomic_store_n(&c->stop, 0, __ATOMIC_RELAXED);
+    c->scope = scope;
     c->deadline_ns = deadline_ns;
     c->lock_until_ns = fen_now() + LOCK_PATIENCE_NS;
-    if (hooked) {
-        c->hook = (fen_cancel_hook){.fn = on_scope_end, .arg = c};
-        fen_cancel_hook_add(fen_scope_current(), &c->hook);
-    }
 }
 
-void store__work_end(struct conn *c, bool hooked)
+/* The hook wants a scope that this fiber opened: the current one may be the parent fiber's. Without
+ * memory for one the handlers still see the end. */
+void store__long_begin(struct conn *c, int64_t deadline_ns)
 {
-    if (hooked)
-        fen_cancel_hook_del(&c->hook);
+    c->own = fen_scope_open(FEN_NEVER);
+    store__work_begin(c, fen_scope_current(), deadline_ns);
+    c->hook = (fen_cancel_hook){.fn = on_scope_end, .arg = c};
+    if (c->own)
+        fen_cancel_hook_add(c->own, &c->hook);
+}
+
+void store__long_end(struct conn *c)
+{
+    if (!c->own)
+        return;
+    fen_cancel_hook_del(&c->hook);
+    fen_scope_close(c->own);
+    c->own = NULL;
 }
 
 static int scalar(sqlite3 *db, const char *sql, char *ret_text, size_t n)

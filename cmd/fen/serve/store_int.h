@@ -22,10 +22,12 @@ struct conn {
     sqlite3 *db;              /* NULL: not open yet, or closed after damage */
     sqlite3_stmt *get, *list; /* readers */
     sqlite3_stmt *begin, *insert, *commit, *rollback; /* the writer */
-    int64_t deadline_ns;                              /* of the call that runs now */
-    int64_t lock_until_ns;                            /* when the wait for a lock is given up */
-    int stop; /* atomic; the scope's end code once it has ended, else 0 */
+    fen_scope *scope;      /* of the call that runs now; NULL: it is not to be cancelled */
+    int64_t deadline_ns;   /* of that call */
+    int64_t lock_until_ns; /* when the wait for a lock is given up */
+    int stop;              /* atomic; the scope's end code once it has ended, else 0 */
     fen_cancel_hook hook;
+    fen_scope *own; /* the hook's scope, while it is registered */
 };
 
 struct store {
@@ -51,11 +53,15 @@ void store__conn_close(struct conn *c);
 /* Reads the whole file for damage: 0, FEN_ECORRUPT. Blocks the thread. */
 int store__conn_check(struct conn *c, const char *path, char *ret_text, size_t text_bytes);
 
-/* Begins and ends a stretch of SQLite work under a deadline; the caller's blocking section lies
- * between the two. With hooked, the end of the current scope interrupts the work at once; without
- * it the progress handler notices the deadline within 1,000 steps of SQLite's machine. */
-void store__work_begin(struct conn *c, int64_t deadline_ns, bool hooked);
-void store__work_end(struct conn *c, bool hooked);
+/* Puts the SQLite work that follows on this connection under a scope (NULL: none) and a deadline:
+ * handlers look at both every 1,000 steps of SQLite's machine and while a lock is awaited. Any
+ * thread. */
+void store__work_begin(struct conn *c, fen_scope *scope, int64_t deadline_ns);
+
+/* The same under the current scope, for work that may take long: its end interrupts the work from
+ * outside as well. A fen call: the blocking section lies between the two. */
+void store__long_begin(struct conn *c, int64_t deadline_ns);
+void store__long_end(struct conn *c);
 
 /* Writes the line "PATH: why" and returns rc. */
 int store__say(char *text, size_t n, const char *path, const char *why, int rc);

@@ -189,7 +189,7 @@ static int lock(struct store *s, int64_t deadline_ns)
     if (!c->db)
         rc = store__conn_open(c, s->cfg.path, true, deadline_ns, text, sizeof text);
     if (rc == 0) {
-        store__work_begin(c, deadline_ns, false);
+        store__work_begin(c, NULL, deadline_ns);
         rc = store__errno(c, run(c->begin));
         snprintf(text, sizeof text, "%s", sqlite3_errmsg(c->db));
     }
@@ -212,7 +212,7 @@ static void write_from(struct store *s, struct pending *first)
         refuse(first, rc);
         return;
     }
-    store__work_begin(&s->writer, FEN_NEVER, false);
+    store__work_begin(&s->writer, NULL, FEN_NEVER);
     int n = gather(s, first, batch);
     fen_blocking_begin();
     rc = write_batch(s, batch, n);
