@@ -1,8 +1,8 @@
 #!/bin/sh
-# orders_e2e.sh - fen serve orders from the outside: every answer, late stores, a stop under load, a
-# kill under load.   usage: orders_e2e.sh path/to/fen     exit: 0, 1, or 77 when a tool is missing.
+# orders_e2e_test.sh - fen serve orders from the outside: every answer, late stores, a stop under load, a
+# kill under load.   usage: orders_e2e_test.sh path/to/fen  exit: 0, 1, or 77 when a tool is missing.
 set -u
-fen=$1
+fen=${1:-$FEN_PROGRAM}
 for tool in curl sqlite3 python3; do
     command -v $tool >/dev/null || { echo "no $tool: skipped"; exit 77; }
 done
@@ -189,10 +189,11 @@ stop
 
 # load MODE: until the server goes; acknowledged ids into acks, the verdict on the last line
 load() {
+    : >"$dir/acks"
     python3 "$here/orders_load.py" "$port" "$1" "$dir/acks" >"$dir/load" 2>&1 &
     loader=$!
     for _ in $(seq 100); do
-        [ "$(wc -l <"$dir/acks" 2>/dev/null || echo 0)" -gt 200 ] && break
+        [ "$(wc -l <"$dir/acks")" -gt 200 ] && break
         sleep 0.05
     done
 }
