@@ -1,4 +1,4 @@
-"""A back end for orders_e2e_test.sh: GET /quote/N over kept-alive connections, with some bad answers."""
+"""A back end for orders_e2e_test.sh: GET /quote/N, kept alive, with some bad answers."""
 import http.server
 import time
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# orders_e2e_test.sh - fen serve orders from the outside: every answer, late stores, a stop under load, a
-# kill under load.   usage: orders_e2e_test.sh path/to/fen  exit: 0, 1, or 77 when a tool is missing.
+# orders_e2e_test.sh - fen serve orders from the outside: every answer, late stores, a stop under
+# load, a kill under load.
+# usage: orders_e2e_test.sh path/to/fen (or FEN_PROGRAM)   exit: 0, 1, or 77 when a tool is missing
 set -u
 fen=${1:-$FEN_PROGRAM}
 for tool in curl sqlite3 python3; do

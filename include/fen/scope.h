@@ -57,8 +57,8 @@ FEN_API void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns);
  * caller's and must live until then. */
 FEN_API void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void *), void *arg);
 
-/* Registers and removes a hook. s is a scope that the calling fiber opened, and its current one when
- * the hook is removed. fen_cancel_hook_add calls the hook at once when the scope has ended
+/* Registers and removes a hook. s is a scope that the calling fiber opened, and its current one
+ * when the hook is removed. fen_cancel_hook_add calls the hook at once when the scope has ended
  * already. After fen_cancel_hook_del returns the hook is not running and will not run. */
 FEN_API void fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h);
 FEN_API void fen_cancel_hook_del(fen_cancel_hook *h);
