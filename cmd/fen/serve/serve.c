@@ -13,6 +13,7 @@ struct options {
     const char *addr, *admin_addr, *db, *backend, *price_file;
     int64_t procs, deadline_ns, delay_ns, max_body_bytes;
     bool fill_only, quiet, meter;
+    fen_price_book prices;
     struct orders orders;
 };
 
@@ -81,9 +82,8 @@ static int refuse(const char *flag, const char *why)
 static int open_all(struct options *o)
 {
     char text[512];
-    fen_price_book prices;
-    fen_price_book_default(&prices);
-    if (o->price_file && fen_price_book_load(o->price_file, &prices, text, sizeof text) < 0)
+    fen_price_book_default(&o->prices);
+    if (o->price_file && fen_price_book_load(o->price_file, &o->prices, text, sizeof text) < 0)
         return refuse("price-file", text);
     const struct store_config cfg = {.path = o->db, .delay_ns = o->delay_ns};
     if (store_open(&cfg, &o->orders.store, text, sizeof text) < 0)
