@@ -43,7 +43,8 @@ FEN_API fen_scope *fen_scope_current(void);
  * Any thread. Does not block. */
 FEN_API void fen_scope_cancel(fen_scope *s);
 
-/* 0 while the scope may go on, else -ECANCELED or -ETIMEDOUT. NULL: the current scope. */
+/* 0 while the scope may go on, else -ECANCELED or -ETIMEDOUT. NULL: the current scope; a scope that
+ * is open: any thread, also inside a blocking section. */
 FEN_API int fen_scope_check(fen_scope *s);
 
 /* The effective absolute deadline (FEN_NEVER if none). NULL: the current scope. */
@@ -56,7 +57,8 @@ FEN_API void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns);
  * caller's and must live until then. */
 FEN_API void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void *), void *arg);
 
-/* Registers and removes a hook. fen_cancel_hook_add calls the hook at once when the scope has ended
+/* Registers and removes a hook. s is a scope that the calling fiber opened, and its current one
+ * when the hook is removed. fen_cancel_hook_add calls the hook at once when the scope has ended
  * already. After fen_cancel_hook_del returns the hook is not running and will not run. */
 FEN_API void fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h);
 FEN_API void fen_cancel_hook_del(fen_cancel_hook *h);

@@ -1,11 +1,129 @@
-/* serve.c - fen serve. */
+/* serve.c - fen serve orders: flags, then the runtime, the store, the routes, the server. */
 #include "cmd.h"
+#include "serve/orders.h"
+
+#include <fen/err.h>
+#include <fen/meter.h>
+#include <fen/run.h>
 
 #include <stdio.h>
+#include <string.h>
+
+struct options {
+    const char *addr, *admin_addr, *db, *backend, *price_file;
+    int64_t procs, deadline_ns, delay_ns, max_body_bytes;
+    bool fill_only, quiet, meter;
+    fen_price_book prices;
+    struct orders orders;
+};
+
+static int serve(fen_server *s, struct options *o)
+{
+    int rc = orders_routes(s, &o->orders);
+    if (rc < 0)
+        return rc;
+    rc = store_start(o->orders.store);
+    if (rc < 0)
+        return rc;
+    const fen_service_config service = {o->addr, o->admin_addr, o->quiet};
+    rc = fen_server_run(s, &service);
+    store_stop(o->orders.store); /* the drain is over: what waits is written, the writer ends */
+    return rc;
+}
+
+static int run_main(void *arg)
+{
+    struct options *o = arg;
+    const fen_server_config cfg = {.max_body_bytes = (size_t)o->max_body_bytes};
+    fen_server *s = fen_server_new(&cfg);
+    if (!s)
+        return -ENOMEM;
+    int rc = serve(s, o);
+    fen_server_free(s);
+    upstream_close(o->orders.backend);
+    return rc;
+}
+
+static int parse(int argc, char **argv, struct options *o)
+{
+    const struct arg tab[] = {
+        {"http-addr", ARG_STR, &o->addr, 0, 0, "where to listen (:8080)"},
+        {"admin-addr", ARG_STR, &o->admin_addr, 0, 0,
+         "where /metrics and /healthz listen (127.0.0.1:6060; empty: nowhere)"},
+        {"db", ARG_STR, &o->db, 0, 0, "the order book, made and filled if missing (orders.db)"},
+        {"backend", ARG_STR, &o->backend, 0, 0, "host:port that answers /quote/{id}: adds /quotes"},
+        {"deadline", ARG_DUR, &o->deadline_ns, FEN_MS, 3600 * FEN_S, "of each request (100ms)"},
+        {"store-delay", ARG_DUR, &o->delay_ns, 0, 0, "rehearsal: the store is that slow (0ms)"},
+        {"max-body", ARG_INT, &o->max_body_bytes, 1, 1 << 30, "bytes of a request body (65536)"},
+        {"procs", ARG_INT, &o->procs, 0, 1024, "fibers that run at once (0: the cores allowed)"},
+        {"price-file", ARG_STR, &o->price_file, 0, 0, "prices for the bill"},
+        {"meter", ARG_BOOL, &o->meter, 0, 0, "keep the bill (on)"},
+        {"fill-only", ARG_BOOL, &o->fill_only, 0, 0, "make the order book and leave"},
+        {"quiet", ARG_BOOL, &o->quiet, 0, 0, "print nothing"},
+    };
+    const char *word = NULL;
+    int rc = args_parse(argc, argv, tab, sizeof tab / sizeof tab[0], &word, 1);
+    if (rc)
+        return rc;
+    if (word && !strcmp(word, "orders"))
+        return 0;
+    fprintf(stderr, "fen serve: %s%s%s; the one service is: fen serve orders\n",
+            word ? "unknown service '" : "which service?", word ? word : "", word ? "'" : "");
+    return 2;
+}
+
+static int refuse(const char *flag, const char *why)
+{
+    fprintf(stderr, "fen serve: --%s: %s\n", flag, why);
+    return 2;
+}
+
+/* Everything that can be wrong with the flags is found before a thread is started. */
+static int open_all(struct options *o)
+{
+    char text[512];
+    fen_price_book_default(&o->prices);
+    if (o->price_file && fen_price_book_load(o->price_file, &o->prices, text, sizeof text) < 0)
+        return refuse("price-file", text);
+    const struct store_config cfg = {.path = o->db, .delay_ns = o->delay_ns};
+    if (store_open(&cfg, &o->orders.store, text, sizeof text) < 0)
+        return refuse("db", text);
+    if (!o->backend || o->fill_only)
+        return 0;
+    int rc = upstream_open(o->backend, &o->orders.backend);
+    if (rc < 0) {
+        store_close(o->orders.store);
+        return refuse("backend", rc == -EINVAL ? "expected host:port" : fen_strerror(rc));
+    }
+    return 0;
+}
+
+static int report(int rc, const struct options *o)
+{
+    if (rc >= 0)
+        return 0;
+    fprintf(stderr, "fen serve: %s: %s\n", o->addr, fen_strerror(rc));
+    return rc == -EINVAL ? 2 : 1;
+}
 
 int cmd_serve(int argc, char **argv)
 {
-    (void)argc;
-    fprintf(stderr, "fen %s: not in this build\n", argv[0]);
-    return 1;
+    struct options o = {.addr = ":8080",
+                        .db = "orders.db",
+                        .deadline_ns = 100 * FEN_MS,
+                        .max_body_bytes = 65536,
+                        .meter = true};
+    int rc = parse(argc, argv, &o);
+    if (rc)
+        return rc < 0 ? 0 : rc;
+    rc = open_all(&o);
+    if (rc)
+        return rc;
+    if (!o.fill_only) {
+        const fen_config cfg = {.procs = (int)o.procs, .meter_off = !o.meter};
+        o.orders.deadline_ns = o.deadline_ns;
+        rc = report(fen_run(run_main, &o, &cfg), &o);
+    }
+    store_close(o.orders.store);
+    return rc;
 }
