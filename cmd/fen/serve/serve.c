@@ -12,7 +12,7 @@
 struct options {
     const char *addr, *admin_addr, *db, *backend, *price_file;
     int64_t procs, deadline_ns, delay_ns, max_body_bytes;
-    bool fill_only, quiet, meter;
+    bool fill_only, quiet, told;
     fen_price_book prices;
     struct orders orders;
 };
@@ -25,8 +25,10 @@ static int serve(fen_server *s, struct options *o)
     rc = store_start(o->orders.store);
     if (rc < 0)
         return rc;
-    const fen_service_config service = {o->addr, o->admin_addr, o->quiet};
+    const fen_service_config service = {.addr = o->addr, .admin_addr = o->admin_addr,
+                                        .quiet = o->quiet, .prices = &o->prices};
     rc = fen_server_run(s, &service);
+    o->told = rc < 0; /* it has said what was wrong */
     store_stop(o->orders.store); /* the drain is over: what waits is written, the writer ends */
     return rc;
 }
@@ -57,7 +59,6 @@ static int parse(int argc, char **argv, struct options *o)
         {"max-body", ARG_INT, &o->max_body_bytes, 1, 1 << 30, "bytes of a request body (65536)"},
         {"procs", ARG_INT, &o->procs, 0, 1024, "fibers that run at once (0: the cores allowed)"},
         {"price-file", ARG_STR, &o->price_file, 0, 0, "prices for the bill"},
-        {"meter", ARG_BOOL, &o->meter, 0, 0, "keep the bill (on)"},
         {"fill-only", ARG_BOOL, &o->fill_only, 0, 0, "make the order book and leave"},
         {"quiet", ARG_BOOL, &o->quiet, 0, 0, "print nothing"},
     };
@@ -100,10 +101,9 @@ static int open_all(struct options *o)
 
 static int report(int rc, const struct options *o)
 {
-    if (rc >= 0)
-        return 0;
-    fprintf(stderr, "fen serve: %s: %s\n", o->addr, fen_strerror(rc));
-    return rc == -EINVAL ? 2 : 1;
+    if (rc < 0 && !o->told)
+        fprintf(stderr, "fen serve: %s\n", fen_strerror(rc));
+    return rc < 0 ? 2 : 0;
 }
 
 int cmd_serve(int argc, char **argv)
@@ -111,8 +111,7 @@ int cmd_serve(int argc, char **argv)
     struct options o = {.addr = ":8080",
                         .db = "orders.db",
                         .deadline_ns = 100 * FEN_MS,
-                        .max_body_bytes = 65536,
-                        .meter = true};
+                        .max_body_bytes = 65536};
     int rc = parse(argc, argv, &o);
     if (rc)
         return rc < 0 ? 0 : rc;
@@ -120,7 +119,7 @@ int cmd_serve(int argc, char **argv)
     if (rc)
         return rc;
     if (!o.fill_only) {
-        const fen_config cfg = {.procs = (int)o.procs, .meter_off = !o.meter};
+        const fen_config cfg = {.procs = (int)o.procs};
         o.orders.deadline_ns = o.deadline_ns;
         rc = report(fen_run(run_main, &o, &cfg), &o);
     }
