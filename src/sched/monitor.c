@@ -1,7 +1,8 @@
 /* monitor.c - the thread that keeps a stuck M from stopping its P.
  *
- * One mechanism, three patiences (per M, while its calls counter and phase do not move):
- *   BLOCK                          20 us   a declared blocking section that lasts
+ * One mechanism, four patiences (per M, while its calls counter and phase do not move):
+ *   BLOCK, thread asleep in kernel 20 us   a declared blocking section that lasts
+ *   BLOCK                          1 ms    the same, computing or preempted
  *   USER, thread asleep in kernel  200 us  an undeclared blocking call
  *   USER                           10 ms   a computation; 0.5 ms for a repeat offender
  * A P that nobody waits for is left alone. The fiber's M keeps its thread and computes on; if its
@@ -16,6 +17,7 @@
 
 #define PATIENCE_BLOCK (20 * FEN_US)
 #define PATIENCE_ASLEEP (200 * FEN_US)
+#define PATIENCE_RUNS FEN_MS
 #define DEMOTE_AFTER (3 * FEN_MS)
 #define NAP_MIN (20 * FEN_US)
 #define NAP_BUSY FEN_MS
@@ -86,6 +88,19 @@ static bool take(struct fen__m *m, bool hog)
     return true;
 }
 
+/* A section that computes, or whose thread was merely preempted, is not blocked: it gets more time,
+ * because a hand-over costs more than it brings when the processor itself is what is short. */
+static int64_t look_at_blocked(struct fen__p *p, struct fen__m *m, int64_t stuck, int64_t now)
+{
+    if (stuck < PATIENCE_BLOCK)
+        return NAP_MIN;
+    if (!wanted(p, now))
+        return PATIENCE_ASLEEP / 2;
+    if (stuck < PATIENCE_RUNS && !fen__sys_asleep(m->tid, &m->statfd))
+        return PATIENCE_ASLEEP / 2;
+    return take(m, false) ? NAP_MIN : PATIENCE_ASLEEP / 2;
+}
+
 /* Looks at the M of one P. Returns the longest nap that still sees what comes next in time. */
 static int64_t look(struct fen__p *p, int64_t now)
 {
@@ -104,11 +119,8 @@ static int64_t look(struct fen__p *p, int64_t now)
     if (phase == FEN__RT)
         return NAP_BUSY;
     int64_t stuck = now - m->since_ns;
-    if (phase == FEN__BLOCK) {
-        if (stuck < PATIENCE_BLOCK)
-            return NAP_MIN;
-        return wanted(p, now) && take(m, false) ? NAP_MIN : PATIENCE_ASLEEP / 2;
-    }
+    if (phase == FEN__BLOCK)
+        return look_at_blocked(p, m, stuck, now);
     if (stuck < PATIENCE_ASLEEP)
         return PATIENCE_ASLEEP;
     if (!wanted(p, now))

@@ -18,16 +18,19 @@
 #define READY_STEP_NS (FEN_MS / 5)
 
 static struct fen__service *_Atomic running;
+static _Atomic int handling; /* signal handlers that may hold `running` */
 
 static void on_signal(int sig)
 {
     (void)sig;
-    struct fen__service *v = running;
+    atomic_fetch_add(&handling, 1);
+    struct fen__service *v = atomic_load(&running);
     if (v) { /* both are signal-safe: an atomic store and a write to an eventfd */
         fen_server_stop(v->server);
         if (v->admin)
             fen_server_stop(v->admin);
     }
+    atomic_fetch_sub(&handling, 1);
 }
 
 static void catch_signals(struct fen__service *v)
@@ -44,6 +47,8 @@ static void release_signals(struct fen__service *v)
     sigaction(SIGTERM, &v->old_term, NULL);
     sigaction(SIGINT, &v->old_int, NULL);
     atomic_store(&running, NULL);
+    while (atomic_load(&handling)) /* on some thread, between two lines of on_signal */
+        fen_yield();
 }
 
 static int refuse(const char *what, const char *addr, int rc)
