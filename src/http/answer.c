@@ -28,8 +28,8 @@ static bool watch(struct fen__conn *c, struct fen__work *w)
         return false;
     atomic_store_explicit(&w->x.watch_done, false, memory_order_relaxed);
     int rc = fen__slot_arm(c->slot, FEN__READ, fen__w_hook(&c->watch));
-    if (rc)
-        w->drained = false;
+    if (rc) /* what the event told must not be forgotten with it */
+        c->slot->drained = false;
     return rc == 0;
 }
 
@@ -37,7 +37,6 @@ static void unwatch(struct fen__conn *c, struct fen__work *w)
 {
     if (fen__slot_disarm(c->slot, FEN__READ, fen__w_hook(&c->watch)))
         return;
-    w->drained = false;
     while (!atomic_load(&w->x.watch_done)) /* another worker is inside fen__watch_fire */
         fen_yield();
 }
@@ -102,7 +101,6 @@ static int read_sized(struct fen__conn *c, struct fen__work *w)
             return read_failed(got);
         have += (size_t)got;
     }
-    w->drained = false; /* it may have asked for exactly what there was */
     w->x.body = (fen_slice){w->body, want};
     return 0;
 }
@@ -143,7 +141,6 @@ static int read_chunked(struct fen__conn *c, struct fen__work *w)
             w->carry_n = (int)((size_t)got - used);
             memmove(w->carry, w->carry + used, (size_t)w->carry_n);
         }
-        w->drained = false;
     }
     return rc < 0 ? rc : 0;
 }

@@ -1,8 +1,7 @@
 /* conn.c - a connection's life: record, fiber, buffers, idleness. States in server_int.h.
  *
- * A read that returned less than it asked for has emptied the socket, so the next event brings an
- * edge of its own and no second read is needed: one recv and one send a request. The exception is a
- * peer that has closed (slot->hup): its end of stream may have come with the same edge. */
+ * A read that returned less than it asked for has emptied the socket, so the next bytes bring an edge
+ * of their own and no second read is needed (net/sock.c): one recv and one send a request. */
 #include "http/server_int.h"
 
 #include "mem/mem.h"
@@ -202,18 +201,9 @@ static ssize_t read_more(struct fen__conn *c, struct fen__work *w, int64_t deadl
         return rc;
     size_t room = w->in_cap - w->to;
     ssize_t got = fen__net_read(c->slot, w->in + w->to, room, deadline_ns);
-    if (got > 0) {
+    if (got > 0)
         w->to += (size_t)got;
-        w->drained = (size_t)got < room && !c->slot->hup;
-    }
     return got;
-}
-
-/* Can a read bring anything without waiting? */
-static bool maybe_readable(struct fen__conn *c, struct fen__work *w)
-{
-    return !w->drained ||
-           atomic_load_explicit(&c->slot->dir[FEN__READ], memory_order_acquire) != FEN__W_NONE;
 }
 
 /* 1: w->x.req is the next request and in[from) is behind its head. 0: none is under way.
@@ -239,7 +229,7 @@ static int next_request(struct fen__conn *c, struct fen__work *w)
         bool empty = w->to == w->from;
         if (empty) {
             w->from = w->to = 0;
-            if (!maybe_readable(c, w))
+            if (!fen__slot_maybe_readable(c->slot))
                 return 0;
         }
         if (!empty && !deadline)
@@ -293,7 +283,7 @@ static bool serve(struct fen__conn *c, struct fen__work *w)
             fen__conn_flush(c, w))
             return false;
         if (last) {
-            if (w->to > w->from || !w->drained)
+            if (w->to > w->from || fen__slot_maybe_readable(c->slot))
                 linger(c, w);
             return false;
         }
@@ -309,7 +299,6 @@ static void conn_main(void *arg)
         if (!w)
             break;
         c->work = w;
-        w->drained = false;
         w->mark = fen__mark_now();
         fen__request_begin(w);
         bool stays = serve(c, w);

@@ -89,7 +89,6 @@ struct fen__work {
     int npending;
     struct fen__mark mark;
     uint64_t arena_from;    /* TSC when the request began to hold memory */
-    bool drained;           /* the last read emptied the socket */
     int carry_n;            /* bytes behind a chunked body, of the next request */
     fen_exchange x;
     struct fen__pending pending[FEN__BATCH_MAX];

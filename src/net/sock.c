@@ -220,10 +220,13 @@ ssize_t fen__net_read(struct fen__slot *s, void *buf, size_t n, int64_t deadline
         return FEN_ENOTFIBER;
     struct fen__g *g = fen__cur(m);
     int fd = s->fd, rc = 0;
-    ssize_t got;
+    ssize_t got = -EAGAIN;
     do {
-        fen__slot_clear(s, FEN__READ);
-        got = fen__sys_recv(fd, buf, n);
+        if (fen__slot_maybe_readable(s)) {
+            fen__slot_clear(s, FEN__READ);
+            got = fen__sys_recv(fd, buf, n);
+            s->drained = got == -EAGAIN || (got > 0 && (size_t)got < n && !s->hup);
+        }
         if (got == -EAGAIN)
             rc = wait_for(s, FEN__READ, deadline_ns);
     } while ((got == -EAGAIN && !rc) || got == -EINTR);

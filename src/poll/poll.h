@@ -28,6 +28,7 @@ struct fen__slot {
     _Atomic fen__waiter dir[2];
     _Atomic uint32_t gen; /* odd while open; part of the epoll data, so a stale event is dropped */
     int fd;
+    bool drained;     /* reader's: the last read took all there was; new bytes bring a new edge */
     _Atomic bool hup; /* the peer has closed its side, or both: read until the end */
     uint32_t index, shard;
     struct fen__slot *next_free;
@@ -57,6 +58,13 @@ static inline void fen__slot_clear(struct fen__slot *s, enum fen__dir d)
         __atomic_compare_exchange_n((uint64_t *)&s->dir[d], &ready, FEN__W_NONE, false,
                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
     }
+}
+
+/* False: a read now would only say EAGAIN. The reader keeps `drained`; an event or the peer's end
+ * makes it readable again. */
+static inline bool fen__slot_maybe_readable(struct fen__slot *s)
+{
+    return !s->drained || s->dir[FEN__READ] != FEN__W_NONE || s->hup;
 }
 
 #define FEN__POLL_BATCH 128

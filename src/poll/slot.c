@@ -72,6 +72,7 @@ int fen__slot_new(struct fen__slot **ret_slot)
         return rc;
     s->dir[FEN__READ] = s->dir[FEN__WRITE] = FEN__W_NONE;
     s->hup = false;
+    s->drained = false;
     s->gen++;
     *ret_slot = s;
     return 0;
