@@ -28,7 +28,7 @@ ALLOWED = {
 }
 # Rooms that may print, read the environment and handle files: configuration and lifecycle.
 ROOM_ALLOWED = {
-    "svc": {"getenv", "printf", "fprintf", "puts", "fputs", "fopen", "fclose", "fgets", "fread",
+    "svc": {"sigaction", "sigemptyset", "getenv", "printf", "fprintf", "puts", "fputs", "fopen", "fclose", "fgets", "fread",
             "fwrite", "fflush"},
 }
 

@@ -109,7 +109,7 @@ static int read_sized(struct fen__conn *c, struct fen__work *w)
 static int feed(struct fen__work *w, struct fen__http_chunk *k, const char *in, size_t n,
                 size_t *ret_used)
 {
-    size_t data, have = w->x.body.n;
+    size_t data = 0, have = w->x.body.n;
     int rc = body_room(w, have + n);
     if (rc)
         return rc;
@@ -121,7 +121,7 @@ static int feed(struct fen__work *w, struct fen__http_chunk *k, const char *in, 
 static int read_chunked(struct fen__conn *c, struct fen__work *w)
 {
     struct fen__http_chunk k;
-    size_t used;
+    size_t used = 0;
     fen__http_chunk_init(&k, c->srv->cfg.max_body_bytes);
     int rc = feed(w, &k, w->in + w->from, w->to - w->from, &used);
     w->from += rc < 0 ? 0 : used;

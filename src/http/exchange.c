@@ -25,8 +25,9 @@ static int path_text(fen_exchange *x, const char *name, fen_slice *ret)
 
 fen_slice fen_path_value(fen_exchange *x, const char *name)
 {
-    fen_slice v = {0};
-    return path_text(x, name, &v) ? (fen_slice){0} : v;
+    const fen_slice none = {0};
+    fen_slice v;
+    return path_text(x, name, &v) ? none : v;
 }
 
 int fen_path_i64(fen_exchange *x, const char *name, int64_t *ret_value)

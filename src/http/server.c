@@ -98,7 +98,7 @@ int fen_route(fen_server *s, const char *pattern, fen_handler fn, void *arg)
 static void set_date(fen_server *s)
 {
     uint32_t turn = atomic_load_explicit(&s->date_turn, memory_order_relaxed) + 1;
-    time_t now = time(NULL);
+    time_t now = (time_t)(fen__sys_wall_ns() / FEN_S);
     struct tm tm;
     gmtime_r(&now, &tm);
     static const char days[][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
@@ -140,11 +140,10 @@ static void accept_main(void *arg)
             continue;
         }
         int fd = fen__net_accept_fd(s->listener, FEN_NEVER);
+        bool ended = fd == -ECANCELED || fd == -ETIMEDOUT || fd == -EBADF;
         if (fd >= 0)
             fen__conn_accept(s, fd);
-        else if (fd == -ECANCELED || fd == -ETIMEDOUT || fd == -EBADF)
-            break;
-        else if (fen_sleep(ACCEPT_PAUSE_NS)) /* no descriptors or memory: not a busy loop */
+        else if (ended || fen_sleep(ACCEPT_PAUSE_NS)) /* short of descriptors: no busy loop */
             break;
     }
 }

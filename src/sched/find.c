@@ -12,7 +12,7 @@
  * a herd. At most half the busy Ps search. An idle P keeps its M: the M sleeps in epoll_wait and is
  * kicked by the shard's eventfd. test/idle_model_test.c explores the protocol.
  *
- * Rejected: one poller for all (golang/go#65064 collapses at 192 cores); parking idle Ms on a futex
+ * Rejected: one poller for all (Go's collapses at 192 cores); parking idle Ms on a futex
  * apart from the poller (two wake-ups for an event). */
 #include "sched/sched_int.h"
 

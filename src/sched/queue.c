@@ -48,6 +48,7 @@ static bool overflow(struct fen__m *m, struct fen__p *p, struct fen__g *g, uint3
 {
     struct fen__g *batch[FEN__RING / 2];
     uint32_t n = (t - h) / 2;
+    fen_assert(n > 0);
     for (uint32_t i = 0; i < n; i++)
         batch[i] = atomic_load_explicit(&p->ring[(h + i) % FEN__RING], memory_order_relaxed);
     if (!atomic_compare_exchange_strong(&p->head, &h, h + n))

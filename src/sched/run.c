@@ -362,6 +362,7 @@ fail_poll:
 fail_stack:
     fen__stack_fini();
 out:
+    boot.arg = NULL;
     atomic_store(&s->running, 0);
     return rc;
 }

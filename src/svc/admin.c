@@ -7,13 +7,13 @@
 
 /* Fills a heap view (it is too large for a fiber's stack) and writes a page from it. */
 static int page(fen_exchange *x, struct fen__service *v, const char *type,
-                void (*write)(fen_buf *b, const struct fen__view *view))
+                void (*put)(fen_buf *b, const struct fen__view *view))
 {
     struct fen__view *view = fen__mem_alloc(sizeof *view);
     int rc = view ? fen__view_read(view, &v->mark, 0, v->cfg.prices) : -ENOMEM;
     if (!rc) {
         fen_buf b = fen_buf_heap();
-        write(&b, view);
+        put(&b, view);
         rc = b.err ? b.err : fen_reply(x, 200, type, fen_buf_slice(&b));
         fen_buf_free(&b);
         fen__view_free(view);
@@ -22,7 +22,11 @@ static int page(fen_exchange *x, struct fen__service *v, const char *type,
     return rc;
 }
 
-static int metrics(fen_exchange *x, void *v) { return page(x, v, FEN__METRICS_TYPE, fen__metrics_write); }
+static int metrics(fen_exchange *x, void *v)
+{
+    return page(x, v, FEN__METRICS_TYPE, fen__metrics_write);
+}
+
 static int vars(fen_exchange *x, void *v) { return page(x, v, FEN__VARS_TYPE, fen__vars_write); }
 
 static int healthz(fen_exchange *x, void *arg)

@@ -296,7 +296,7 @@ void fen_scope_cancel(fen_scope *s)
 
 static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, -ETIMEDOUT); }
 
-void fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
+int fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
 {
     struct fen__m *m = fen__enter();
     fen_assert(m && s->owner == fen__cur(m));
@@ -314,11 +314,13 @@ void fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
     }
     fen__unlock(&s->lock);
     int64_t d = fen_scope_deadline(s);
-    if (!rc && d != FEN_NEVER && s->timer.at < 0)
-        rc = fen__timer_add(&s->timer, d, deadline_came, s, s->seq);
-    else if (rc)
+    int failed = 0;
+    if (rc)
         h->fn(h, rc);
+    else if (d != FEN_NEVER && s->timer.at < 0)
+        failed = fen__timer_add(&s->timer, d, deadline_came, s, s->seq);
     fen__leave(fen__self());
+    return failed;
 }
 
 void fen_cancel_hook_del(fen_cancel_hook *h)

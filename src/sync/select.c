@@ -77,7 +77,7 @@ static int make_set(const fen_case *cases, int n, struct wait_set *w)
     w->nodes = w->bytes ? fen__mem_calloc(w->bytes) : NULL;
     if (w->bytes && !w->nodes)
         return -ENOMEM;
-    w->elems = (char *)(w->nodes + n);
+    w->elems = n ? (char *)(w->nodes + n) : NULL;
     return 0;
 }
 
@@ -85,6 +85,7 @@ static int make_set(const fen_case *cases, int n, struct wait_set *w)
 static void queue_all(const fen_case *cases, struct wait_set *w, struct fen__g *g, uint64_t epoch)
 {
     char *elem = w->elems;
+    fen_assert(w->nodes || !w->n);
     for (int i = 0; i < w->n; i++) {
         fen_chan *c = cases[i].op == FEN_OP_NONE ? NULL : cases[i].c;
         struct fen__node *n = &w->nodes[i];
@@ -121,6 +122,7 @@ static int wait_any(fen_case *cases, struct wait_set *w, fen_chan **chans, int m
         return rc ? rc : -EAGAIN;
     }
     int k = code - FEN__BY_SYNC;
+    fen_assert(w->nodes && k < w->n);
     fen_case *c = &cases[k];
     c->rc = w->nodes[k].rc;
     if (c->op == FEN_OP_RECV && c->rc == 0 && c->elem && c->c->elem)

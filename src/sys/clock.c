@@ -16,6 +16,7 @@ static int64_t clock_ns(clockid_t id)
 }
 
 int64_t fen__sys_now(void) { return clock_ns(CLOCK_MONOTONIC); }
+int64_t fen__sys_wall_ns(void) { return clock_ns(CLOCK_REALTIME); }
 int64_t fen__sys_thread_cpu(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 int64_t fen__sys_process_cpu(void) { return clock_ns(CLOCK_PROCESS_CPUTIME_ID); }
 int64_t fen__sys_cpu_of(int tid) { return clock_ns((clockid_t)(~(unsigned)tid << 3 | 6)); }

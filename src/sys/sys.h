@@ -10,6 +10,7 @@
 
 /* ---- clocks ---- */
 int64_t fen__sys_now(void);         /* CLOCK_MONOTONIC, ns */
+int64_t fen__sys_wall_ns(void);             /* CLOCK_REALTIME, ns since 1970 */
 int64_t fen__sys_thread_cpu(void);  /* this thread's CPU time, ns */
 int64_t fen__sys_process_cpu(void); /* the process's CPU time, ns */
 int64_t fen__sys_cpu_of(int tid);   /* another thread's CPU time, ns, or -errno */
