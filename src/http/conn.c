@@ -112,7 +112,7 @@ static void discard(struct fen__conn *c)
     } while (!go_idle(c));
 }
 
-static void conn_main(void *arg);
+static void conn_main(void *start);
 
 /* An event on an idle connection. On a worker's stack (RT). */
 static void conn_fire(struct fen__hook *h)
@@ -121,8 +121,14 @@ static void conn_fire(struct fen__hook *h)
     atomic_store(&c->state, FEN__CONN_ACTIVE);
     if (c->lingering)
         discard(c);
-    else if (fen__spawn_root("http", conn_main, c))
-        close_conn(c); /* no fiber to be had: refuse rather than let it hang */
+    else
+        fen__start_later(&c->start);
+}
+
+/* No fiber to be had: refuse rather than let it hang. */
+static void conn_refused(struct fen__start *s)
+{
+    close_conn(FEN__CONTAINER(s, struct fen__conn, start));
 }
 
 void fen__conn_accept(fen_server *s, int fd)
@@ -139,6 +145,7 @@ void fen__conn_accept(fen_server *s, int fd)
         return;
     }
     c->hook.fire = conn_fire;
+    c->start = (struct fen__start){.name = "http", .fn = conn_main, .refused = conn_refused};
     c->watch.fire = fen__watch_fire;
     c->slot = slot;
     __atomic_store_n(&c->srv, s, __ATOMIC_RELAXED);
@@ -291,9 +298,9 @@ static bool serve(struct fen__conn *c, struct fen__work *w)
     }
 }
 
-static void conn_main(void *arg)
+static void conn_main(void *start)
 {
-    struct fen__conn *c = arg;
+    struct fen__conn *c = FEN__CONTAINER(start, struct fen__conn, start);
     for (;;) {
         struct fen__work *w = fen__work_get();
         if (!w)

@@ -38,6 +38,7 @@ enum fen__conn_state { FEN__CONN_FREE, FEN__CONN_IDLE, FEN__CONN_ACTIVE };
 
 struct fen__conn {
     struct fen__hook hook;  /* in the slot while IDLE */
+    struct fen__start start;/* waits for a fiber after an event */
     struct fen__hook watch; /* in the slot while a handler runs: notices the client's leaving */
     struct fen__slot *slot;
     fen_server *srv;

@@ -17,6 +17,7 @@
 #include "sched/sched_int.h"
 
 #define PASSES 4
+#define START_TICK 8
 
 /* Half of the long slice, 100 us: a busy P looks at its descriptors that often. */
 static uint64_t poll_gap(void) { return fen__long_ticks / 2; }
@@ -109,6 +110,13 @@ static void back_off(void)
         ;
 }
 
+/* Half of nothing is nothing: starts are taken one at a time, they are not in a ring. */
+static struct fen__g *steal_from(struct fen__m *m, struct fen__p *from, bool runnext)
+{
+    struct fen__g *g = fen__queue_steal(m->p, from, runnext);
+    return g ? g : fen__start_pop(m, from);
+}
+
 static struct fen__g *steal(struct fen__m *m)
 {
     struct fen__sched *s = &fen__sched;
@@ -128,8 +136,7 @@ static struct fen__g *steal(struct fen__m *m)
         uint32_t first = (uint32_t)fen__rand(&p->rand);
         for (int i = 0; i < s->nprocs; i++) {
             struct fen__p *from = &s->ps[(first + (uint32_t)i) % (uint32_t)s->nprocs];
-            struct fen__g *g =
-                from == p ? NULL : fen__queue_steal(p, from, pass == PASSES - 1);
+            struct fen__g *g = from == p ? NULL : steal_from(m, from, pass == PASSES - 1);
             if (g) {
                 fen__count_add(&m->tally.steals, 1);
                 return g;
@@ -180,7 +187,8 @@ static void leave_idle(struct fen__m *m)
 static bool work_elsewhere(struct fen__m *m)
 {
     for (int i = 0; i < fen__sched.nprocs; i++)
-        if (&fen__sched.ps[i] != m->p && fen__queue_ring_len(&fen__sched.ps[i]))
+        if (&fen__sched.ps[i] != m->p && (fen__queue_ring_len(&fen__sched.ps[i]) ||
+                                          atomic_load(&fen__sched.ps[i].n_starts)))
             return true;
     return false;
 }
@@ -223,6 +231,20 @@ static bool timers_due(struct fen__m *m)
     return m->bill.last >= atomic_load_explicit(&p->timers.next_tsc, memory_order_relaxed);
 }
 
+/* What this P has: ready fibers first, because they are under way; each START_TICK-th time a start
+ * first, so that fibers which never stop being ready cannot keep them out. */
+static struct fen__g *own(struct fen__m *m)
+{
+    struct fen__p *p = m->p;
+    struct fen__g *g = NULL;
+    bool starts = atomic_load_explicit(&p->n_starts, memory_order_relaxed);
+    if (FEN__UNLIKELY(starts && p->tick % START_TICK == 0))
+        g = fen__start_pop(m, p);
+    if (!g)
+        g = fen__queue_pop(p);
+    return g || !starts ? g : fen__start_pop(m, p);
+}
+
 static struct fen__g *slow(struct fen__m *m)
 {
     struct fen__g *g = NULL;
@@ -231,9 +253,9 @@ static struct fen__g *slow(struct fen__m *m)
             fen__timers_run(m->p);
         g = fen__global_pop(m, 128);
         if (!g)
-            g = fen__queue_pop(m->p);
+            g = own(m);
         if (!g && poll_now(m))
-            g = fen__queue_pop(m->p);
+            g = own(m);
         if (!g)
             g = steal(m);
         if (!g)
@@ -258,6 +280,6 @@ struct fen__g *fen__find(struct fen__m *m)
         fen__charge(m, NULL);
     }
     if (!g)
-        g = fen__queue_pop(p);
+        g = own(m);
     return g ? g : slow(m);
 }

@@ -18,6 +18,8 @@ void fen__queue_init(struct fen__p *p)
 {
     p->head = p->tail = 0;
     p->runnext = NULL;
+    p->starts = NULL;
+    p->starts_tail = &p->starts;
 }
 
 /* seq_cst loads: step 4 of find.c's idle protocol. */
@@ -29,7 +31,7 @@ uint32_t fen__queue_ring_len(struct fen__p *p)
 
 uint32_t fen__queue_len(struct fen__p *p)
 {
-    return fen__queue_ring_len(p) +
+    return fen__queue_ring_len(p) + atomic_load(&p->n_starts) +
            (atomic_load_explicit(&p->runnext, memory_order_relaxed) != NULL);
 }
 

@@ -152,6 +152,18 @@ struct fen__spawn {
 };
 /* A new ready fiber. 0, -ENOMEM, FEN_ELIMIT. RT. */
 int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g);
+/* Work that gets a fiber only when a P has nothing better to run, so that a burst of events costs a
+ * list node each and not a stack each, and the fiber is a warm one. Caller's memory, until fn runs
+ * or refused is called (no fiber to be had); both own it from then on. fn runs in a fiber under the
+ * run's limit, without a scope. */
+struct fen__start {
+    struct fen__start *next;
+    const char *name;
+    void (*fn)(void *start);
+    void (*refused)(struct fen__start *s); /* on a worker's own stack (RT) */
+};
+void fen__start_later(struct fen__start *s); /* RT */
+
 /* Calls fn for each fiber slot in use or once used. Any thread; the fibers go on meanwhile. */
 void fen__each_g(void (*fn)(struct fen__g *g, void *arg), void *arg);
 /* A limit above all fibers of the run: ends detached fibers at shutdown. */

@@ -61,6 +61,9 @@ struct fen__p {
     bool idle; /* sched.lock: in the idle list */
     struct fen__p *next_idle;
     struct fen__timers timers;
+    uint32_t starts_lock;
+    _Atomic uint32_t n_starts;
+    struct fen__start *starts, **starts_tail; /* first come, first served */
     _Atomic uint32_t tail FEN__ALIGN(FEN__LINE);
     _Atomic(struct fen__g *) ring[FEN__RING];
 } FEN__ALIGN(2 * FEN__LINE);
@@ -144,6 +147,9 @@ struct fen__g *fen__queue_steal(struct fen__p *to, struct fen__p *from, bool run
 void fen__global_push(struct fen__g *head, struct fen__g *last, int n);
 struct fen__g *fen__global_pop(struct fen__m *m, int want);
 
+/* start.c: a fiber for the oldest start of p, for m to run now; NULL: none. */
+struct fen__g *fen__start_pop(struct fen__m *m, struct fen__p *p);
+
 /* find.c */
 struct fen__g *fen__find(struct fen__m *m);
 void fen__wake_p(void);
@@ -157,6 +163,7 @@ uint64_t fen__tsc_at(struct fen__p *p, int64_t when_ns);
 void fen__anchor(struct fen__p *p);
 
 /* spawn.c */
+int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__g **ret_g);
 int fen__spawn_init(void);
 void fen__spawn_fini(void);
 struct fen__g *fen__g_at(uint32_t id);

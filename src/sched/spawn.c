@@ -172,9 +172,9 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->live = 1;
 }
 
-int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g)
+/* A fiber that is not in any queue yet. */
+int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__g **ret_g)
 {
-    struct fen__m *m = fen__self();
     struct fen__g *g;
     int rc = take(m, &g);
     if (rc)
@@ -194,6 +194,17 @@ int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g)
     g->sp = fen__context_init(top, fiber_main, g);
     g->parked_at = m->bill.last;
     fen__count_add(&m->tally.spawns, 1);
+    *ret_g = g;
+    return 0;
+}
+
+int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g)
+{
+    struct fen__m *m = fen__self();
+    struct fen__g *g;
+    int rc = fen__spawn_make(m, how, &g);
+    if (rc)
+        return rc;
     if (ret_g)
         *ret_g = g;
     fen__queue_next(m, g);
