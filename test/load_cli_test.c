@@ -115,7 +115,7 @@ static void test_errors_have_their_class(void **state)
     static const struct {
         enum habit h;
         const char *kind;
-    } cases[] = {{SHORT, "short"},         {RESET, "reset"},   {SILENT, "timeout"},
+    } cases[] = {{SHORT, "short"},       {RESET, "reset"},   {SILENT, "timeout"},
                  {GARBAGE, "malformed"}, {HANG_UP, "short"}, {TWICE, "malformed"}};
     char out[8192];
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -197,15 +197,14 @@ int main(void)
     socklen_t len = sizeof a;
     pthread_t t;
     if (n > 0)
-        strcpy(strrchr(program, '/'), "/fen");
+        memcpy(strrchr(program, '/'), "/fen", 5);
     if (access(program, X_OK)) {
         printf("skipped: no %s\n", program);
         return 0;
     }
     listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (bind(listener, (struct sockaddr *)&a, sizeof a) || listen(listener, 64) ||
-        getsockname(listener, (struct sockaddr *)&a, &len) ||
-        pthread_create(&t, NULL, serve, NULL))
+        getsockname(listener, (struct sockaddr *)&a, &len) || pthread_create(&t, NULL, serve, NULL))
         return 1;
     signal(SIGPIPE, SIG_IGN);
     port = ntohs(a.sin_port);

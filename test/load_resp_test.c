@@ -114,10 +114,10 @@ static void test_head_limit(void **state)
 {
     (void)state;
     static char text[RESP_HEAD_MAX + 1000];
-    int n = sprintf(text, OK "X: ");
+    int n = snprintf(text, sizeof text, OK "X: ");
     memset(text + n, 'a', sizeof text - 1 - (size_t)n);
     assert_int_equal(feed(text, 4096, false), -1);
-    strcpy(text + 2000, "\r\nContent-Length: 0\r\n\r\n");
+    memcpy(text + 2000, "\r\nContent-Length: 0\r\n\r\n", 24);
     assert_int_equal(feed(text, 100, false), (long)strlen(text));
 }
 
@@ -128,7 +128,7 @@ static void test_random_bytes_never_break_it(void **state)
     srand(3);
     for (int i = 0; i < 20000; i++) {
         char text[200];
-        int n = sprintf(text, "%s", i & 1 ? OK "Transfer-Encoding: chunked\r\n" : "");
+        int n = snprintf(text, sizeof text, "%s", i & 1 ? OK "Transfer-Encoding: chunked\r\n" : "");
         while (n < 199)
             text[n++] = alphabet[(size_t)rand() % (sizeof alphabet - 1)];
         resp_init(&r, false);

@@ -89,14 +89,14 @@ static void test_medians_skip_failed_runs(void **state)
     static const struct rival fen = {.name = "fen"};
     struct cell c;
     set(&c, runs[0], &fen, (const double[]){30, 10, 999, 20}, 4);
-    strcpy(runs[0][2].why, "broken");
+    snprintf(runs[0][2].why, sizeof runs[0][2].why, "%s", "broken");
     summarise(&c);
     assert_int_equal(c.good, 3);
     near(c.median[M_QPS], 20);
     near(c.low[M_QPS], 10);
     near(c.high[M_QPS], 30);
     assert_int_equal(c.typical, 3);
-    strcpy(runs[0][0].why, "broken");
+    snprintf(runs[0][0].why, sizeof runs[0][0].why, "%s", "broken");
     summarise(&c);
     near(c.median[M_QPS], 10); /* of two, the lower: a value that was measured */
 }
@@ -120,7 +120,7 @@ static void test_bars_and_losses(void **state)
     set(&f.cell[W_SLOW][0], runs[0], &fen, (const double[]){50000}, 1);
     set(&f.cell[W_SLOW][1], runs[1], &pool, (const double[]){9999}, 1);
     set(&f.cell[W_SLOW][2], runs[2], &threads, (const double[]){40000}, 1);
-    assert_int_equal(bars(&f, b, 16), 4); /* orders and go were not measured: no bars */
+    assert_int_equal(bars(&f, b, 16), 4);  /* orders and go were not measured: no bars */
     assert_true(b[0].met && b[0].got > 5); /* 5 x the pool */
     assert_false(b[1].met);                /* 1.25 x the threads, 1.5 wanted */
     assert_true(b[2].met && b[2].got < 0.2);
@@ -136,10 +136,8 @@ static void test_bars_and_losses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bill_rows),
-        cmocka_unit_test(test_bill_cut_anywhere),
-        cmocka_unit_test(test_money_by_hand),
-        cmocka_unit_test(test_medians_skip_failed_runs),
+        cmocka_unit_test(test_bill_rows),       cmocka_unit_test(test_bill_cut_anywhere),
+        cmocka_unit_test(test_money_by_hand),   cmocka_unit_test(test_medians_skip_failed_runs),
         cmocka_unit_test(test_bars_and_losses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

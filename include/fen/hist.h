@@ -10,8 +10,8 @@ extern "C" {
 
 #define FEN_HIST_SUB_BITS 7 /* 128 buckets to each power of two: a bucket is at most 0.79 % wide */
 #define FEN_HIST_TOP_BIT 42 /* values from 2^42 ns (73 minutes) count in the last bucket */
-#define FEN_HIST_BUCKETS \
-    ((1 << (FEN_HIST_SUB_BITS + 1)) + \
+#define FEN_HIST_BUCKETS                                                                           \
+    ((1 << (FEN_HIST_SUB_BITS + 1)) +                                                              \
      (FEN_HIST_TOP_BIT - FEN_HIST_SUB_BITS - 1) * (1 << FEN_HIST_SUB_BITS))
 
 /* About 37 KiB, in the caller's memory; all fields are readable, only the functions below write.

@@ -137,7 +137,7 @@ int load_conf_url(struct load_conf *c, const char *cmd, const char *url)
     for (const char *p = url; *p; p++)
         if ((unsigned char)*p <= ' ' || *p == 127)
             return bad_url(cmd, url, "holds a space or control character");
-    strcpy(c->url, url);
+    snprintf(c->url, sizeof c->url, "%s", url);
     const char *host = c->url + 7;
     size_t n = strcspn(host, "/?#");
     char name[256], port[8];
@@ -163,7 +163,7 @@ int load_conf_tenants(struct load_conf *c, const char *cmd, const char *list)
 {
     if (strlen(list) >= sizeof c->tenants_text)
         goto bad;
-    strcpy(c->tenants_text, list);
+    snprintf(c->tenants_text, sizeof c->tenants_text, "%s", list);
     for (char *save, *word = strtok_r(c->tenants_text, ",", &save); word;
          word = strtok_r(NULL, ",", &save)) {
         if (c->tenants_n == LOAD_TENANTS_MAX)

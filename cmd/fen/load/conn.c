@@ -135,7 +135,7 @@ static char *put_request(struct worker *w, char *p)
         w->tenant = (w->tenant + 1) % conf->tenants_n;
     if (conf->has_body) {
         size_t body = (size_t)(load_template_put(&conf->body, w->body, &w->rng) - w->body);
-        p += sprintf(p, "Content-Length: %zu\r\n\r\n", body);
+        p += snprintf(p, 48, "Content-Length: %zu\r\n\r\n", body); /* 64 bytes are reserved */
         memcpy(p, w->body, body);
         p += body;
     }

@@ -13,7 +13,7 @@
 #define LOAD_HEADERS_MAX 8
 #define LOAD_TENANTS_MAX 16
 #define LOAD_THREADS_MAX 64
-#define LOAD_PARTS_MAX 17        /* literal pieces of a template: at most 16 ranges */
+#define LOAD_PARTS_MAX 17         /* literal pieces of a template: at most 16 ranges */
 #define LOAD_TEXT_MAX (16 * 1024) /* bytes of a path or body template */
 #define LOAD_STATUS_MAX 600
 #define LOAD_TICK_NS (100 * FEN_MS)

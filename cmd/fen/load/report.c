@@ -15,8 +15,8 @@ const char *const load_error_names[ERR_KINDS] = {"connect", "reset", "timeout", 
 static const struct {
     const char *name;
     double q;
-} quantiles[] = {{"p50", 0.5},    {"p75", 0.75},    {"p90", 0.9},
-                 {"p99", 0.99},   {"p99.9", 0.999}, {"p99.99", 0.9999}};
+} quantiles[] = {{"p50", 0.5},  {"p75", 0.75},    {"p90", 0.9},
+                 {"p99", 0.99}, {"p99.9", 0.999}, {"p99.99", 0.9999}};
 #define QUANTILES (sizeof quantiles / sizeof quantiles[0])
 
 double load_qps(const struct load_result *r)
@@ -109,8 +109,8 @@ void load_print_json(FILE *f, const struct load_conf *c, const struct load_resul
             c->rate ? "open" : "closed", c->rate, c->poisson ? "poisson" : "fixed", c->connections,
             c->pipeline, c->threads, c->seed, c->warmup_ns, r->span_ns);
     json_counts(f, r);
-    fprintf(f, ",\"latency_ns\":{\"mean\":%.0f,\"min\":%" PRId64,
-            fen_hist_mean(&r->latency), r->latency.count ? r->latency.min : 0);
+    fprintf(f, ",\"latency_ns\":{\"mean\":%.0f,\"min\":%" PRId64, fen_hist_mean(&r->latency),
+            r->latency.count ? r->latency.min : 0);
     for (size_t i = 0; i < QUANTILES; i++)
         fprintf(f, ",\"%s\":%" PRId64, quantiles[i].name,
                 fen_hist_quantile(&r->latency, quantiles[i].q));
@@ -143,8 +143,10 @@ static void text_problems(FILE *f, const struct load_conf *c, const struct load_
                 r->late, r->unsent);
     double off = load_little(c, r).deviation_percent;
     if (off > LITTLE_WARN || off < -LITTLE_WARN)
-        fprintf(f, "warning     Little's law is off by more than %d %%: the run was too short, some "
-                   "connections were not served, or much time went into connecting\n", LITTLE_WARN);
+        fprintf(f,
+                "warning     Little's law is off by more than %d %%: the run was too short, some "
+                "connections were not served, or much time went into connecting\n",
+                LITTLE_WARN);
     if (r->generator_share > SHARE_WARN)
         fprintf(f,
                 "warning     the generator used %.0f %% of a core: it may be what limits this "

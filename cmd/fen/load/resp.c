@@ -47,9 +47,9 @@ static bool number(const char *p, size_t n, int base, int64_t *ret)
     if (!n || n > 15)
         return false;
     for (size_t i = 0; i < n; i++) {
-        int d = digit(p[i]) ? p[i] - '0' : (p[i] | 32) >= 'a' && (p[i] | 32) <= 'f'
-                                               ? (p[i] | 32) - 'a' + 10
-                                               : 99;
+        int d = digit(p[i])                                ? p[i] - '0'
+                : (p[i] | 32) >= 'a' && (p[i] | 32) <= 'f' ? (p[i] | 32) - 'a' + 10
+                                                           : 99;
         if (d >= base)
             return false;
         v = v * base + d;

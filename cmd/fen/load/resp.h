@@ -9,8 +9,16 @@
 #define RESP_HEAD_MAX (64 * 1024) /* status line and headers, or trailers */
 #define RESP_LINE_KEEP 128        /* of a header line cut by a read, this much is looked at */
 
-enum resp_step { RESP_STATUS, RESP_HEADER, RESP_BODY, RESP_CHUNK, RESP_DATA, RESP_DATA_END,
-                 RESP_TRAILER, RESP_UNTIL_CLOSE };
+enum resp_step {
+    RESP_STATUS,
+    RESP_HEADER,
+    RESP_BODY,
+    RESP_CHUNK,
+    RESP_DATA,
+    RESP_DATA_END,
+    RESP_TRAILER,
+    RESP_UNTIL_CLOSE
+};
 enum resp_result { RESP_MORE, RESP_DONE, RESP_BAD };
 
 struct resp {

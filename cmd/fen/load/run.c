@@ -83,7 +83,8 @@ static void stat_ticks(int pid, struct server_clock *s)
         fclose(f);
     const char *p = strrchr(text, ')'); /* the name may hold anything */
     long long user, sys;
-    if (p && sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lld %lld", &user, &sys) == 2) {
+    if (p &&
+        sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lld %lld", &user, &sys) == 2) {
         s->user_ticks = user;
         s->sys_ticks = sys;
     }
@@ -146,8 +147,8 @@ static void add_interval(struct run *r, struct load_result *res, int64_t complet
         res->intervals = p;
         r->cap = cap;
     }
-    res->intervals[res->intervals_n++] =
-        (struct load_interval){fen_now() - r->warm_ns, completed - r->completed, failed - r->failed};
+    res->intervals[res->intervals_n++] = (struct load_interval){
+        fen_now() - r->warm_ns, completed - r->completed, failed - r->failed};
     r->completed = completed;
     r->failed = failed;
 }

@@ -80,6 +80,13 @@ void worker_feed(struct worker *w, struct conn *c, int64_t now)
     dispatch(w);
 }
 
+static char *put(char *p, const char *s)
+{
+    size_t n = strlen(s);
+    memcpy(p, s, n);
+    return p + n;
+}
+
 static int build_head(struct worker *w, int t)
 {
     const struct load_conf *c = w->conf;
@@ -91,13 +98,13 @@ static int build_head(struct worker *w, int t)
     char *p = w->head[t] = malloc(n);
     if (!p)
         return -ENOMEM;
-    p += sprintf(p, " HTTP/1.1\r\nHost: %s\r\n", c->host);
+    p = put(put(put(p, " HTTP/1.1\r\nHost: "), c->host), "\r\n");
     for (int i = 0; i < c->headers_n; i++)
-        p += sprintf(p, "%s\r\n", c->headers[i]);
+        p = put(put(p, c->headers[i]), "\r\n");
     if (c->tenants_n)
-        p += sprintf(p, "X-Tenant: %s\r\n", c->tenants[t]);
+        p = put(put(put(p, "X-Tenant: "), c->tenants[t]), "\r\n");
     if (!c->has_body)
-        p += sprintf(p, "\r\n");
+        p = put(p, "\r\n");
     w->head_n[t] = (size_t)(p - w->head[t]);
     return 0;
 }

@@ -12,7 +12,8 @@
 /* The answer's bytes into text; how many. */
 static size_t talk(int fd, int port, const char *path, char *text)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons((uint16_t)port),
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval limit = {2, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -97,9 +98,12 @@ static const char *row(const char *p, struct bill_row *r)
     const struct {
         const char *key;
         double *to;
-    } numbers[] = {{"requests", &r->requests},   {"cpu_ns", &r->cpu_ns},
-                   {"wait_ns", &r->wait_ns},     {"arena_bytes", &r->arena_bytes},
-                   {"in_bytes", &r->in_bytes},   {"out_bytes", &r->out_bytes},
+    } numbers[] = {{"requests", &r->requests},
+                   {"cpu_ns", &r->cpu_ns},
+                   {"wait_ns", &r->wait_ns},
+                   {"arena_bytes", &r->arena_bytes},
+                   {"in_bytes", &r->in_bytes},
+                   {"out_bytes", &r->out_bytes},
                    {"yuan_per_million", &r->yuan_per_million}};
     memset(r, 0, sizeof *r);
     for (p = blank(p + 1); p && *p != '}';) {

@@ -35,8 +35,8 @@ static void path_of(const struct plan *p, const struct run *r, const char *suffi
     snprintf(to, PATH_MAX, "%s/raw/%s%s", p->out, r->name, suffix);
 }
 
-static void configure(const struct plan *p, const struct workload *w, int run, const struct server *s,
-                      struct load_conf *c)
+static void configure(const struct plan *p, const struct workload *w, int run,
+                      const struct server *s, struct load_conf *c)
 {
     char url[256];
     load_conf_init(c);
@@ -77,20 +77,21 @@ static void figures(const struct plan *p, const struct load_conf *c, const struc
     run->errors = load_errors(r);
     run->unexpected = r->unexpected;
     run->generator_share = r->generator_share;
-    run->helper_share = (double)(r->generator_cpu_ns + w->helper_cpu_ns) / (double)r->span_ns /
-                        p->helper_cores;
+    run->helper_share =
+        (double)(r->generator_cpu_ns + w->helper_cpu_ns) / (double)r->span_ns / p->helper_cores;
     double left = 1;
     for (int i = 0; i < CURVE_POINTS; i++, left *= 0.79432823472428150) /* 10^-0.1 */
         run->curve_ms[i] = (double)fen_hist_quantile(h, 1 - left) / 1e6;
-    int64_t last = 0;
+    int64_t last = 0, completed = 0;
     for (int64_t i = 0; i + 1 < r->intervals_n && run->series_n < SERIES_MAX; i++) {
         int64_t span = r->intervals[i].at_ns - last;
-        last = r->intervals[i].at_ns;
-        if (span <= 0)
+        completed += r->intervals[i].completed;
+        if (span < LOAD_TICK_NS / 2) /* after a late tick: a spike that is none */
             continue;
+        last = r->intervals[i].at_ns;
         run->series[run->series_n].at_s = (float)((double)last / 1e9);
-        run->series[run->series_n++].qps =
-            (float)((double)r->intervals[i].completed * 1e9 / (double)span);
+        run->series[run->series_n++].qps = (float)((double)completed * 1e9 / (double)span);
+        completed = 0;
     }
 }
 
@@ -172,7 +173,9 @@ static int load_server(struct proof *f, const struct workload *w, int number,
     if (result.requests && result.span_ns)
         figures(&f->plan, &c, &result, &watch, run);
     run->v[M_RSS_PEAK] = (double)proc_status(s->pid, "VmHWM") * 1024 / 1e6;
-    if (!result.requests)
+    if (!result.span_ns)
+        snprintf(run->why, sizeof run->why, "the generator got no CPU time: the machine is busy");
+    else if (!result.requests)
         snprintf(run->why, sizeof run->why, "no request was answered");
     else if (result.unexpected * 2 > result.requests)
         snprintf(run->why, sizeof run->why, "most answers had another status than 200");

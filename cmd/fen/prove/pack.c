@@ -27,9 +27,10 @@ static int plan_json(const struct plan *p)
     FILE *f = create(p, "plan.json");
     if (!f)
         return -errno;
-    fprintf(f, "{\"service\":\"%s\",\"quick\":%s,\"runs\":%" PRId64 ",\"duration_ns\":%" PRId64
-               ",\"warmup_ns\":%" PRId64 ",\"orders\":%" PRId64 ",\n \"pinned\":%s"
-               ",\"server_cores\":%d,\"helper_cores\":%d,\"node_gb\":%.3f,\n",
+    fprintf(f,
+            "{\"service\":\"%s\",\"quick\":%s,\"runs\":%" PRId64 ",\"duration_ns\":%" PRId64
+            ",\"warmup_ns\":%" PRId64 ",\"orders\":%" PRId64 ",\n \"pinned\":%s"
+            ",\"server_cores\":%d,\"helper_cores\":%d,\"node_gb\":%.3f,\n",
             p->service, p->quick ? "true" : "false", p->runs, p->duration_ns, p->warmup_ns,
             p->orders, p->pin ? "true" : "false", p->server_cores, p->helper_cores, p->node_gb);
     fprintf(f, " \"prices\":{\"currency\":");
@@ -39,6 +40,7 @@ static int plan_json(const struct plan *p)
             ",\"request_1000_fyuan\":%" PRId64 ",\"request_on\":%s},\n",
             p->prices.cpu_core_hour_fyuan, p->prices.mem_gb_hour_fyuan,
             p->prices.request_1000_fyuan, p->prices.request_on ? "true" : "false");
+    fprintf(f, " \"load_average_before\":%.2f,\n", p->busy);
     fprintf(f, " \"target_qps\":%" PRId64 ",\"sla_ns\":%" PRId64 ",\"go\":", p->target_qps,
             p->sla_ns);
     load_json_string(f, p->go ? "measured" : p->go_note);
@@ -47,8 +49,9 @@ static int plan_json(const struct plan *p)
         fprintf(f, "%s\"%s\"", i ? "," : "", p->rival[i].name);
     fprintf(f, "],\n \"workloads\":[");
     for (int w = 0; w < WORKLOADS; w++)
-        fprintf(f, "%s\n  {\"key\":\"%s\",\"what\":\"%s\",\"connections\":%" PRId64
-                   ",\"backend_delay\":\"%s\"}",
+        fprintf(f,
+                "%s\n  {\"key\":\"%s\",\"what\":\"%s\",\"connections\":%" PRId64
+                ",\"backend_delay\":\"%s\"}",
                 w ? "," : "", p->workload[w].key, p->workload[w].what, p->workload[w].connections,
                 p->workload[w].backend ? SLOW_DELAY : "0");
     fprintf(f, "]}\n");
@@ -145,11 +148,12 @@ static void cell_json(FILE *f, const struct proof *p, enum workload_id w, const 
             fprintf(f, ",\n   ");
             numbers(f, names[i], sets[i]);
         }
-        fprintf(f, ",\n   \"instances\":%" PRId64 ",\"load_side_full\":%s",
-                instances(&p->plan, c), helpers_full(c) ? "true" : "false");
+        fprintf(f, ",\n   \"instances\":%" PRId64 ",\"load_side_full\":%s", instances(&p->plan, c),
+                helpers_full(c) ? "true" : "false");
         if (fen && fen != c)
-            fprintf(f, ",\n   \"fen_to_this\":{\"qps\":%.6g,\"p99\":%.6g,\"cpu\":%.6g,"
-                       "\"yuan_use\":%.6g,\"yuan_node\":%.6g}",
+            fprintf(f,
+                    ",\n   \"fen_to_this\":{\"qps\":%.6g,\"p99\":%.6g,\"cpu\":%.6g,"
+                    "\"yuan_use\":%.6g,\"yuan_node\":%.6g}",
                     ratio(fen, c, M_QPS), ratio(fen, c, M_P99), ratio(fen, c, M_CPU),
                     ratio(fen, c, M_USE), ratio(fen, c, M_NODE));
     }
@@ -184,7 +188,8 @@ int pack_summary(const struct proof *p)
             money_node_hour(&p->plan));
     int n = bars(p, b, 16);
     for (int i = 0; i < n; i++)
-        fprintf(f, "%s\n  {\"bar\":\"%s\",\"wanted\":\"%s %g\",\"got\":%.6g,\"known\":%s,\"met\":%s}",
+        fprintf(f,
+                "%s\n  {\"bar\":\"%s\",\"wanted\":\"%s %g\",\"got\":%.6g,\"known\":%s,\"met\":%s}",
                 i ? "," : "", b[i].text, b[i].at_least ? ">=" : "<=", b[i].want, b[i].got,
                 b[i].known ? "true" : "false", b[i].met ? "true" : "false");
     fprintf(f, "],\n \"cells\":[");

@@ -28,7 +28,7 @@ static bool rival_parse(struct rival *r, const char *name)
     memset(r, 0, sizeof *r);
     if (strlen(name) >= sizeof r->name)
         return false;
-    strcpy(r->name, name);
+    snprintf(r->name, sizeof r->name, "%s", name);
     char *end = NULL;
     if (!strncmp(name, "pool", 4)) {
         long n = strtol(name + 4, &end, 10);
@@ -47,9 +47,9 @@ static int take_baselines(struct plan *p, const char *list)
     char text[512], *save;
     if (strlen(list) >= sizeof text)
         return bad("baseline", list, accepted);
-    strcpy(text, list);
+    snprintf(text, sizeof text, "%s", list);
     p->rivals = 1;
-    strcpy(p->rival[0].name, "fen");
+    snprintf(p->rival[0].name, sizeof p->rival[0].name, "%s", "fen");
     for (char *word = strtok_r(text, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
         if (p->rivals > 10 || !rival_parse(&p->rival[p->rivals], word))
             return bad("baseline", list, accepted);
@@ -68,7 +68,7 @@ static int take_load(struct plan *p, const char *list)
     char text[64], *save;
     if (strlen(list) >= sizeof text)
         return bad("load", list, accepted);
-    strcpy(text, list);
+    snprintf(text, sizeof text, "%s", list);
     for (char *word = strtok_r(text, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
         char *end = word;
         if (*word == 'c') {
@@ -112,6 +112,8 @@ static void take_cores(struct plan *p)
         p->server_cpus = p->helper_cpus = p->all;
     p->server_cores = CPU_COUNT(&p->server_cpus);
     p->helper_cores = CPU_COUNT(&p->helper_cpus);
+    if (getloadavg(&p->busy, 1) != 1)
+        p->busy = 0;
     if (p->node_gb <= 0)
         p->node_gb = NODE_GB_PER_CORE * p->server_cores;
 }
@@ -135,45 +137,60 @@ static int find_programs(struct plan *p, const struct texts *t)
     snprintf(p->go_path, sizeof p->go_path, "%s/../rivals/go-orders", dir);
     if (!access(p->baseline_path, X_OK))
         return 0;
-    fprintf(stderr, "fen prove: %s: no such program; build the baseline servers first (target "
-                    "fen-baseline)\n", p->baseline_path);
+    fprintf(stderr,
+            "fen prove: %s: no such program; build the baseline servers first (target "
+            "fen-baseline)\n",
+            p->baseline_path);
     return 2;
 }
 
 static void add_go(struct plan *p, bool want)
 {
     if (!want) {
-        strcpy(p->go_note, "skipped: --go=off");
+        snprintf(p->go_note, sizeof p->go_note, "%s", "skipped: --go=off");
         return;
     }
     p->go = !access(p->go_path, X_OK);
     if (p->go) {
         struct rival *r = &p->rival[p->rivals++];
-        strcpy(r->name, "go");
+        snprintf(r->name, sizeof r->name, "%s", "go");
         r->kind = RIVAL_GO;
         return;
     }
     bool installed = !system("command -v go >/dev/null 2>&1");
-    strcpy(p->go_note, installed ? "skipped: not built (bench/rivals/go/build.sh builds it)"
-                                 : "skipped: go not installed");
+    snprintf(p->go_note, sizeof p->go_note, "%s",
+             installed ? "skipped: not built (bench/rivals/go/build.sh builds it)"
+                       : "skipped: go not installed");
 }
 
 static void take_workloads(struct plan *p)
 {
-    p->workload[W_ORDERS] = (struct workload){
-        "orders", "Orders: one row from SQLite", "GET /orders/{1..100000}, no artificial wait",
-        "/orders/", p->connections, false};
+    p->workload[W_ORDERS] = (struct workload){"orders",
+                                              "Orders: one row from SQLite",
+                                              "GET /orders/{1..100000}, no artificial wait",
+                                              "/orders/",
+                                              p->connections,
+                                              false};
     p->workload[W_SLOW] = (struct workload){
-        "backend", "Quotes: a back end that takes 20 ms, many clients",
-        "GET /quotes/{1..100000}, each asks another process that answers after 20 ms", "/quotes/",
-        p->slow_connections, true};
+        "backend",
+        "Quotes: a back end that takes 20 ms, many clients",
+        "GET /quotes/{1..100000}, each asks another process that answers after 20 ms",
+        "/quotes/",
+        p->slow_connections,
+        true};
     p->workload[W_SLOW_FEW] = (struct workload){
-        "backend-few", "Quotes: the same back end, few clients",
+        "backend-few",
+        "Quotes: the same back end, few clients",
         "as above with few clients: by Little's law nobody can beat connections / 20 ms",
-        "/quotes/", p->connections, true};
-    p->workload[W_SWEEP] = (struct workload){
-        "sweep", "Quotes: how large a pool would it take?",
-        "the same load against pools of different sizes", "/quotes/", p->slow_connections, true};
+        "/quotes/",
+        p->connections,
+        true};
+    p->workload[W_SWEEP] = (struct workload){"sweep",
+                                             "Quotes: how large a pool would it take?",
+                                             "the same load against pools of different sizes",
+                                             "/quotes/",
+                                             p->slow_connections,
+                                             true};
 }
 
 static int check_out(const struct plan *p)
@@ -220,10 +237,17 @@ int plan_parse(struct plan *p, int argc, char **argv)
 {
     struct texts t = {"pool200,pool2000,pthread", NULL, "auto", NULL, NULL};
     int64_t node_mb = 0;
-    *p = (struct plan){.service = "orders", .out = "pack", .connections = 100,
-                       .slow_connections = 2000, .duration_ns = 4 * FEN_S,
-                       .warmup_ns = 700 * FEN_MS, .runs = 3, .orders = 100000,
-                       .target_qps = 100000, .sla_ns = 250 * FEN_MS, .pin = true};
+    *p = (struct plan){.service = "orders",
+                       .out = "pack",
+                       .connections = 100,
+                       .slow_connections = 2000,
+                       .duration_ns = 4 * FEN_S,
+                       .warmup_ns = 700 * FEN_MS,
+                       .runs = 3,
+                       .orders = 100000,
+                       .target_qps = 100000,
+                       .sla_ns = 250 * FEN_MS,
+                       .pin = true};
     const struct arg tab[] = {
         {"service", ARG_STR, &p->service, 0, 0, "what fen serves (orders)"},
         {"baseline", ARG_STR, &t.baseline, 0, 0, "poolN,pthread,epoll (pool200,pool2000,pthread)"},
@@ -237,10 +261,10 @@ int plan_parse(struct plan *p, int argc, char **argv)
         {"target-qps", ARG_INT, &p->target_qps, 1, INT64_C(1000000000), "for instances (100000)"},
         {"sla", ARG_DUR, &p->sla_ns, FEN_MS, 60 * FEN_S, "P99 that counts as capacity (250ms)"},
         {"node-mb", ARG_INT, &node_mb, 1, 1 << 24, "memory of one machine (2000 a server core)"},
-        {"orders", ARG_INT, &p->orders, 1, 10000000, "rows in the store (100000)"},
         {"fen-program", ARG_STR, &t.fen, 0, 0, "the product under test (this program)"},
         {"baseline-program", ARG_STR, &t.other, 0, 0, "(fen-baseline beside this program)"},
         {"pin", ARG_BOOL, &p->pin, 0, 0, "half the cores for the server, half for the load (on)"},
+        {"json", ARG_BOOL, &p->json, 0, 0, "the judged figures as JSON lines instead of tables"},
         {"quick", ARG_BOOL, &p->quick, 0, 0, "runs of 2 s: a demonstration, not evidence"},
     };
     int rc = args_parse(argc, argv, tab, sizeof tab / sizeof tab[0], NULL, 0);

@@ -31,12 +31,10 @@ static int fail(const char *what, int rc)
 
 static int fill(struct plan *p)
 {
-    char db[160], rows[64], log[PATH_MAX];
+    char db[160], log[PATH_MAX];
     snprintf(db, sizeof db, "--db=%s", p->db);
-    snprintf(rows, sizeof rows, "--orders=%" PRId64, p->orders);
     snprintf(log, sizeof log, "%s/raw/fill.log", p->out);
-    const char *argv[] = {p->fen_path, "serve", p->service, db, "--fill-only",
-                          p->orders == 100000 ? NULL : rows, NULL};
+    const char *argv[] = {p->fen_path, "serve", p->service, db, "--fill-only", NULL};
     fprintf(stderr, "filling %" PRId64 " orders\n", p->orders);
     int rc = server_run_once(p, argv, log, FILL_NS);
     if (!rc)
@@ -130,9 +128,13 @@ static int report(const struct proof *f)
         return fail(path, errno);
     report_text(f, t);
     fclose(t);
-    report_text(f, stdout);
-    printf("\n%s/report.html, %s/summary.json; check: tools/pack_check.py %s\n", f->plan.out,
-           f->plan.out, f->plan.out);
+    if (f->plan.json)
+        report_json(f, stdout);
+    else
+        report_text(f, stdout);
+    fprintf(f->plan.json ? stderr : stdout,
+            "\n%s/report.html, %s/summary.json; check: tools/pack_check.py %s\n", f->plan.out,
+            f->plan.out, f->plan.out);
     for (int w = 0; w < WORKLOADS; w++)
         for (int i = 0; i < RIVALS_MAX; i++)
             if (f->cell[w][i].runs && !f->cell[w][i].good)
@@ -164,7 +166,7 @@ int cmd_prove(int argc, char **argv)
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
     signal(SIGPIPE, SIG_IGN);
-    strcpy(f.plan.dir, "/tmp/fen-prove-XXXXXX");
+    snprintf(f.plan.dir, sizeof f.plan.dir, "%s", "/tmp/fen-prove-XXXXXX");
     if (!mkdtemp(f.plan.dir))
         return fail("/tmp", errno);
     snprintf(f.plan.db, sizeof f.plan.db, "%s/orders.db", f.plan.dir);

@@ -35,8 +35,23 @@ struct workload {
 };
 
 enum metric {
-    M_QPS, M_MEAN, M_P50, M_P90, M_P99, M_P999, M_CPU, M_CORES, M_RSS_REST, M_RSS, M_RSS_PEAK,
-    M_THREADS, M_SWITCHES, M_LITTLE, M_USE, M_NODE, METRICS
+    M_QPS,
+    M_MEAN,
+    M_P50,
+    M_P90,
+    M_P99,
+    M_P999,
+    M_CPU,
+    M_CORES,
+    M_RSS_REST,
+    M_RSS,
+    M_RSS_PEAK,
+    M_THREADS,
+    M_SWITCHES,
+    M_LITTLE,
+    M_USE,
+    M_NODE,
+    METRICS
 };
 
 struct metric_info {
@@ -73,13 +88,14 @@ struct plan {
     int rivals; /* rival[0] is fen */
     int64_t connections, slow_connections, duration_ns, warmup_ns, runs;
     int64_t orders, target_qps, sla_ns;
-    bool quick, pin, go;
+    bool quick, pin, go, json;
     char go_note[128]; /* why Go is not there, or empty */
     char fen_path[PATH_MAX], baseline_path[PATH_MAX], go_path[PATH_MAX];
     char dir[64], db[128]; /* temporary */
     cpu_set_t all, server_cpus, helper_cpus;
     int server_cores, helper_cores;
     double node_gb;
+    double busy; /* load average of the machine before anything was started */
     fen_price_book prices;
     struct workload workload[WORKLOADS];
 };
@@ -154,6 +170,8 @@ const struct cell *cell_of(const struct proof *f, enum workload_id w, const char
 /* product / baseline of a metric; 0 when unknown. */
 double ratio(const struct cell *product, const struct cell *baseline, enum metric m);
 int bars(const struct proof *f, struct bar *ret, int max);
+/* Was the machine at work before the first run? */
+bool machine_busy(const struct plan *p);
 /* Machines that carry target_qps; 0 when unknown. */
 int64_t instances(const struct plan *p, const struct cell *c);
 /* Does the load side look like the limit? */
@@ -168,6 +186,8 @@ void verdicts(const struct proof *f, verdict_fn *fn, void *arg);
 /* pack.c, report_*.c: 0 or -errno. */
 int pack_begin(const struct proof *f);
 int pack_summary(const struct proof *f);
+/* One JSON object a line: figure, value (of fen), rival_value, ratio; against rival[1]. */
+void report_json(const struct proof *f, FILE *to);
 void report_text(const struct proof *f, FILE *to);
 int report_html(const struct proof *f);
 

@@ -22,7 +22,8 @@ static const char style[] =
     "body{background:var(--bg);color:var(--fg);font:15px/1.55 system-ui,sans-serif;"
     "max-width:1160px;margin:0 auto;padding:28px 20px 80px}\n"
     "h1{font-size:27px;line-height:1.3;margin:.2em 0 .5em}h2{margin:2.2em 0 .4em;font-size:21px;"
-    "border-bottom:1px solid var(--rule);padding-bottom:.25em}h3{font-size:15px;margin:1em 0 .3em}\n"
+    "border-bottom:1px solid var(--rule);padding-bottom:.25em}h3{font-size:15px;margin:1em 0 "
+    ".3em}\n"
     "p,li{max-width:76ch}.dim,figcaption{color:var(--dim)}code,pre{font:13px ui-monospace,"
     "monospace}pre{background:var(--card);padding:12px;overflow:auto}\n"
     ".wide{overflow-x:auto}table{border-collapse:collapse;margin:.6em 0;font-size:14px}"
@@ -52,35 +53,44 @@ static void bars_table(FILE *f, const struct proof *p)
     fprintf(f, "<div class=\"wide\"><table><tr><th class=\"l\">bar</th><th>wanted</th><th>measured"
                "</th><th></th></tr>\n");
     for (int i = 0; i < n; i++)
-        fprintf(f, "<tr><td class=\"l\">%s</td><td>%s %.2f</td><td>%.2f</td>"
-                   "<td class=\"%s mark\">%s</td></tr>\n",
+        fprintf(f,
+                "<tr><td class=\"l\">%s</td><td>%s %.2f</td><td>%.2f</td>"
+                "<td class=\"%s mark\">%s</td></tr>\n",
                 b[i].text, b[i].at_least ? "&ge;" : "&le;", b[i].want, b[i].got,
-                b[i].met ? "good" : "bad", !b[i].known ? "not measured" : b[i].met ? "met" : "missed");
+                b[i].met ? "good" : "bad",
+                !b[i].known ? "not measured"
+                : b[i].met  ? "met"
+                            : "missed");
     fprintf(f, "</table></div>\n");
 }
 
 static void explain(FILE *f, const struct plan *p)
 {
-    fprintf(f, "<h2>What was compared, and why it is fair</h2>\n<ul>"
-               "<li><b>fen</b>: <code>fen serve orders</code>, the product.</li>");
+    fprintf(f,
+            "<h2>What was compared, and why it is fair</h2>\n<ul>"
+            "<li><b>fen</b>: <code>fen serve orders</code>, the product, with a deadline of 10 s "
+            "instead of 100 ms, because the baselines have none.</li>");
     for (int i = 1; i < p->rivals; i++) {
         const struct rival *r = &p->rival[i];
         fprintf(f, "<li><b>%s</b>: ", r->name);
         if (r->kind == RIVAL_POOL)
-            fprintf(f, "plain C, a pool of %d threads that each serve a request from start to end, "
-                       "as most Java and C++ servers do%s.</li>",
+            fprintf(f,
+                    "plain C, a pool of %d threads that each serve a request from start to end, "
+                    "as most Java and C++ servers do%s.</li>",
                     r->threads, r->threads == 200 ? "; 200 is the usual default" : "");
         else if (r->kind == RIVAL_PTHREAD)
             fprintf(f, "plain C, one thread for each connection, as many as there are.</li>");
         else if (r->kind == RIVAL_EPOLL)
-            fprintf(f, "plain C, an event loop that answers orders from memory without any store: the "
-                       "floor that the kernel's TCP sets, out of reach on purpose.</li>");
+            fprintf(f,
+                    "plain C, an event loop that answers orders from memory without any store: the "
+                    "floor that the kernel's TCP sets, out of reach on purpose.</li>");
         else
             fprintf(f, "Go's net/http with the same routes and store.</li>");
     }
-    fprintf(f, "<li>All read the same SQLite file with %" PRId64 " orders and answer the same JSON. "
-               "Each run starts a fresh server%s. Runs are interleaved; tables show the median of "
-               "%" PRId64 ", bars mark the lowest and highest.</li>",
+    fprintf(f,
+            "<li>All read the same SQLite file with %" PRId64 " orders and answer the same JSON. "
+            "Each run starts a fresh server%s. Runs are interleaved; tables show the median of "
+            "%" PRId64 ", bars mark the lowest and highest.</li>",
             p->orders,
             p->pin ? " on the same cores; the load generator and the back end have the others" : "",
             p->runs);
@@ -92,18 +102,19 @@ static void explain(FILE *f, const struct plan *p)
     if (*p->go_note)
         fprintf(f, "<li>Go server %s.</li>", p->go_note);
     if (p->quick)
-        fprintf(f, "<li class=\"bad\"><b>Quick mode</b>: runs of %.0f s. A demonstration; for "
-                   "evidence run without --quick.</li>",
+        fprintf(f,
+                "<li class=\"bad\"><b>Quick mode</b>: runs of %.0f s. A demonstration; for "
+                "evidence run without --quick.</li>",
                 (double)p->duration_ns / 1e9);
     fprintf(f, "</ul>\n");
 }
 
 static void table(FILE *f, const struct proof *p, enum workload_id w)
 {
-    static const enum metric columns[] = {M_QPS, M_P50, M_P99, M_P999, M_CPU, M_CORES, M_RSS,
-                                          M_THREADS, M_SWITCHES, M_LITTLE};
-    static const char *const heads[] = {"requests/s", "P50 ms", "P99 ms", "P99.9 ms", "CPU us",
-                                        "cores", "RSS MB", "threads", "switches", "Little %"};
+    static const enum metric columns[] = {M_QPS,   M_P50, M_P99,     M_P999,     M_CPU,
+                                          M_CORES, M_RSS, M_THREADS, M_SWITCHES, M_LITTLE};
+    static const char *const heads[] = {"requests/s", "P50 ms", "P99 ms",  "P99.9 ms", "CPU us",
+                                        "cores",      "RSS MB", "threads", "switches", "Little %"};
     enum { N = sizeof columns / sizeof columns[0] };
     fprintf(f, "<div class=\"wide\"><table><tr><th>server</th>");
     for (int i = 0; i < N; i++)
@@ -143,8 +154,9 @@ static void warnings(FILE *f, const struct proof *p, enum workload_id w)
             fprintf(f, "<p class=\"bad\">%s: %" PRId64 " errors or unexpected statuses.</p>\n",
                     c->rival->name, errors);
         if (c->good && helpers_full(c))
-            fprintf(f, "<p class=\"dim\">%s: the load generator and the back end had no time left "
-                       "on their cores; the server may be able to do more than this figure.</p>\n",
+            fprintf(f,
+                    "<p class=\"dim\">%s: the load generator and the back end had no time left "
+                    "on their cores; the server may be able to do more than this figure.</p>\n",
                     c->rival->name);
     }
 }
@@ -181,8 +193,8 @@ static void curves(FILE *f, const struct proof *p, enum workload_id w, bool over
             xs[n][k] = over_time ? (double)r->series[k].at_s : k;
             ys[n][k] = over_time ? (double)r->series[k].qps : r->curve_ms[k];
         }
-        l[n] = (struct svg_line){c->rival->name, xs[n], ys[n], points,
-                                 c->rival->kind == RIVAL_FEN, false};
+        l[n] = (struct svg_line){c->rival->name, xs[n], ys[n], points, c->rival->kind == RIVAL_FEN,
+                                 false};
         n++;
     }
     struct svg_axis latency = {"share of requests that were answered sooner", "latency, ms", true,
@@ -241,9 +253,10 @@ static void sweep(FILE *f, const struct proof *p)
 static void money_table(FILE *f, const struct proof *p, enum workload_id w)
 {
     const struct cell *fen = cell_of(p, w, "fen");
-    fprintf(f, "<h3>%s</h3><div class=\"wide\"><table><tr><th>server</th><th>yuan/M by use</th>"
-               "<th>fen's share</th><th>yuan/M by node</th><th>fen's share</th>"
-               "<th>/s per core given</th><th>/s per GB</th><th>nodes for %" PRId64 "/s</th></tr>\n",
+    fprintf(f,
+            "<h3>%s</h3><div class=\"wide\"><table><tr><th>server</th><th>yuan/M by use</th>"
+            "<th>fen's share</th><th>yuan/M by node</th><th>fen's share</th>"
+            "<th>/s per core given</th><th>/s per GB</th><th>nodes for %" PRId64 "/s</th></tr>\n",
             p->plan.workload[w].title, p->plan.target_qps);
     for (int i = 0; i < RIVALS_MAX; i++) {
         const struct cell *c = &p->cell[w][i];
@@ -252,14 +265,13 @@ static void money_table(FILE *f, const struct proof *p, enum workload_id w)
         const double *v = c->median;
         double use = ratio(fen, c, M_USE), node = ratio(fen, c, M_NODE);
         bool over = v[M_P99] * 1e6 > (double)p->plan.sla_ns;
-        fprintf(f, "<tr%s><td>%s</td><td>%.6f</td><td class=\"%s\">%.2f</td><td>%.6f</td>"
-                   "<td class=\"%s\">%.2f</td><td>%.0f</td><td>%.0f</td><td>%s%" PRId64
-                   "</td></tr>\n",
+        fprintf(f,
+                "<tr%s><td>%s</td><td>%.6f</td><td class=\"%s\">%.2f</td><td>%.6f</td>"
+                "<td class=\"%s\">%.2f</td><td>%.0f</td><td>%.0f</td><td>%s%" PRId64 "</td></tr>\n",
                 c == fen ? " class=\"fen\"" : "", c->rival->name, v[M_USE],
                 use <= 1 ? "good" : "bad", use, v[M_NODE], node <= 1 ? "good" : "bad", node,
-                v[M_QPS] / p->plan.server_cores,
-                v[M_RSS] > 0 ? v[M_QPS] / (v[M_RSS] / 1e3) : 0, over ? "&ge; " : "",
-                instances(&p->plan, c));
+                v[M_QPS] / p->plan.server_cores, v[M_RSS] > 0 ? v[M_QPS] / (v[M_RSS] / 1e3) : 0,
+                over ? "&ge; " : "", instances(&p->plan, c));
     }
     fprintf(f, "</table></div>\n");
 }
@@ -267,12 +279,13 @@ static void money_table(FILE *f, const struct proof *p, enum workload_id w)
 static void money(FILE *f, const struct proof *p)
 {
     const fen_price_book *b = &p->plan.prices;
-    fprintf(f, "<h2>Money</h2><p>Prices: %.4g yuan per core-hour, %.4g yuan per GB-hour. "
-               "<b>By use</b> is what a million requests consumed in CPU time and memory held. "
-               "<b>By node</b> is the price of a whole machine (%d cores, %.1f GB: %.4f yuan an "
-               "hour) divided by what it serves: what a bill shows when the service has machines of "
-               "its own. Nodes = wanted requests a second / requests a second of one node, rounded "
-               "up; &ge; where P99 was above %.0f ms, so the true capacity is lower.</p>\n",
+    fprintf(f,
+            "<h2>Money</h2><p>Prices: %.4g yuan per core-hour, %.4g yuan per GB-hour. "
+            "<b>By use</b> is what a million requests consumed in CPU time and memory held. "
+            "<b>By node</b> is the price of a whole machine (%d cores, %.1f GB: %.4f yuan an "
+            "hour) divided by what it serves: what a bill shows when the service has machines of "
+            "its own. Nodes = wanted requests a second / requests a second of one node, rounded "
+            "up; &ge; where P99 was above %.0f ms, so the true capacity is lower.</p>\n",
             (double)b->cpu_core_hour_fyuan / 1e15, (double)b->mem_gb_hour_fyuan / 1e15,
             p->plan.server_cores, p->plan.node_gb, money_node_hour(&p->plan),
             (double)p->plan.sla_ns / 1e6);
@@ -287,10 +300,11 @@ static void bill(FILE *f, const struct proof *p)
         fprintf(f, "<p class=\"bad\">fen served no books (no \"bill\" in /debug/vars).</p>\n");
         return;
     }
-    fprintf(f, "<p class=\"dim\">From /debug/vars at the end of fen's last run; CPU and waiting are "
-               "per request.</p><div class=\"wide\"><table><tr><th>tenant</th><th class=\"l\">"
-               "operation</th><th>requests</th><th>CPU, us</th><th>waiting, ms</th><th>arena bytes"
-               "</th><th>bytes in</th><th>bytes out</th><th>yuan/M</th></tr>\n");
+    fprintf(f,
+            "<p class=\"dim\">From /debug/vars at the end of fen's last run; CPU and waiting are "
+            "per request.</p><div class=\"wide\"><table><tr><th>tenant</th><th class=\"l\">"
+            "operation</th><th>requests</th><th>CPU, us</th><th>waiting, ms</th><th>arena bytes"
+            "</th><th>bytes in</th><th>bytes out</th><th>yuan/M</th></tr>\n");
     for (int i = 0; i < p->bill_n; i++) {
         const struct bill_row *r = &p->bill[i];
         double n = r->requests > 0 ? r->requests : 1;
@@ -298,8 +312,9 @@ static void bill(FILE *f, const struct proof *p)
         html_text(f, r->tenant);
         fprintf(f, "</td><td class=\"l\">");
         html_text(f, r->operation);
-        fprintf(f, "</td><td>%.0f</td><td>%.2f</td><td>%.3f</td><td>%.0f</td><td>%.0f</td>"
-                   "<td>%.0f</td><td>%.6f</td></tr>\n",
+        fprintf(f,
+                "</td><td>%.0f</td><td>%.2f</td><td>%.3f</td><td>%.0f</td><td>%.0f</td>"
+                "<td>%.0f</td><td>%.6f</td></tr>\n",
                 r->requests, r->cpu_ns / 1e3 / n, r->wait_ns / 1e6 / n, r->arena_bytes / n,
                 r->in_bytes / n, r->out_bytes / n, r->yuan_per_million);
     }
@@ -313,16 +328,17 @@ struct list {
     int n;
 };
 
-static void verdict(void *arg, enum workload_id w, const struct cell *fen,
-                    const struct cell *other, enum metric m, bool win, double times)
+static void verdict(void *arg, enum workload_id w, const struct cell *fen, const struct cell *other,
+                    enum metric m, bool win, double times)
 {
     struct list *l = arg;
     if (win != l->wins)
         return;
     const struct metric_info *i = &metric_info[m];
     l->n++;
-    fprintf(l->f, "<tr><td>%s</td><td class=\"l\">%s</td><td class=\"l\">%s</td><td>%.*f</td>"
-                  "<td>%.*f</td><td class=\"%s\">%.2f&times;</td></tr>\n",
+    fprintf(l->f,
+            "<tr><td>%s</td><td class=\"l\">%s</td><td class=\"l\">%s</td><td>%.*f</td>"
+            "<td>%.*f</td><td class=\"%s\">%.2f&times;</td></tr>\n",
             l->plan->workload[w].key, other->rival->name, i->title, i->digits, fen->median[m],
             i->digits, other->median[m], win ? "good" : "bad", times);
 }
@@ -345,8 +361,9 @@ static void again(FILE *f, const struct plan *p)
     for (int i = 1, n = 0; i < p->rivals; i++)
         if (p->rival[i].kind != RIVAL_GO)
             fprintf(f, "%s%s", n++ ? "," : "", p->rival[i].name);
-    fprintf(f, " --load=c%" PRId64 ",%gs --runs=%" PRId64 "%s --out=pack\n"
-               "tools/pack_check.py pack   # recomputes the figures from the raw files</pre>\n",
+    fprintf(f,
+            " --load=c%" PRId64 ",%gs --runs=%" PRId64 "%s --out=pack\n"
+            "tools/pack_check.py pack   # recomputes the figures from the raw files</pre>\n",
             p->connections, (double)p->duration_ns / 1e9, p->runs, p->quick ? " --quick" : "");
     fprintf(f, "<p>Beside this file: <code>plan.json</code>, <code>machine.txt</code>, "
                "<code>commit.txt</code>, <code>summary.json</code> (every figure above), and under "
@@ -377,6 +394,11 @@ int report_html(const struct proof *p)
     fprintf(f, "<p class=\"dim\">fen: the proof</p><h1>");
     html_text(f, text);
     fprintf(f, "</h1>\n");
+    if (machine_busy(&p->plan))
+        fprintf(f,
+                "<p class=\"bad\"><b>Other work was running on this machine</b> (load average "
+                "%.1f before the first run): these figures are noise, not evidence.</p>\n",
+                p->plan.busy);
     bars_table(f, p);
     explain(f, &p->plan);
     section(f, p, W_SLOW);

@@ -17,7 +17,8 @@ static void head(FILE *f, const struct proof *p, enum workload_id w)
 static void row(FILE *f, const struct cell *c)
 {
     const double *v = c->median;
-    fprintf(f, "%-10s %11.0f %8.0f-%8.0f %8.2f %8.2f %8.2f %8.2f %6.2f %8.1f %7.0f %7.2f %+6.1f%%%s\n",
+    fprintf(f,
+            "%-10s %11.0f %8.0f-%8.0f %8.2f %8.2f %8.2f %8.2f %6.2f %8.1f %7.0f %7.2f %+6.1f%%%s\n",
             c->rival->name, v[M_QPS], c->low[M_QPS], c->high[M_QPS], v[M_P50], v[M_P99], v[M_P999],
             v[M_CPU], v[M_CORES], v[M_RSS], v[M_THREADS], v[M_SWITCHES], v[M_LITTLE],
             helpers_full(c) ? "  load side full" : "");
@@ -95,8 +96,8 @@ struct list {
     int n;
 };
 
-static void verdict(void *arg, enum workload_id w, const struct cell *fen,
-                    const struct cell *other, enum metric m, bool win, double times)
+static void verdict(void *arg, enum workload_id w, const struct cell *fen, const struct cell *other,
+                    enum metric m, bool win, double times)
 {
     static const char *const names[] = {"orders", "slow back end", "slow back end, few clients"};
     struct list *l = arg;
@@ -116,8 +117,9 @@ void report_text(const struct proof *p, FILE *f)
     for (int w = 0; w < WORKLOADS; w++)
         table(f, p, (enum workload_id)w);
     bill(f, p);
-    fprintf(f, "\nnode: %d cores and %.1f GB at %.4f yuan an hour; instances for %" PRId64
-               " requests/s = that / requests/s of one node, rounded up\n",
+    fprintf(f,
+            "\nnode: %d cores and %.1f GB at %.4f yuan an hour; instances for %" PRId64
+            " requests/s = that / requests/s of one node, rounded up\n",
             p->plan.server_cores, p->plan.node_gb, money_node_hour(&p->plan), p->plan.target_qps);
     struct list wins = {f, true, 0}, losses = {f, false, 0};
     fprintf(f, "\nfen is better or equal\n");
@@ -131,8 +133,16 @@ void report_text(const struct proof *p, FILE *f)
     fprintf(f, "\nbars\n");
     int n = bars(p, b, 16);
     for (int i = 0; i < n; i++)
-        fprintf(f, "  %-6s %s: %.2f, wanted %s %.2f\n", !b[i].known ? "absent" : b[i].met ? "met" : "MISSED", b[i].text,
-                b[i].got, b[i].at_least ? ">=" : "<=", b[i].want);
+        fprintf(f, "  %-6s %s: %.2f, wanted %s %.2f\n",
+                !b[i].known ? "absent"
+                : b[i].met  ? "met"
+                            : "MISSED",
+                b[i].text, b[i].got, b[i].at_least ? ">=" : "<=", b[i].want);
     headline(p, text, sizeof text);
     fprintf(f, "\n%s\n", text);
+    if (machine_busy(&p->plan))
+        fprintf(f,
+                "WARNING: other work was running (load average %.1f before the first run): these "
+                "figures are noise, not evidence\n",
+                p->plan.busy);
 }

@@ -22,10 +22,7 @@
 #define STOP_NS (5 * FEN_S)
 #define NAP_NS (5 * FEN_MS)
 
-static void nap(void)
-{
-    nanosleep(&(struct timespec){0, NAP_NS}, NULL);
-}
+static void nap(void) { nanosleep(&(struct timespec){0, NAP_NS}, NULL); }
 
 static _Noreturn void child(const char *const *argv, const cpu_set_t *cpus, int out,
                             const char *log, pid_t parent)
@@ -153,6 +150,7 @@ int server_start(struct server *s, const struct plan *p, const struct rival *r, 
         argv[n++] = p->service;
         argv[n++] = "--http-addr=127.0.0.1:0";
         argv[n++] = admin;
+        argv[n++] = "--deadline=10s"; /* the baselines have none: a late answer is late, not 504 */
         argv[n++] = "--quiet";
     } else if (r->kind == RIVAL_GO) {
         argv[n++] = p->go_path;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define HELPERS_FULL 0.85
+#define BUSY 0.5 /* load average for each core */
 
 const struct metric_info metric_info[METRICS] = {
     [M_QPS] = {"qps", "requests/s", "/s", 0},
@@ -111,6 +112,8 @@ int bars(const struct proof *f, struct bar *ret, int max)
     return n;
 }
 
+bool machine_busy(const struct plan *p) { return p->busy > BUSY * CPU_COUNT(&p->all); }
+
 int64_t instances(const struct plan *p, const struct cell *c)
 {
     if (!c || !c->good || c->median[M_QPS] <= 0)
@@ -151,8 +154,8 @@ void verdicts(const struct proof *f, verdict_fn *fn, void *arg)
     static const struct {
         enum metric m;
         bool more_is_better;
-    } judged[] = {{M_QPS, true}, {M_P99, false}, {M_P999, false}, {M_CPU, false}, {M_RSS, false},
-                  {M_USE, false}};
+    } judged[] = {{M_QPS, true},  {M_P99, false}, {M_P999, false},
+                  {M_CPU, false}, {M_RSS, false}, {M_USE, false}};
     for (int w = W_ORDERS; w <= W_SLOW_FEW; w++) {
         const struct cell *fen = cell_of(f, (enum workload_id)w, "fen");
         for (int i = 1; fen && i < RIVALS_MAX; i++) {
