@@ -132,6 +132,9 @@ expect 201 '{"id":100001,"customer":42,"item":"tea “å”","quantity":2,"price
     /orders -d '{"customer":42,"item":"tea \u201cå\u201d","quantity":2,"price_cents":350}'
 made=$body
 expect 200 "$made" /orders/100001
+curl -s -D "$dir/head" -o /dev/null "$url/orders" \
+    -d '{"customer":43,"item":"tea","quantity":2,"price_cents":350}'
+grep -q '^Location: /orders/100002' "$dir/head" || fail "no Location: $(cat "$dir/head")"
 expect 200 "\\[$made,*" '/orders?customer=42'
 expect 400 '{"error":*}' /orders -d ''
 expect 400 '{"error":*}' /orders -d '{"customer":42,'
@@ -148,7 +151,7 @@ expect 400 '*item*' /orders \
     -d "{\"customer\":1,\"item\":\"$long\",\"quantity\":1,\"price_cents\":1}"
 head -c 70000 /dev/zero | tr '\0' x >"$dir/big"
 expect 413 '*' /orders --data-binary @"$dir/big" -H 'Expect:'
-[ "$(rows)" = 100001 ] || fail "a refused order was stored: $(rows)"
+[ "$(rows)" = 100002 ] || fail "a refused order was stored: $(rows)"
 
 echo "== the back end"
 expect 200 '{"id":7,"price":1007}' /quotes/7
