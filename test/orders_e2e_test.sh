@@ -39,6 +39,7 @@ wait_line() {
 
 # start FLAGS...: a server on $url
 start() {
+    : >"$dir/out" # the line of the server before must not be taken for this one's
     "$fen" serve orders --http-addr=127.0.0.1:0 --admin-addr= --db="$dir/orders.db" "$@" \
         >"$dir/out" 2>"$dir/err" &
     server=$!
