@@ -102,7 +102,7 @@ echo "== answers"
 python3 "$here/orders_backend.py" >"$dir/backend" 2>"$dir/err" &
 backend=$!
 wait_line "$dir/backend"
-start --backend=127.0.0.1:"$port"
+start --deadline=500ms --backend=127.0.0.1:"$port" # a slow disk is not what is tested
 expect 200 "ok" /
 row=$(sqlite3 "$dir/orders.db" "SELECT json_object('id',id,'customer',customer,'item',item,
     'quantity',quantity,'price_cents',price_cents,'status',status,'created_at',created_at)
@@ -171,7 +171,7 @@ backend=
 expect 502 '*' /quotes/11
 
 echo "== a locked file"
-(echo "BEGIN IMMEDIATE;"; sleep 1; echo "ROLLBACK;") | sqlite3 "$dir/orders.db" &
+(echo "BEGIN IMMEDIATE;"; sleep 2; echo "ROLLBACK;") | sqlite3 "$dir/orders.db" &
 locker=$!
 sleep 0.3
 expect 504 '*' /orders -d '{"customer":1,"item":"late","quantity":1,"price_cents":1}'
