@@ -10,7 +10,7 @@ class Quotes(http.server.BaseHTTPRequestHandler):
         n = int(self.path.rsplit("/", 1)[1])
         status = {404: 404, 500: 500}.get(n, 200)
         if n == 1000:
-            time.sleep(1)
+            time.sleep(3)
         # 666: the answer to another question
         body = b'{"id":%d,"price":%d}' % (n + (n == 666), 1000 + n)
         self.send_response(status)

@@ -39,6 +39,7 @@ wait_line() {
 
 # start FLAGS...: a server on $url
 start() {
+    : >"$dir/out" # the line of the server before must not be taken for this one's
     "$fen" serve orders --http-addr=127.0.0.1:0 --admin-addr= --db="$dir/orders.db" "$@" \
         >"$dir/out" 2>"$dir/err" &
     server=$!
@@ -101,7 +102,7 @@ echo "== answers"
 python3 "$here/orders_backend.py" >"$dir/backend" 2>"$dir/err" &
 backend=$!
 wait_line "$dir/backend"
-start --backend=127.0.0.1:"$port"
+start --deadline=500ms --backend=127.0.0.1:"$port" # a slow disk is not what is tested
 expect 200 "ok" /
 row=$(sqlite3 "$dir/orders.db" "SELECT json_object('id',id,'customer',customer,'item',item,
     'quantity',quantity,'price_cents',price_cents,'status',status,'created_at',created_at)
@@ -132,6 +133,9 @@ expect 201 '{"id":100001,"customer":42,"item":"tea “å”","quantity":2,"price
     /orders -d '{"customer":42,"item":"tea \u201cå\u201d","quantity":2,"price_cents":350}'
 made=$body
 expect 200 "$made" /orders/100001
+curl -s -D "$dir/head" -o /dev/null "$url/orders" \
+    -d '{"customer":43,"item":"tea","quantity":2,"price_cents":350}'
+grep -q '^Location: /orders/100002' "$dir/head" || fail "no Location: $(cat "$dir/head")"
 expect 200 "\\[$made,*" '/orders?customer=42'
 expect 400 '{"error":*}' /orders -d ''
 expect 400 '{"error":*}' /orders -d '{"customer":42,'
@@ -148,7 +152,7 @@ expect 400 '*item*' /orders \
     -d "{\"customer\":1,\"item\":\"$long\",\"quantity\":1,\"price_cents\":1}"
 head -c 70000 /dev/zero | tr '\0' x >"$dir/big"
 expect 413 '*' /orders --data-binary @"$dir/big" -H 'Expect:'
-[ "$(rows)" = 100001 ] || fail "a refused order was stored: $(rows)"
+[ "$(rows)" = 100002 ] || fail "a refused order was stored: $(rows)"
 
 echo "== the back end"
 expect 200 '{"id":7,"price":1007}' /quotes/7
@@ -167,7 +171,7 @@ backend=
 expect 502 '*' /quotes/11
 
 echo "== a locked file"
-(echo "BEGIN IMMEDIATE;"; sleep 1; echo "ROLLBACK;") | sqlite3 "$dir/orders.db" &
+(echo "BEGIN IMMEDIATE;"; sleep 2; echo "ROLLBACK;") | sqlite3 "$dir/orders.db" &
 locker=$!
 sleep 0.3
 expect 504 '*' /orders -d '{"customer":1,"item":"late","quantity":1,"price_cents":1}'

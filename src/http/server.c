@@ -251,6 +251,8 @@ int fen_server_serve(fen_server *s, const char *addr)
         (void)fen_scope_close(all);
     }
     atomic_store(&s->stop_fd, -1);
+    while (atomic_load(&s->stoppers)) /* else it would write to whoever gets the number next */
+        fen_yield();
     fen_sock_close(s->stop_sock);
     atomic_store(&s->serving, false);
     return rc;
@@ -259,9 +261,12 @@ int fen_server_serve(fen_server *s, const char *addr)
 void fen_server_stop(fen_server *s)
 {
     atomic_store(&s->stopping, true);
+    /* Seq_cst on both sides: either fen_server_serve sees the stopper, or the stopper sees -1. */
+    atomic_fetch_add(&s->stoppers, 1);
     int fd = atomic_load(&s->stop_fd);
     if (fd >= 0)
         fen__sys_eventfd_signal(fd);
+    atomic_fetch_sub(&s->stoppers, 1);
 }
 
 int fen_server_port(fen_server *s) { return atomic_load(&s->ready) ? atomic_load(&s->port) : 0; }

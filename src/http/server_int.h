@@ -110,7 +110,8 @@ struct fen_server {
     int operations_cap;
     fen_sock *listener;
     fen_sock *stop_sock;
-    _Atomic int stop_fd;
+    _Atomic int stop_fd;  /* -1: not listening */
+    _Atomic int stoppers; /* calls of fen_server_stop that may hold stop_fd */
     _Atomic bool stopping, cutting, ready;
     _Atomic int port;
     _Atomic int64_t conns;

@@ -159,6 +159,11 @@ static int post_order(fen_exchange *x, void *arg)
     rc = store_add(o->store, &made);
     if (rc == -EBUSY)
         return fen_reply_error(x, 503, "too many orders are waiting to be stored");
+    if (rc < 0)
+        return rc;
+    char where[40];
+    snprintf(where, sizeof where, "/orders/%" PRId64, made.id);
+    rc = fen_reply_header(x, "Location", where);
     return rc < 0 ? rc : fen_reply_json(x, 201, order_json_encode, &made);
 }
 

@@ -60,7 +60,7 @@ static int parse(int argc, char **argv, struct options *o)
         {"procs", ARG_INT, &o->procs, 0, 1024, "fibers that run at once (0: the cores allowed)"},
         {"price-file", ARG_STR, &o->price_file, 0, 0, "prices for the bill"},
         {"fill-only", ARG_BOOL, &o->fill_only, 0, 0, "make the order book and leave"},
-        {"quiet", ARG_BOOL, &o->quiet, 0, 0, "print nothing"},
+        {"quiet", ARG_BOOL, &o->quiet, 0, 0, "do not print the closing bill"},
     };
     const char *word = NULL;
     int rc = args_parse(argc, argv, tab, sizeof tab / sizeof tab[0], &word, 1);
