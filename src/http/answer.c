@@ -126,6 +126,8 @@ static int read_chunked(struct fen__conn *c, struct fen__work *w)
     int rc = feed(w, &k, w->in + w->from, w->to - w->from, &used);
     w->from += rc < 0 ? 0 : used;
     int64_t deadline = 0;
+    if (rc == 0 && fen__work_carry(w))
+        return -503;
     while (rc == 0) {
         if (!deadline) {
             deadline = fen_now() + c->srv->cfg.body_timeout_ns;
@@ -133,7 +135,7 @@ static int read_chunked(struct fen__conn *c, struct fen__work *w)
             if (rc)
                 return rc;
         }
-        ssize_t got = fen__net_read(c->slot, w->carry, sizeof w->carry, deadline);
+        ssize_t got = fen__net_read(c->slot, w->carry, FEN__CARRY_BYTES, deadline);
         if (got <= 0)
             return read_failed(got);
         rc = feed(w, &k, w->carry, (size_t)got, &used);
@@ -158,7 +160,7 @@ static void restore_carry(struct fen__work *w)
 {
     if (!w->carry_n)
         return;
-    memcpy(w->in, w->carry, (size_t)w->carry_n); /* in_cap >= FEN__IN_BYTES > FEN__CARRY_BYTES */
+    memcpy(w->in, w->carry, (size_t)w->carry_n); /* in_cap >= FEN__IN_BYTES = FEN__CARRY_BYTES */
     w->from = 0;
     w->to = (size_t)w->carry_n;
     w->carry_n = 0;

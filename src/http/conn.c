@@ -222,9 +222,13 @@ static int next_request(struct fen__conn *c, struct fen__work *w)
     for (;;) {
         if (w->to > w->from) {
             w->x.req.fields = w->fields;
-            w->x.req.fields_cap = FEN__FIELDS_MAX;
+            w->x.req.fields_cap = fen__work_fields_cap(w);
             int n = fen__http_parse_head(w->in + w->from, w->to - w->from, &c->srv->limits, &scan,
                                          &w->x.req);
+            if (n == -431 && fen__work_more_fields(w) == 0) {
+                scan = (struct fen__http_scan){0};
+                continue;
+            }
             if (n < 0)
                 return n;
             w->from += (size_t)n;

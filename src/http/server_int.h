@@ -26,11 +26,12 @@
 
 #include <stdatomic.h>
 
-#define FEN__IN_BYTES 4096    /* request buffer that every worker record has */
-#define FEN__OUT_BYTES 4096   /* reply buffer, likewise */
+#define FEN__IN_BYTES 2048    /* request buffer that every work record has */
+#define FEN__OUT_BYTES 1024   /* reply buffer, likewise */
+#define FEN__FIELDS_SMALL 32  /* header fields, likewise; more are taken from the heap */
 #define FEN__CARRY_BYTES 2048 /* read at a time of a chunked body */
 #define FEN__FIELDS_MAX 100
-#define FEN__BATCH_MAX 32     /* pipelined requests answered by one write */
+#define FEN__BATCH_MAX 16     /* pipelined requests answered by one write */
 #define FEN__FLUSH_BYTES 65536
 #define FEN__EXTRA_MAX 16     /* fields that a handler adds to a reply */
 
@@ -95,8 +96,9 @@ struct fen__work {
     struct fen__pending pending[FEN__BATCH_MAX];
     char *body;             /* heap block for a body that does not fit in `in` */
     size_t body_cap;
-    struct fen__http_field fields[FEN__FIELDS_MAX];
-    char carry[FEN__CARRY_BYTES];
+    struct fen__http_field *fields; /* fields_small, or a heap block of FEN__FIELDS_MAX */
+    char *carry;            /* heap block of FEN__CARRY_BYTES, for a chunked body */
+    struct fen__http_field fields_small[FEN__FIELDS_SMALL];
     char in_small[FEN__IN_BYTES];
     char out_small[FEN__OUT_BYTES];
 };
@@ -150,6 +152,10 @@ void fen__work_put(struct fen__work *w);
 /* Makes room for at least `need` unread bytes in total behind from, moving what is there.
  * 0 or -ENOMEM. */
 int fen__work_room(struct fen__work *w, size_t need);
+/* More header fields than there was room for: 0 (parse again), or -ENOMEM or FEN_ELIMIT. */
+int fen__work_more_fields(struct fen__work *w);
+int fen__work_fields_cap(const struct fen__work *w);
+int fen__work_carry(struct fen__work *w); /* sets w->carry: 0 or -ENOMEM */
 
 /* settle.c */
 struct fen__mark fen__mark_now(void);

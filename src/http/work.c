@@ -10,43 +10,13 @@
 
 #include <string.h>
 
-#define KEEP_WORKS 4096
+#define KEEP_WORKS 1024
 
 static struct {
     uint32_t lock;
     struct fen__work *free;
     int nfree;
 } pool;
-
-struct fen__work *fen__work_get(void)
-{
-    fen__lock(&pool.lock);
-    struct fen__work *w = pool.free;
-    if (w) {
-        pool.free = w->next_free;
-        pool.nfree--;
-    }
-    fen__unlock(&pool.lock);
-    if (!w) {
-        w = fen__mem_alloc(sizeof *w);
-        if (!w)
-            return NULL;
-        memset(w, 0, offsetof(struct fen__work, pending));
-        w->body = NULL;
-        w->arena = fen_arena_new();
-        if (!w->arena) {
-            fen__mem_free(w, sizeof *w);
-            return NULL;
-        }
-    }
-    w->in = w->in_small;
-    w->in_cap = sizeof w->in_small;
-    w->from = w->to = 0;
-    w->npending = 0;
-    w->body_cap = 0;
-    w->out = (fen_buf){.p = w->out_small, .cap = sizeof w->out_small};
-    return w;
-}
 
 static int grow_out(fen_buf *b, size_t need)
 {
@@ -65,20 +35,54 @@ static int grow_out(fen_buf *b, size_t need)
     return 0;
 }
 
-static void drop_out(struct fen__work *w)
+static void empty_out(struct fen__work *w)
 {
-    if (w->out.p != w->out_small)
-        fen__mem_free(w->out.p, w->out.cap);
     w->out = (fen_buf){
         .p = w->out_small, .cap = sizeof w->out_small, .grow = grow_out, .grow_arg = w};
 }
 
+struct fen__work *fen__work_get(void)
+{
+    fen__lock(&pool.lock);
+    struct fen__work *w = pool.free;
+    if (w) {
+        pool.free = w->next_free;
+        pool.nfree--;
+    }
+    fen__unlock(&pool.lock);
+    if (!w) {
+        w = fen__mem_alloc(sizeof *w);
+        if (!w)
+            return NULL;
+        memset(w, 0, offsetof(struct fen__work, pending));
+        w->body = NULL;
+        w->carry = NULL;
+        w->arena = fen_arena_new();
+        if (!w->arena) {
+            fen__mem_free(w, sizeof *w);
+            return NULL;
+        }
+    }
+    w->fields = w->fields_small;
+    w->in = w->in_small;
+    w->in_cap = sizeof w->in_small;
+    w->from = w->to = 0;
+    w->npending = 0;
+    w->body_cap = 0;
+    empty_out(w);
+    return w;
+}
+
+static void drop_out(struct fen__work *w)
+{
+    if (w->out.p != w->out_small)
+        fen__mem_free(w->out.p, w->out.cap);
+    empty_out(w);
+}
+
 void fen__work_out_reset(struct fen__work *w)
 {
-    if (w->out.p == w->out_small && w->out.grow)
-        w->out.n = 0, w->out.err = 0;
-    else
-        drop_out(w);
+    drop_out(w);
 }
 
 void fen__work_put(struct fen__work *w)
@@ -86,9 +90,11 @@ void fen__work_put(struct fen__work *w)
     drop_out(w);
     if (w->in != w->in_small)
         fen__mem_free(w->in, w->in_cap);
-    if (w->body)
-        fen__mem_free(w->body, w->body_cap);
-    w->body = NULL;
+    if (w->fields != w->fields_small)
+        fen__mem_free(w->fields, FEN__FIELDS_MAX * sizeof *w->fields);
+    fen__mem_free(w->body, w->body_cap);
+    fen__mem_free(w->carry, FEN__CARRY_BYTES);
+    w->body = w->carry = NULL;
     fen_arena_reset(w->arena);
     fen__lock(&pool.lock);
     bool keep = pool.nfree < KEEP_WORKS;
@@ -113,6 +119,29 @@ void fen__work_pool_fini(void)
         fen__mem_free(w, sizeof *w);
     }
     pool.nfree = 0;
+}
+
+int fen__work_fields_cap(const struct fen__work *w)
+{
+    return w->fields == w->fields_small ? FEN__FIELDS_SMALL : FEN__FIELDS_MAX;
+}
+
+int fen__work_more_fields(struct fen__work *w)
+{
+    if (w->fields != w->fields_small)
+        return FEN_ELIMIT;
+    struct fen__http_field *p = fen__mem_alloc(FEN__FIELDS_MAX * sizeof *p);
+    if (!p)
+        return -ENOMEM;
+    w->fields = p;
+    return 0;
+}
+
+int fen__work_carry(struct fen__work *w)
+{
+    if (!w->carry)
+        w->carry = fen__mem_alloc(FEN__CARRY_BYTES);
+    return w->carry ? 0 : -ENOMEM;
 }
 
 int fen__work_room(struct fen__work *w, size_t need)

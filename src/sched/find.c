@@ -242,7 +242,11 @@ static struct fen__g *own(struct fen__m *m)
         g = fen__start_pop(m, p);
     if (!g)
         g = fen__queue_pop(p);
-    return g || !starts ? g : fen__start_pop(m, p);
+    if (g || !starts)
+        return g;
+    /* A fiber on the global queue may hold what every new one would wait for. */
+    g = fen__global_pop(m, 1);
+    return g ? g : fen__start_pop(m, p);
 }
 
 static struct fen__g *slow(struct fen__m *m)

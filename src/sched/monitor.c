@@ -2,7 +2,7 @@
  *
  * One mechanism, four patiences (per M, while its calls counter and phase do not move):
  *   BLOCK, thread asleep in kernel 20 us   a declared blocking section that lasts
- *   BLOCK                          1 ms    the same, computing or preempted
+ *   BLOCK                          10 ms   the same, computing or preempted
  *   USER, thread asleep in kernel  200 us  an undeclared blocking call
  *   USER                           10 ms   a computation; 0.5 ms for a repeat offender
  * A P that nobody waits for is left alone. The fiber's M keeps its thread and computes on; if its
@@ -17,7 +17,7 @@
 
 #define PATIENCE_BLOCK (20 * FEN_US)
 #define PATIENCE_ASLEEP (200 * FEN_US)
-#define PATIENCE_RUNS FEN_MS
+#define PATIENCE_RUNS (10 * FEN_MS)
 #define DEMOTE_AFTER (3 * FEN_MS)
 #define NAP_MIN (20 * FEN_US)
 #define NAP_BUSY FEN_MS

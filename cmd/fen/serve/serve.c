@@ -3,6 +3,7 @@
 #include "serve/orders.h"
 
 #include <fen/err.h>
+#include <fen/fiber.h>
 #include <fen/meter.h>
 #include <fen/run.h>
 
@@ -12,25 +13,41 @@
 struct options {
     const char *addr, *admin_addr, *db, *backend, *price_file;
     int64_t procs, deadline_ns, delay_ns, max_body_bytes;
-    bool fill_only, quiet, told;
+    bool fill_only, quiet;
+    _Atomic bool told, damaged; /* one line has been written; by check_main */
+    fen_server *server;
     fen_price_book prices;
     struct orders orders;
 };
 
+/* Beside the first requests, so that a start does not wait for a read of the whole file. */
+static void check_main(void *arg)
+{
+    struct options *o = arg;
+    char text[512];
+    if (store_check(o->orders.store, text, sizeof text) != FEN_ECORRUPT)
+        return;
+    fprintf(stderr, "fen serve: --db: %s\n", text);
+    o->told = o->damaged = true;
+    fen_server_stop(o->server);
+}
+
 static int serve(fen_server *s, struct options *o)
 {
     int rc = orders_routes(s, &o->orders);
-    if (rc < 0)
-        return rc;
-    rc = store_start(o->orders.store);
+    if (rc == 0)
+        rc = store_start(o->orders.store);
+    o->server = s;
+    if (rc == 0)
+        rc = fen_go_named("store check", 256 << 10, check_main, o);
     if (rc < 0)
         return rc;
     const fen_service_config service = {.addr = o->addr, .admin_addr = o->admin_addr,
                                         .quiet = o->quiet, .prices = &o->prices};
     rc = fen_server_run(s, &service);
-    o->told = rc < 0; /* it has said what was wrong */
+    o->told |= rc < 0; /* it has said what was wrong */
     store_stop(o->orders.store); /* the drain is over: what waits is written, the writer ends */
-    return rc;
+    return o->damaged ? FEN_ECORRUPT : rc;
 }
 
 static int run_main(void *arg)
@@ -86,7 +103,8 @@ static int open_all(struct options *o)
     fen_price_book_default(&o->prices);
     if (o->price_file && fen_price_book_load(o->price_file, &o->prices, text, sizeof text) < 0)
         return refuse("price-file", text);
-    const struct store_config cfg = {.path = o->db, .delay_ns = o->delay_ns};
+    const struct store_config cfg = {
+        .path = o->db, .delay_ns = o->delay_ns, .check_later = !o->fill_only};
     if (store_open(&cfg, &o->orders.store, text, sizeof text) < 0)
         return refuse("db", text);
     if (!o->backend || o->fill_only)

@@ -182,7 +182,7 @@ int store_open(const struct store_config *cfg, struct store **ret_store, char *t
     s->queue = fen_chan_new(sizeof(void *), STORE_QUEUE_MAX);
     rc = s->queue ? store__conn_open(&s->writer, cfg->path, true, FEN_NEVER, text, n)
                   : store__say(text, n, cfg->path, "out of memory", -ENOMEM);
-    if (rc == 0)
+    if (rc == 0 && !cfg->check_later)
         rc = store__conn_check(&s->writer, cfg->path, text, n);
     if (rc == 0)
         rc = store__conn_open(&s->readers[0], cfg->path, false, FEN_NEVER, text, n);
@@ -190,6 +190,19 @@ int store_open(const struct store_config *cfg, struct store **ret_store, char *t
         store_close(s);
     else
         *ret_store = s;
+    return rc;
+}
+
+int store_check(const struct store *s, char *ret_text, size_t text_bytes)
+{
+    struct conn c;
+    fen_blocking_begin();
+    int rc = store__conn_open(&c, s->cfg.path, false, FEN_NEVER, ret_text, text_bytes);
+    if (rc == 0) {
+        rc = store__conn_check(&c, s->cfg.path, ret_text, text_bytes);
+        store__conn_close(&c);
+    }
+    fen_blocking_end();
     return rc;
 }
 

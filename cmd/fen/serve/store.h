@@ -28,9 +28,10 @@ struct order {
 
 struct store_config {
     const char *path; /* borrowed until store_close */
-    int readers;      /* 0: twice the Ps; at most STORE_READERS_MAX */
+    int readers;      /* 0: one more than the Ps; at most STORE_READERS_MAX */
     int64_t delay_ns; /* rehearsal: each call first sleeps that long */
     int fill;         /* orders in a new file; 0: ORDERS_FILLED */
+    bool check_later; /* the caller runs store_check itself: opening reads a few pages only */
 };
 
 struct store;
@@ -41,6 +42,11 @@ struct store;
  * writable, -EISDIR, -EINVAL another schema, FEN_ECORRUPT damaged or not a database, ... */
 int store_open(const struct store_config *cfg, struct store **ret_store, char *ret_text,
                size_t text_bytes) FEN_MUST_CHECK;
+
+/* Reads the whole file (up to 64 MiB; a larger one is taken as it is) and checks its structure over
+ * a connection of its own. Blocks the thread or, in a fiber, a blocking section: some 5 ms a MiB.
+ * 0, or FEN_ECORRUPT and one line as above. */
+int store_check(const struct store *s, char *ret_text, size_t text_bytes) FEN_MUST_CHECK;
 
 /* Makes the pool of readers and starts the writer in a fiber of the current scope. Before any of
  * the calls below. Fibers only. 0, -ENOMEM, FEN_ELIMIT. */

@@ -238,7 +238,7 @@ static void writer(void *arg)
 
 static int reader_count(const struct store_config *cfg)
 {
-    int n = cfg->readers > 0 ? cfg->readers : 2 * fen_procs();
+    int n = cfg->readers > 0 ? cfg->readers : fen_procs() + 1;
     return n < 1 ? 4 : n > STORE_READERS_MAX ? STORE_READERS_MAX : n;
 }
 
