@@ -42,10 +42,10 @@ static int serve(fen_server *s, struct options *o)
         rc = fen_go_named("store check", 256 << 10, check_main, o);
     if (rc < 0)
         return rc;
-    const fen_service_config service = {.addr = o->addr, .admin_addr = o->admin_addr,
-                                        .quiet = o->quiet, .prices = &o->prices};
+    const fen_service_config service = {
+        .addr = o->addr, .admin_addr = o->admin_addr, .quiet = o->quiet, .prices = &o->prices};
     rc = fen_server_run(s, &service);
-    o->told |= rc < 0; /* it has said what was wrong */
+    o->told |= rc < 0;           /* it has said what was wrong */
     store_stop(o->orders.store); /* the drain is over: what waits is written, the writer ends */
     return o->damaged ? FEN_ECORRUPT : rc;
 }
@@ -126,10 +126,8 @@ static int report(int rc, const struct options *o)
 
 int cmd_serve(int argc, char **argv)
 {
-    struct options o = {.addr = ":8080",
-                        .db = "orders.db",
-                        .deadline_ns = 100 * FEN_MS,
-                        .max_body_bytes = 65536};
+    struct options o = {
+        .addr = ":8080", .db = "orders.db", .deadline_ns = 100 * FEN_MS, .max_body_bytes = 65536};
     int rc = parse(argc, argv, &o);
     if (rc)
         return rc < 0 ? 0 : rc;
