@@ -141,8 +141,8 @@ static int prepare(sqlite3 *db, const char *sql, sqlite3_stmt **ret)
 }
 
 /* The file is mapped, as the comparison servers do: a tenth off a read. Each connection maps it
- * again and the kernel counts the pages again, which is why readers are few and the lowest free one is
- * taken first. 256 KiB of page cache hold what the map does not serve. */
+ * again and the kernel counts the pages again, which is why readers are few and the lowest free
+ * one is taken first. 256 KiB of page cache hold what the map does not serve. */
 static const char both_sql[] =
     "PRAGMA cache_size=-256; PRAGMA mmap_size=268435456; PRAGMA temp_store=MEMORY";
 static const char writer_sql[] = "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=1000;"
