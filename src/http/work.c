@@ -18,6 +18,44 @@ static struct {
     int nfree;
 } pool;
 
+static int grow_out(fen_buf *b, size_t need)
+{
+    struct fen__work *w = b->grow_arg;
+    size_t cap = b->cap * 2;
+    while (cap - b->n < need)
+        cap *= 2;
+    bool small = b->p == w->out_small;
+    char *p = small ? fen__mem_alloc(cap) : fen__mem_resize(b->p, b->cap, cap);
+    if (!p)
+        return -ENOMEM;
+    if (small)
+        memcpy(p, b->p, b->n);
+    b->p = p;
+    b->cap = cap;
+    return 0;
+}
+
+static void out_small(struct fen__work *w)
+{
+    w->out = (fen_buf){
+        .p = w->out_small, .cap = sizeof w->out_small, .grow = grow_out, .grow_arg = w};
+}
+
+static void drop_out(struct fen__work *w)
+{
+    if (w->out.p != w->out_small)
+        fen__mem_free(w->out.p, w->out.cap);
+    out_small(w);
+}
+
+void fen__work_out_reset(struct fen__work *w)
+{
+    if (w->out.p == w->out_small)
+        w->out.n = 0, w->out.err = 0;
+    else
+        drop_out(w);
+}
+
 struct fen__work *fen__work_get(void)
 {
     fen__lock(&pool.lock);
@@ -44,41 +82,8 @@ struct fen__work *fen__work_get(void)
     w->from = w->to = 0;
     w->npending = 0;
     w->body_cap = 0;
-    w->out = (fen_buf){.p = w->out_small, .cap = sizeof w->out_small};
+    out_small(w);
     return w;
-}
-
-static int grow_out(fen_buf *b, size_t need)
-{
-    struct fen__work *w = b->grow_arg;
-    size_t cap = b->cap * 2;
-    while (cap - b->n < need)
-        cap *= 2;
-    bool small = b->p == w->out_small;
-    char *p = small ? fen__mem_alloc(cap) : fen__mem_resize(b->p, b->cap, cap);
-    if (!p)
-        return -ENOMEM;
-    if (small)
-        memcpy(p, b->p, b->n);
-    b->p = p;
-    b->cap = cap;
-    return 0;
-}
-
-static void drop_out(struct fen__work *w)
-{
-    if (w->out.p != w->out_small)
-        fen__mem_free(w->out.p, w->out.cap);
-    w->out = (fen_buf){
-        .p = w->out_small, .cap = sizeof w->out_small, .grow = grow_out, .grow_arg = w};
-}
-
-void fen__work_out_reset(struct fen__work *w)
-{
-    if (w->out.p == w->out_small && w->out.grow)
-        w->out.n = 0, w->out.err = 0;
-    else
-        drop_out(w);
 }
 
 void fen__work_put(struct fen__work *w)
