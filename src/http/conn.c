@@ -163,7 +163,9 @@ void fen__conn_accept(fen_server *s, int fd)
 
 void fen__conn_sweep_idle(struct fen__conn *c)
 {
-    int64_t idle = c->srv->now_ns - atomic_load_explicit(&c->since_ns, memory_order_relaxed);
+    /* since_ns is by the tick too: the connection may have been in use until just now */
+    int64_t idle = c->srv->now_ns - atomic_load_explicit(&c->since_ns, memory_order_relaxed) -
+                   FEN__TICK_NS;
     if (idle > (c->lingering ? LINGER_NS : c->srv->cfg.idle_timeout_ns) && take_idle(c))
         close_conn(c);
 }
@@ -250,6 +252,8 @@ static int next_request(struct fen__conn *c, struct fen__work *w)
             return 0;
         if (got == -ETIMEDOUT)
             return -408;
+        if (got == 0 && !empty)
+            return -400; /* half a head; the peer may have shut its side only */
         if (got <= 0)
             return got ? (int)got : -ECONNRESET;
         if (empty)
