@@ -92,7 +92,7 @@ static uint32_t add_operation(const char *name, struct fen__hist **latency)
     /* Pairs may have filled the accounts: without its own _other an operation cannot exist. */
     if (id == FEN__OPERATIONS_MAX || accounts_n == FEN__ROWS_MAX)
         return 0;
-    strcpy(operations[id].name, name);
+    memcpy(operations[id].name, name, strlen(name) + 1); /* the caller cut it to fit */
     operations[id].latency = *latency;
     *latency = NULL;
     __atomic_store_n(&operations_n, id + 1, __ATOMIC_RELEASE); /* pairs with fen__meter_operations */
