@@ -34,7 +34,8 @@ FEN_API void fen_json_value_bool(fen_buf *b, bool v);
 /* null. */
 FEN_API void fen_json_value_null(fen_buf *b);
 
-/* Quoted and escaped; v is copied, and an empty v (p may be NULL) is "". Bytes that are not UTF-8 become U+FFFD, one per maximal bad sequence. */
+/* Quoted and escaped; v is copied, and an empty v (p may be NULL) is "". Bytes that are not UTF-8
+ * become U+FFFD, one per maximal bad sequence. */
 FEN_API void fen_json_value_string(fen_buf *b, fen_slice v);
 
 /* ---- the writer: commas, colons and depth ---- */
@@ -42,8 +43,9 @@ FEN_API void fen_json_value_string(fen_buf *b, fen_slice v);
 #define FEN_JSON_DEPTH 64 /* nested objects and arrays, for the writer and the reader */
 
 /* Lies in the caller's memory, borrows b and holds nothing that needs freeing. All fields are
- * readable, only the functions below write. Misuse (a value without key in an object, an end without begin, two values at the top, more than
- * FEN_JSON_DEPTH levels) sets err once to -EINVAL or FEN_ELIMIT; then nothing more is written. */
+ * readable, only the functions below write. Misuse (a value without key in an object, an end
+ * without begin, two values at the top, more than FEN_JSON_DEPTH levels) sets err once to -EINVAL
+ * or FEN_ELIMIT; then nothing more is written. */
 typedef struct fen_json_writer {
     fen_buf *b;
     int err;
@@ -209,7 +211,8 @@ FEN_API int fen_json_struct_end(fen_json_reader *r, const struct fen_json_field 
 /* True when the value of field at is to be read; false after an error or an optional null. */
 FEN_API bool fen_json_field_begin(fen_json_reader *r, uint64_t *seen, int at, bool required);
 
-/* A string into cap bytes, NUL included: -ERANGE when it does not fit, -EINVAL when it has a NUL. */
+/* A string into cap bytes, NUL included: -ERANGE when it does not fit, -EINVAL when it has a
+ * NUL. */
 FEN_API int fen_json_get_chars(fen_json_reader *r, char *ret, size_t cap);
 
 /* lit is ,"key": and the comma is dropped for the first member. */

@@ -194,7 +194,8 @@ static void test_round_trip(void **state)
             data[i] = (char)fen__rand(&seed);
         while (at < data_n) {
             size_t k = 1 + fen__rand(&seed) % (data_n - at);
-            n += (size_t)snprintf(text + n, sizeof text - n, fen__rand(&seed) & 1 ? "%zx\r\n" : "%zX;e=\"f\"\r\n", k);
+            n += (size_t)snprintf(text + n, sizeof text - n,
+                                  fen__rand(&seed) & 1 ? "%zx\r\n" : "%zX;e=\"f\"\r\n", k);
             memcpy(text + n, data + at, k);
             at += k;
             n += k;

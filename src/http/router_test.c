@@ -304,8 +304,8 @@ static void test_random_against_slow(void **state)
             char path[64];
             size_t len = 0;
             for (uint64_t d = 1 + fen__rand(&seed) % 5; d; d--)
-                len += (size_t)snprintf(path + len, sizeof path - len, "/%.*s", (int)(fen__rand(&seed) % 2),
-                                       &"ab"[fen__rand(&seed) % 2]);
+                len += (size_t)snprintf(path + len, sizeof path - len, "/%.*s",
+                                        (int)(fen__rand(&seed) % 2), &"ab"[fen__rand(&seed) % 2]);
             bool any = false;
             for (int i = 0; i < n; i++)
                 any |= slow_match(patterns[i] + 4, path);

@@ -1,4 +1,5 @@
-/* service.c - what a service needs around its server: signals, the admin listener, the closing bill.
+/* service.c - what a service needs around its server: signals, the admin listener, the closing
+ * bill.
  *
  * This is where library code may print and look at the process: everything below returns. */
 #include "svc/svc_int.h"
