@@ -20,7 +20,8 @@ for path in ["README.md", "CONTRIBUTING.md"] + glob.glob("docs/**/*.md", recursi
             if os.path.basename(link) != "rows.md":  # written by ./dev rows
                 bad.append(f"{path}: {link} does not exist")
 
-# The walks, once the topmost room has code: each file exists, and a function named beside a file is in src/.
+# The walks, once the topmost room has code: each file exists, and a function named beside a file is
+# in src/.
 sources = glob.glob("src/*/*.[chS]")
 known = set(re.findall(r"\bfen__?\w+", " ".join(open(p, encoding="utf-8").read() for p in sources)))
 for n, line in enumerate(open("docs/architecture.md", encoding="utf-8"), 1):

@@ -28,8 +28,8 @@ ALLOWED = {
 }
 # Rooms that may print, read the environment and handle files: configuration and lifecycle.
 ROOM_ALLOWED = {
-    "svc": {"sigaction", "sigemptyset", "getenv", "printf", "fprintf", "puts", "fputs", "fopen", "fclose", "fgets", "fread",
-            "fwrite", "fflush"},
+    "svc": {"sigaction", "sigemptyset", "getenv", "printf", "fprintf", "puts", "fputs", "fopen",
+            "fclose", "fgets", "fread", "fwrite", "fflush"},
 }
 
 ALWAYS = "strcpy strcat sprintf vsprintf gets strtok alloca"

@@ -17,23 +17,35 @@ extern "C" {
 
 /* ---- single values, as JSON text ---- */
 
+/* Each of these appends one value to b and blocks never. A failure is the buffer's: b->err becomes
+ * -ENOMEM or -ENOBUFS, and what was appended last may be cut. Any thread; b has one owner. */
+
+/* In decimal, exact over the whole range. A reader that keeps numbers in doubles (JavaScript) loses
+ * digits beyond 2^53. */
 FEN_API void fen_json_value_i64(fen_buf *b, int64_t v);
 
 /* The shortest decimal that reads back as v; whole numbers below 2^53 without a point. NaN and the
  * infinities, which JSON lacks, become null. Independent of the locale. */
 FEN_API void fen_json_value_f64(fen_buf *b, double v);
+
+/* true or false. */
 FEN_API void fen_json_value_bool(fen_buf *b, bool v);
+
+/* null. */
 FEN_API void fen_json_value_null(fen_buf *b);
 
-/* Quoted and escaped. Bytes that are not UTF-8 become U+FFFD, one per maximal bad sequence. */
+/* Quoted and escaped; v is copied, and an empty v (p may be NULL) is "". Bytes that are not UTF-8
+ * become U+FFFD, one per maximal bad sequence. */
 FEN_API void fen_json_value_string(fen_buf *b, fen_slice v);
 
 /* ---- the writer: commas, colons and depth ---- */
 
 #define FEN_JSON_DEPTH 64 /* nested objects and arrays, for the writer and the reader */
 
-/* Misuse (a value without key in an object, an end without begin, two values at the top, more than
- * FEN_JSON_DEPTH levels) sets err once to -EINVAL or FEN_ELIMIT; then nothing more is written. */
+/* Lies in the caller's memory, borrows b and holds nothing that needs freeing. All fields are
+ * readable, only the functions below write. Misuse (a value without key in an object, an end
+ * without begin, two values at the top, more than FEN_JSON_DEPTH levels) sets err once to -EINVAL
+ * or FEN_ELIMIT; then nothing more is written. */
 typedef struct fen_json_writer {
     fen_buf *b;
     int err;
@@ -44,12 +56,24 @@ typedef struct fen_json_writer {
     bool done;        /* the top value is complete */
 } fen_json_writer;
 
+/* A writer that appends one value behind what b holds; b must outlive it. */
 FEN_API fen_json_writer fen_json_writer_on(fen_buf *b);
+
+/* Begins an object, as the next value, and ends the innermost container, which must be an object
+ * without a key that waits for its value. */
 FEN_API void fen_json_put_object(fen_json_writer *w);
 FEN_API void fen_json_put_object_end(fen_json_writer *w);
+
+/* The same for an array. */
 FEN_API void fen_json_put_array(fen_json_writer *w);
 FEN_API void fen_json_put_array_end(fen_json_writer *w);
+
+/* The key of the next value, copied and escaped. Only directly inside an object. Nobody looks for
+ * keys that come twice: that is up to the caller. */
 FEN_API void fen_json_put_key(fen_json_writer *w, fen_slice key);
+
+/* One value: as the top value, as an item of an array or behind a key. Text and errors of the
+ * buffer as in fen_json_value_*. */
 FEN_API void fen_json_put_i64(fen_json_writer *w, int64_t v);
 FEN_API void fen_json_put_f64(fen_json_writer *w, double v);
 FEN_API void fen_json_put_bool(fen_json_writer *w, bool v);
@@ -85,7 +109,9 @@ typedef struct fen_json_reader {
     const char *text;         /* of the error: one line, static */
 } fen_json_reader;
 
-/* A reader over in, which it borrows; in must begin with the value or white space (no BOM). */
+/* A reader over in, which it borrows; in must begin with the value or white space (no BOM). Strings
+ * that have escapes are decoded into a, which may be NULL only if the caller reads no strings and
+ * no keys. Both must outlive what is read. */
 FEN_API fen_json_reader fen_json_reader_on(fen_slice in, fen_arena *a);
 
 /* The type of the value that comes next; consumes nothing but white space. */
@@ -104,14 +130,17 @@ FEN_API int fen_json_get_string(fen_json_reader *r, fen_slice *ret_v) FEN_MUST_C
 FEN_API int fen_json_get_object(fen_json_reader *r) FEN_MUST_CHECK;
 FEN_API int fen_json_get_array(fen_json_reader *r) FEN_MUST_CHECK;
 
-/* 1 and the key, 0 at the end (the container is left), or the error. */
+/* To the next member: 1, with its key in *ret_key (where it lies: as with get_string), whose value
+ * must be taken before the next call; 0 at the end, and the container is left; or the error, with
+ * -EINVAL when the innermost container is of the other kind. */
 FEN_API int fen_json_next_key(fen_json_reader *r, fen_slice *ret_key) FEN_MUST_CHECK;
 FEN_API int fen_json_next_item(fen_json_reader *r) FEN_MUST_CHECK;
 
-/* Takes any value, checked whole, and forgets it. */
+/* Takes any value, checked whole, and forgets it: 0 or the error. Takes no memory. */
 FEN_API int fen_json_skip(fen_json_reader *r) FEN_MUST_CHECK;
 
-/* 0 when nothing but white space is left behind one whole value. */
+/* 0 when nothing but white space is left behind one whole value, else the reader's error or
+ * FEN_EPARSE. */
 FEN_API int fen_json_reader_end(fen_json_reader *r) FEN_MUST_CHECK;
 
 /* ---- structs ---- */
@@ -168,14 +197,22 @@ FEN_API int fen_json_reader_end(fen_json_reader *r) FEN_MUST_CHECK;
         return fen_json_struct_end(&r_, fields_, fen__json_fields, seen_, at_, err_, err_bytes_); \
     }
 
-/* What follows serves the macro. */
+/* What follows serves the macro and is not meant to be called by hand. */
 struct fen_json_field {
     const char *name;
     bool required;
 };
+
+/* Ends a decoder: the checks that remain, and the line for err. seen has bit i set when field i
+ * came; at is the field being read, or -1. */
 FEN_API int fen_json_struct_end(fen_json_reader *r, const struct fen_json_field *fields, int n,
                                 uint64_t seen, int at, char *err, size_t err_bytes);
+
+/* True when the value of field at is to be read; false after an error or an optional null. */
 FEN_API bool fen_json_field_begin(fen_json_reader *r, uint64_t *seen, int at, bool required);
+
+/* A string into cap bytes, NUL included: -ERANGE when it does not fit, -EINVAL when it has a
+ * NUL. */
 FEN_API int fen_json_get_chars(fen_json_reader *r, char *ret, size_t cap);
 
 /* lit is ,"key": and the comma is dropped for the first member. */
@@ -194,8 +231,9 @@ static inline void fen__json_put_slice(fen_buf *b, const fen_slice *v)
 static inline void fen__json_put_chars(fen_buf *b, const char *p, size_t cap)
 {
     fen_slice s;
+    const char *nul = (const char *)memchr(p, 0, cap);
+    s.n = nul ? (size_t)(nul - p) : cap;
     s.p = p;
-    s.n = strnlen(p, cap);
     fen_json_value_string(b, s);
 }
 

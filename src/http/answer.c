@@ -21,7 +21,8 @@ void fen__watch_fire(struct fen__hook *h)
     atomic_store(&x->watch_done, true);
 }
 
-/* True: armed. A peer that had closed its side before the handler began has only finished sending. */
+/* True: armed. A peer that had closed its side before the handler began has only finished
+ * sending. */
 static bool watch(struct fen__conn *c, struct fen__work *w)
 {
     if (c->slot->hup || w->to > w->from)

@@ -1,4 +1,4 @@
-/* Chunked bodies, at every split. */
+/* chunk_test.c - chunked bodies, at every split. */
 #include "http/chunk.h"
 
 #include <setjmp.h>
@@ -156,28 +156,28 @@ static void test_overhead_limits(void **state)
     static char text[200000], out[200000];
     size_t n = 0, got, used;
     for (int i = 0; i < 5000; i++)
-        n += (size_t)sprintf(text + n, "1\r\nx\r\n");
-    n += (size_t)sprintf(text + n, "0\r\n\r\n");
+        n += (size_t)snprintf(text + n, sizeof text - n, "1\r\nx\r\n");
+    n += (size_t)snprintf(text + n, sizeof text - n, "0\r\n\r\n");
     assert_int_equal(feed(text, n, n, 1, 1 << 20, out, &got, &used), 1);
     assert_int_equal(got, 5000);
     n = 0;
     for (int i = 0; i < 30000; i++)
-        n += (size_t)sprintf(text + n, "1\r\nx\r\n");
+        n += (size_t)snprintf(text + n, sizeof text - n, "1\r\nx\r\n");
     assert_int_equal(feed(text, n, n, 1, 1 << 20, out, &got, &used), -400);
 
-    n = (size_t)sprintf(text, "1;");
+    n = (size_t)snprintf(text, sizeof text, "1;");
     memset(text + n, 'a', 400);
     assert_int_equal(feed(text, 254, 254, 1, 10, out, &got, &used), 0);
     assert_int_equal(feed(text, 300, 300, 1, 10, out, &got, &used), -400);
 
-    n = (size_t)sprintf(text, "0\r\n");
+    n = (size_t)snprintf(text, sizeof text, "0\r\n");
     for (int i = 0; i < 32; i++)
-        n += (size_t)sprintf(text + n, "a:\r\n");
+        n += (size_t)snprintf(text + n, sizeof text - n, "a:\r\n");
     memcpy(text + n, "\r\n", 2);
     assert_int_equal(feed(text, n + 2, n + 2, 1, 10, out, &got, &used), 1);
     memcpy(text + n, "a:\r\n\r\n", 6);
     assert_int_equal(feed(text, n + 6, n + 6, 1, 10, out, &got, &used), -431);
-    n = (size_t)sprintf(text, "0\r\na:");
+    n = (size_t)snprintf(text, sizeof text, "0\r\na:");
     memset(text + n, 'b', 5000);
     assert_int_equal(feed(text, 5000, 5000, 1, 10, out, &got, &used), -431);
 }
@@ -194,16 +194,17 @@ static void test_round_trip(void **state)
             data[i] = (char)fen__rand(&seed);
         while (at < data_n) {
             size_t k = 1 + fen__rand(&seed) % (data_n - at);
-            n += (size_t)sprintf(text + n, fen__rand(&seed) & 1 ? "%zx\r\n" : "%zX;e=\"f\"\r\n", k);
+            n += (size_t)snprintf(text + n, sizeof text - n,
+                                  fen__rand(&seed) & 1 ? "%zx\r\n" : "%zX;e=\"f\"\r\n", k);
             memcpy(text + n, data + at, k);
             at += k;
             n += k;
             if (n > 3000) { /* many small chunks: enough */
                 data_n = at;
             }
-            n += (size_t)sprintf(text + n, "\r\n");
+            n += (size_t)snprintf(text + n, sizeof text - n, "\r\n");
         }
-        n += (size_t)sprintf(text + n, "0\r\n\r\n");
+        n += (size_t)snprintf(text + n, sizeof text - n, "0\r\n\r\n");
         size_t first = fen__rand(&seed) % n, step = 1 + fen__rand(&seed) % 50;
         assert_int_equal(feed(text, n, first, step, sizeof data, out, &got, &used), 1);
         assert_int_equal(got, data_n);

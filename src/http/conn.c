@@ -1,7 +1,7 @@
 /* conn.c - a connection's life: record, fiber, buffers, idleness. States in server_int.h.
  *
- * A read that returned less than it asked for has emptied the socket, so the next bytes bring an edge
- * of their own and no second read is needed (net/sock.c): one recv and one send a request. */
+ * A read that returned less than it asked for has emptied the socket, so the next bytes bring an
+ * edge of their own and no second read is needed (net/sock.c): one recv and one send a request. */
 #include "http/server_int.h"
 
 #include "mem/mem.h"

@@ -27,6 +27,7 @@ static int fail(fen_json_reader *r, int err, const char *text, const char *where
         r->text = text;
         r->at = (size_t)(where - r->start);
     }
+    fen_assert(r->err < 0); /* callers go on at 0 and above */
     return r->err;
 }
 

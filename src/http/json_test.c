@@ -1,4 +1,5 @@
-/* Writer, reader and compiled structs: conformance lists, round trips, seeded garbage. */
+/* json_test.c - writer, reader and compiled structs: conformance lists, round trips, seeded
+ * garbage. */
 #include <fen/json.h>
 
 #include "base/base.h"
@@ -162,18 +163,19 @@ static void test_f64_reads_as_strtod(void **state)
     uint64_t seed = 6;
     for (int i = 0; i < 40000; i++) {
         char p[100];
-        int n = sprintf(p, "%d.", (int)(fen__rand(&seed) % 1000));
+        int n = snprintf(p, sizeof p, "%d.", (int)(fen__rand(&seed) % 1000));
         for (uint64_t k = 1 + fen__rand(&seed) % 40; k; k--)
             p[n++] = (char)('0' + fen__rand(&seed) % 10);
-        n += sprintf(p + n, "e%d", (int)(fen__rand(&seed) % 600) - 310);
+        n += snprintf(p + n, sizeof p - (size_t)n, "e%d", (int)(fen__rand(&seed) % 600) - 310);
         p[n] = 0;
         if (isfinite(strtod(p, NULL)))
             assert_true(read_f64(*state, text(p)) == strtod(p, NULL));
     }
     char long_number[3000]; /* 1.000...0001: the last digit decides a tie, 2 kB behind */
-    int n = sprintf(long_number, "1.00000000000000011102230246251565404236316680908203125");
+    int n = snprintf(long_number, sizeof long_number, "%s",
+                     "1.00000000000000011102230246251565404236316680908203125");
     memset(long_number + n, '0', 2000);
-    strcpy(long_number + n + 2000, "1");
+    memcpy(long_number + n + 2000, "1", 2);
     assert_true(read_f64(*state, text(long_number)) == 1.0000000000000002220446049250313);
 }
 

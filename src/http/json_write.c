@@ -42,13 +42,13 @@ void fen_json_value_i64(fen_buf *b, int64_t v)
 static bool short_decimal(fen_buf *b, double v)
 {
     static const double tens[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9};
-    char text[32], *end = text + sizeof text, *p = end;
+    char text[32], *end = text + sizeof text;
     double size = v < 0 ? -v : v;
     for (size_t k = 1; k < FEN__COUNT(tens) && size * tens[k] < 1e15; k++) {
         uint64_t m = (uint64_t)(size * tens[k] + 0.5);
         if (!m || (double)m / tens[k] != size)
             continue;
-        p = digits_before(end, m);
+        char *p = digits_before(end, m);
         while ((size_t)(end - p) <= k)
             *--p = '0';
         size_t whole = (size_t)(end - p) - k;

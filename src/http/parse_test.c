@@ -1,4 +1,5 @@
-/* Heads that must be taken and heads that must be refused, whole, byte by byte and cut anywhere. */
+/* parse_test.c - heads that must be taken and heads that must be refused: whole, byte by byte and
+ * cut anywhere. */
 #include "http/parse.h"
 
 #include <setjmp.h>
@@ -316,16 +317,16 @@ static void test_limits(void **state)
 {
     (void)state;
     char text[6000];
-    size_t n = (size_t)sprintf(text, "GET / HTTP/1.1\r\n" H);
+    size_t n = (size_t)snprintf(text, sizeof text, "GET / HTTP/1.1\r\n" H);
     for (int i = 1; i < FIELDS; i++)
-        n += (size_t)sprintf(text + n, "X: y\r\n");
+        n += (size_t)snprintf(text + n, sizeof text - n, "X: y\r\n");
     memcpy(text + n, "\r\nX: z\r\n\r\n", 10);
     check(text, n + 2, (int)n + 2, 1000);
     check(text, n, 0, 1001);
     memmove(text + n, text + n + 2, 8); /* one field more */
     check(text, n + 8, -431, 1002);
 
-    n = (size_t)sprintf(text, "GET / HTTP/1.1\r\n" H "X: ");
+    n = (size_t)snprintf(text, sizeof text, "GET / HTTP/1.1\r\n" H "X: ");
     memset(text + n, 'x', sizeof text - n);
     memcpy(text + 4092, "\r\n\r\n", 4);
     assert_int_equal(in_pieces(text, 4096, 4096, 1), 4096);

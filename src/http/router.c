@@ -256,7 +256,7 @@ int fen__router_add(struct fen__router *r, const char *pattern, fen_handler fn, 
     route->fn = fn;
     route->arg = arg;
     route->index = r->routes_n++;
-    route->method = rc;
+    route->method = (uint16_t)rc;
     *list = route;
     return 0;
 }

@@ -19,7 +19,7 @@ struct fen__route {
     int values_n;
     fen_slice names[FEN__ROUTE_VALUES];  /* of the parameters, inside pattern */
     struct fen__route *next;             /* same path, other method */
-    int method;
+    uint16_t method;                     /* index into methods */
 };
 
 struct fen__route_match {

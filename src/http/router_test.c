@@ -1,3 +1,5 @@
+/* router_test.c - which pattern wins, what it captures, what is refused; and a slow matcher that
+ * must agree. */
 #include "http/router.h"
 
 #include <setjmp.h>
@@ -67,6 +69,7 @@ static void is(fen_slice s, const char *want)
     assert_memory_equal(s.p, want, s.n);
 }
 
+/* long: the table is the test */
 static void test_choice(void **state)
 {
     struct fixture *f = *state;
@@ -284,13 +287,14 @@ static void test_random_against_slow(void **state)
         fen_arena_reset(f->arena);
         assert_int_equal(fen__router_init(&f->r, f->arena), 0);
         for (int k = 0; k < 20; k++) {
-            size_t len = (size_t)sprintf(patterns[n], "GET ");
+            size_t len = (size_t)snprintf(patterns[n], sizeof patterns[n], "GET ");
             int depth = 1 + (int)(fen__rand(&seed) % 4), params = 0;
             for (int d = 0; d < depth; d++) {
                 const char *s = segments[fen__rand(&seed) % (d == depth - 1 ? 5 : 4)];
-                len +=
-                    (size_t)(*s == '{' ? sprintf(patterns[n] + len, "/{%c%s", 'a' + params++, s + 2)
-                                       : sprintf(patterns[n] + len, "/%s", s));
+                char *to = patterns[n] + len;
+                size_t room = sizeof patterns[n] - len;
+                len += (size_t)(*s == '{' ? snprintf(to, room, "/{%c%s", 'a' + params++, s + 2)
+                                          : snprintf(to, room, "/%s", s));
             }
             int rc = fen__router_add(&f->r, patterns[n], nothing, NULL);
             assert_true(rc == 0 || rc == -EEXIST);
@@ -300,8 +304,8 @@ static void test_random_against_slow(void **state)
             char path[64];
             size_t len = 0;
             for (uint64_t d = 1 + fen__rand(&seed) % 5; d; d--)
-                len += (size_t)sprintf(path + len, "/%.*s", (int)(fen__rand(&seed) % 2),
-                                       &"ab"[fen__rand(&seed) % 2]);
+                len += (size_t)snprintf(path + len, sizeof path - len, "/%.*s",
+                                        (int)(fen__rand(&seed) % 2), &"ab"[fen__rand(&seed) % 2]);
             bool any = false;
             for (int i = 0; i < n; i++)
                 any |= slow_match(patterns[i] + 4, path);

@@ -1,8 +1,9 @@
 /* settle.c - from a fiber's counters to an account.
  *
- * The fiber's counters only grow. A request's use is the difference between two readings: the end of
- * the request before it (or the fiber's start) and its own end, so the read that brought its bytes
- * and the parsing are in it. What the write of a batch of replies costs is shared equally by them. */
+ * The fiber's counters only grow. A request's use is the difference between two readings: the end
+ * of the request before it (or the fiber's start) and its own end, so the read that brought its
+ * bytes and the parsing are in it. What the write of a batch of replies costs is shared equally by
+ * them. */
 #include "http/server_int.h"
 
 #include "meter/meter.h"

@@ -1,3 +1,4 @@
+/* uri_test.c - percent decoding, query lookup and numbers: lists, limits, seeded garbage. */
 #include "http/uri.h"
 
 #include <inttypes.h>

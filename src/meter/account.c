@@ -5,8 +5,8 @@
  * tenants and pairs of a service are known, and which a flood of unknown names does not reach
  * either: when max_tenants are known, a miss is answered from a plain count.
  *
- * Bounds in time: at most FEN__TENANTS_MAX of TENANT_SLOTS slots are ever taken, so a probe sequence
- * ends; even names chosen to collide cost one 64-bit comparison for each known tenant.
+ * Bounds in time: at most FEN__TENANTS_MAX of TENANT_SLOTS slots are ever taken, so a probe
+ * sequence ends; even names chosen to collide cost one 64-bit comparison for each known tenant.
  *
  * First come, first kept: a flood of names can fill the table before the real tenants arrive. That
  * is a question of who may name a tenant, which the caller decides before it asks for an account.
@@ -92,10 +92,11 @@ static uint32_t add_operation(const char *name, struct fen__hist **latency)
     /* Pairs may have filled the accounts: without its own _other an operation cannot exist. */
     if (id == FEN__OPERATIONS_MAX || accounts_n == FEN__ROWS_MAX)
         return 0;
-    strcpy(operations[id].name, name);
+    memcpy(operations[id].name, name, strlen(name) + 1); /* the caller cut it to fit */
     operations[id].latency = *latency;
     *latency = NULL;
-    __atomic_store_n(&operations_n, id + 1, __ATOMIC_RELEASE); /* pairs with fen__meter_operations */
+    /* pairs with fen__meter_operations */
+    __atomic_store_n(&operations_n, id + 1, __ATOMIC_RELEASE);
     add_account(id, FEN__TENANT_OTHER);
     return id;
 }

@@ -45,7 +45,9 @@ static const char *shown(fen_slice s, char room[static 40])
     size_t n = s.n < 32 ? s.n : 32;
     for (size_t i = 0; i < n; i++)
         room[i] = s.p[i] < ' ' || s.p[i] > '~' ? '?' : s.p[i];
-    strcpy(room + n, s.n > n ? "..." : "");
+    memcpy(room + n, "...", 4);
+    if (s.n <= n)
+        room[n] = 0;
     return room;
 }
 

@@ -81,7 +81,8 @@ static void residual_comes_from_the_kernel(void **state)
     fen__tally_unregister(t);
 }
 
-static int64_t requests_of(const struct fen__bill_line *l, uint32_t n, bool tenant, const char *name)
+static int64_t requests_of(const struct fen__bill_line *l, uint32_t n, bool tenant,
+                           const char *name)
 {
     for (uint32_t i = 0; i < n; i++)
         if (strcmp(name, tenant ? fen__meter_tenant_name(l[i].tenant)

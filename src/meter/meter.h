@@ -73,7 +73,8 @@ int fen__bill_read(struct fen__bill *ret_bill) FEN_MUST_CHECK;
 void fen__bill_free(struct fen__bill *b);
 
 /* Adds the lines up by tenant or by operation into ret_lines (UINT32_MAX in the other id): how many
- * lines, at most max. max FEN__TENANTS_MAX + FEN__TENANT_FIRST resp. FEN__OPERATIONS_MAX is enough. */
+ * lines, at most max. max FEN__TENANTS_MAX + FEN__TENANT_FIRST resp. FEN__OPERATIONS_MAX is
+ * enough. */
 uint32_t fen__bill_by_tenant(const struct fen__bill *b, struct fen__bill_line *ret_lines,
                              uint32_t max);
 uint32_t fen__bill_by_operation(const struct fen__bill *b, struct fen__bill_line *ret_lines,
@@ -124,8 +125,8 @@ struct fen__books_mark {
  * slices that run just then. 0 or -errno of the clock. */
 int fen__books_begin(struct fen__books_mark *ret_mark) FEN_MUST_CHECK;
 
-/* Closes the period as of now, in the same run. others_ns is what threads that hold no tally burnt since the mark,
- * as far as known. 0 or -errno of the clock. */
+/* Closes the period as of now, in the same run. others_ns is what threads that hold no tally burnt
+ * since the mark, as far as known. 0 or -errno of the clock. */
 int fen__books_read(const struct fen__books_mark *m, int64_t others_ns,
                     struct fen__books *ret_books) FEN_MUST_CHECK;
 

@@ -69,7 +69,8 @@ static void does_not_overflow(void **state)
     fen_usage u = {.cpu_ns = INT64_MAX, .arena_byte_ns = byte_ns};
     __int128 cpu = (__int128)INT64_MAX * 120000000000000 / HOUR_NS;
     __int128 both = fen_price_of(&b, &u, 0);
-    assert_true(both - cpu >= (__int128)1314000 * YUAN && both - cpu <= (__int128)1314000 * YUAN + 1);
+    assert_true(both - cpu >= (__int128)1314000 * YUAN &&
+                both - cpu <= (__int128)1314000 * YUAN + 1);
     fen_price_book dear = {.cpu_core_hour_fyuan = INT64_MAX, .mem_gb_hour_fyuan = INT64_MAX,
                            .request_1000_fyuan = INT64_MAX, .request_on = true};
     u.arena_byte_ns = ((__int128)1 << 126) - 1;
@@ -129,8 +130,13 @@ static void scaled_text(void **state)
         int64_t v;
         int digits;
         const char *want;
-    } cases[] = {{0, 15, "0"}, {233333, 15, "0.000000000233333"}, {1500, 3, "1.5"}, {12000, 3, "12"},
-                 {-50, 3, "-0.05"}, {7, 0, "7"}, {INT64_MIN, 9, "-9223372036.854775808"}};
+    } cases[] = {{0, 15, "0"},
+                 {233333, 15, "0.000000000233333"},
+                 {1500, 3, "1.5"},
+                 {12000, 3, "12"},
+                 {-50, 3, "-0.05"},
+                 {7, 0, "7"},
+                 {INT64_MIN, 9, "-9223372036.854775808"}};
     for (size_t i = 0; i < FEN__COUNT(cases); i++) {
         char room[64] = {0};
         fen_buf b = fen_buf_fixed(room, sizeof room);

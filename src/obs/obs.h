@@ -12,7 +12,8 @@
 #define FEN__METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
 #define FEN__VARS_TYPE "application/json; charset=utf-8"
 
-/* Everything that a page shows besides the variables, read once so that a page agrees with itself. */
+/* Everything that a page shows besides the variables, read once so that a page agrees with
+ * itself. */
 struct fen__view {
     fen_stats stats;
     struct fen__sys_proc proc;

@@ -247,7 +247,8 @@ static void metrics_follow_the_format(void **state)
     has(b.p, "\nt_hist_bucket{le=\"0.000001024\"} 1\nt_hist_bucket{le=\"0.000002048\"} 2\n");
     has(b.p, "\nt_hist_bucket{le=\"+Inf\"} 3\n");
     has(b.p, "\nt_nan NaN\n");
-    has(b.p, "\nfen_request_duration_seconds_bucket{operation=\"GET /plain\",le=\"0.067108864\"} 67\n");
+    has(b.p,
+        "\nfen_request_duration_seconds_bucket{operation=\"GET /plain\",le=\"0.067108864\"} 67\n");
     has(b.p, "\nprocess_resident_memory_bytes ");
     has(b.p, "\nprocess_start_time_seconds ");
     fen_buf_free(&b);
@@ -396,7 +397,8 @@ static void money_counters_never_fall(void **state)
 {
     (void)state;
     uint32_t op = fen__meter_operation("GET /falls");
-    uint32_t a = fen__meter_account(op, FEN_SLICE("f1")), c = fen__meter_account(op, FEN_SLICE("f2"));
+    uint32_t a = fen__meter_account(op, FEN_SLICE("f1")),
+             c = fen__meter_account(op, FEN_SLICE("f2"));
     __int128 last = 0;
     for (int i = 0; i < 300; i++) {
         struct fen__usage_ticks u = {.cpu_ticks = 1 + i * 37};

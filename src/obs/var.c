@@ -129,9 +129,9 @@ static bool hides(const struct fen_var *hist, const char *name)
 
 static char *copy(char **at, const char *s)
 {
-    char *p = *at;
-    strcpy(p, s);
-    *at += strlen(s) + 1;
+    size_t n = strlen(s) + 1;
+    char *p = memcpy(*at, s, n);
+    *at += n;
     return p;
 }
 
@@ -282,8 +282,11 @@ int64_t fen_var_get(const fen_var *v)
         return fen__hist_count(&h);
     }
     if (v->read_f64) {
-        double d = floor(v->read_f64(v->arg));
-        return d >= -0x1p63 && d < 0x1p63 ? (int64_t)d : d < 0 ? INT64_MIN : d > 0 ? INT64_MAX : 0;
+        double d = v->read_f64(v->arg);
+        if (!(d >= -0x1p63 && d < 0x1p63))
+            return d < 0 ? INT64_MIN : d > 0 ? INT64_MAX : 0;
+        int64_t whole = (int64_t)d; /* floor() would make every program need libm */
+        return whole - ((double)whole > d);
     }
     return v->read_i64 ? v->read_i64(v->arg) : __atomic_load_n(&v->value, __ATOMIC_RELAXED);
 }

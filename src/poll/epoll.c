@@ -69,7 +69,8 @@ int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot)
     s->fd = fd;
     s->shard = shard % (uint32_t)nshards;
     uint64_t data = (uint64_t)s->gen << 32 | s->index;
-    rc = fen__sys_epoll_add(shards[s->shard].ep, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, data);
+    rc = fen__sys_epoll_add(shards[s->shard].ep, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                            data);
     if (rc) {
         fen__slot_free(s);
         return rc;

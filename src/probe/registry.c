@@ -1,8 +1,8 @@
 /* registry.c - lists the tallies and keeps what the dead counted.
  *
- * The sum over fen__tally_each never steps back: a block leaves the list and its numbers join `dead`
- * in one section of `readers`, so a reader sees them once, before or after. A counter that falls
- * reads as a restart in every monitoring system.
+ * The sum over fen__tally_each never steps back: a block leaves the list and its numbers join
+ * `dead` in one section of `readers`, so a reader sees them once, before or after. A counter that
+ * falls reads as a restart in every monitoring system.
  *
  * The lock is between readers and leaving workers only. Registration goes without it (a worker may
  * be started while the scheduler's own lock is held), counting always does. Rejected: blocks that

@@ -1,11 +1,12 @@
 /* tally.h - counters that one worker writes and anybody may read.
  *
- * One writer per field: the M that holds the block. Readers sum over all Ms with relaxed loads; each
- * value is whole and only grows (signed ones apart), so a sum is a snapshot that lags by at most
- * the additions in flight. No lock, no formatting, no policy.
+ * One writer per field: the M that holds the block. Readers sum over all Ms with relaxed loads;
+ * each value is whole and only grows (signed ones apart), so a sum is a snapshot that lags by at
+ * most the additions in flight. No lock, no formatting, no policy.
  *
  * An M registers its block before it counts and unregisters it after its last count; what it
- * counted then lives on in one block of the dead (registry.c), so no work vanishes with a thread. */
+ * counted then lives on in one block of the dead (registry.c), so no work vanishes with a
+ * thread. */
 #ifndef FEN_PROBE_TALLY_H
 #define FEN_PROBE_TALLY_H
 
@@ -74,8 +75,9 @@ void fen__tally_each(void (*fn)(const struct fen__tally *t, void *arg), void *ar
 
 struct fen__row *fen__tally_row_slow(struct fen__tally *t, uint32_t account);
 
-/* The row of an account < FEN__ROWS_MAX in a registered block, never NULL: without memory for its chunk it is
- * the row of account 0, so that the work stays in the total. Only the block's worker may call and write. */
+/* The row of an account < FEN__ROWS_MAX in a registered block, never NULL: without memory for its
+ * chunk it is the row of account 0, so that the work stays in the total. Only the block's worker
+ * may call and write. */
 static inline struct fen__row *fen__tally_row(struct fen__tally *t, uint32_t account)
 {
     fen_dassert(account < FEN__ROWS_MAX);
@@ -86,7 +88,8 @@ static inline struct fen__row *fen__tally_row(struct fen__tally *t, uint32_t acc
 /* A reader's chunk of rows, or NULL when this worker never used it. Any thread. */
 static inline const struct fen__row *fen__tally_chunk(const struct fen__tally *t, uint32_t chunk)
 {
-    /* pairs with the release store in fen__tally_row_slow: the zeroes are seen before the pointer */
+    /* pairs with the release store in fen__tally_row_slow: the zeroes are seen before the
+     * pointer */
     return __atomic_load_n(&t->rows[chunk], __ATOMIC_ACQUIRE);
 }
 

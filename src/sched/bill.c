@@ -1,7 +1,7 @@
 /* bill.c - the CPU of each fiber, exact, at the price of one TSC read a slice.
  *
- * A slice is what ran between two TSC reads. The kernel may have taken the thread away inside it, so
- * slices are collected in a window and the window is closed against the thread's CPU clock:
+ * A slice is what ran between two TSC reads. The kernel may have taken the thread away inside it,
+ * so slices are collected in a window and the window is closed against the thread's CPU clock:
  *
  *   - when rseq says that this slice was interrupted (thread.c), or it is longer than LONG;
  *   - at the latest WINDOW after the last close.
@@ -14,10 +14,11 @@
  * switch), so the TSC is read first and the clock second; when the pair is not tight the reading is
  * repeated and what lies between belongs to the runtime.
  *
- * Invariant, for each M at a close: fiber + runtime + unattributed ticks = CPU clock since its start.
- * It is checked from outside against the process clock (fen__cpu_books), which this file never uses
- * for billing. Rejected: reading the clock at every switch (650 ns, and 6 % error by its own cost);
- * raw TSC (3.7 times the truth at fourfold oversubscription); scaling a tick (42 % off). */
+ * Invariant, for each M at a close: fiber + runtime + unattributed ticks = CPU clock since its
+ * start. It is checked from outside against the process clock (fen__cpu_books), which this file
+ * never uses for billing. Rejected: reading the clock at every switch (650 ns, and 6 % error by its
+ * own cost); raw TSC (3.7 times the truth at fourfold oversubscription); scaling a tick (42 %
+ * off). */
 #include "sched/sched_int.h"
 
 #define LONG_NS (200 * FEN_US)

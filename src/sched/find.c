@@ -8,9 +8,9 @@
  *   submit   1 put the fiber where others can see it (seq_cst)   2 look at n_idle, n_searching
  *   sleep    3 enter the idle list, n_idle++ (seq_cst)           4 look at every queue again
  * One of 2 and 4 sees the other. A submitter wakes at most one P and only when nobody searches; the
- * woken P searches, and the last searcher that finds work wakes the next, so wake-ups spread without
- * a herd. At most half the busy Ps search. An idle P keeps its M: the M sleeps in epoll_wait and is
- * kicked by the shard's eventfd. test/idle_model_test.c explores the protocol.
+ * woken P searches, and the last searcher that finds work wakes the next, so wake-ups spread
+ * without a herd. At most half the busy Ps search. An idle P keeps its M: the M sleeps in
+ * epoll_wait and is kicked by the shard's eventfd. test/idle_model_test.c explores the protocol.
  *
  * Rejected: one poller for all (Go's collapses at 192 cores); parking idle Ms on a futex
  * apart from the poller (two wake-ups for an event). */
@@ -44,9 +44,9 @@ void fen__wake_p(void)
         atomic_fetch_sub(&s->n_searching, 1);
 }
 
-/* runnext alone wakes nobody: its P runs it as soon as the present fiber parks, which for two fibers
- * that wake each other is at once. What it displaces is work for another P. Should the present
- * fiber go on computing, the monitor wakes a P within a millisecond. */
+/* runnext alone wakes nobody: its P runs it as soon as the present fiber parks, which for two
+ * fibers that wake each other is at once. What it displaces is work for another P. Should the
+ * present fiber go on computing, the monitor wakes a P within a millisecond. */
 void fen__ready(struct fen__g *g)
 {
     struct fen__m *m = fen__self_rt();

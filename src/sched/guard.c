@@ -14,16 +14,17 @@
  *
  * Why it is sound: step 6 orders every other thread. An M whose step 3 came before it has made its
  * step 1 visible to step 7, and is left alone; an M whose step 3 comes after it sees ASKED, and one
- * CAS decides. Without membarrier (old kernel, seccomp) step 1 is an exchange and does the same job.
- * test/handoff_test.c holds the litmus that fails when either barrier is removed.
+ * CAS decides. Without membarrier (old kernel, seccomp) step 1 is an exchange and does the same
+ * job. test/handoff_test.c holds the litmus that fails when either barrier is removed.
  *
- * Rejected: a CAS on entry (6 ns against 0.3); signals (interrupting C inside malloc is unsound). */
+ * Rejected: a CAS on entry (6 ns against 0.3); signals (interrupting C inside malloc is
+ * unsound). */
 #include "sched/sched_int.h"
 
 struct fen__sched fen__sched = {.global_tail = &fen__sched.global_head};
 
-/* Leaves the fiber's stack for the M's own; the M then does act (run.c). Returns when the fiber runs
- * again, perhaps on another M. */
+/* Leaves the fiber's stack for the M's own; the M then does act (run.c). Returns when the fiber
+ * runs again, perhaps on another M. */
 void fen__to_g0(struct fen__m *m, enum fen__act act)
 {
     struct fen__g *g = m->cur;
@@ -50,7 +51,8 @@ struct fen__m *fen__enter(void)
         atomic_exchange(&m->phase, FEN__RT);
     else
         atomic_store_explicit(&m->phase, FEN__RT, memory_order_relaxed);
-    __asm__ volatile("" ::: "memory"); /* step 2; the processor's half is the monitor's membarrier */
+    /* Step 2; the processor's half is the monitor's membarrier. */
+    __asm__ volatile("" ::: "memory");
     uint32_t w = atomic_load_explicit(&m->word, memory_order_acquire);
     if (FEN__LIKELY(w == FEN__OWNED))
         return m;

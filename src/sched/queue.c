@@ -2,12 +2,12 @@
  *
  * Ring: the owner (the M that holds the P, in RT) pushes at tail; owner and thieves pop at head by
  * CAS. head <= tail <= head + FEN__RING in uint32 arithmetic. A slot between them is not rewritten:
- * the owner writes slot tail only when tail - head < FEN__RING, having seen head with acquire (pairs
- * with the release half of the thief's CAS), so a thief that copied a slot which was then reused
- * fails its CAS.
+ * the owner writes slot tail only when tail - head < FEN__RING, having seen head with acquire
+ * (pairs with the release half of the thief's CAS), so a thief that copied a slot which was then
+ * reused fails its CAS.
  *
- * runnext: the fiber made ready last, run first while its data is warm. At most FEN__STREAK_MAX in a
- * row, so that a pair waking each other cannot starve the ring; stolen only on the last pass of a
+ * runnext: the fiber made ready last, run first while its data is warm. At most FEN__STREAK_MAX in
+ * a row, so that a pair waking each other cannot starve the ring; stolen only on the last pass of a
  * thief (a stealable LIFO slot taken too eagerly cost Tokio two reverts).
  *
  * A full ring sends half of itself to the global list, which every P looks at each 61st tick and
@@ -45,7 +45,8 @@ void fen__global_push(struct fen__g *head, struct fen__g *last, int n)
     fen__unlock(&fen__sched.lock);
 }
 
-/* Half of a full ring and g itself go to the global list. False: a thief was quicker, there is room. */
+/* Half of a full ring and g itself go to the global list. False: a thief was quicker, there is
+ * room. */
 static bool overflow(struct fen__m *m, struct fen__p *p, struct fen__g *g, uint32_t h, uint32_t t)
 {
     struct fen__g *batch[FEN__RING / 2];

@@ -1,9 +1,9 @@
 /* run.c - starting Ps and Ms, an M's life, stopping.
  *
- * An M without a P is a spare and sleeps on its futex until it is given one. A P always has an M. An
- * M that lost its P parks its fiber on the global queue and becomes a spare; one that was demoted to
- * SCHED_IDLE cannot be promoted again without privilege, so it ends. M structures stay until the run
- * ends: the books need their tallies. */
+ * An M without a P is a spare and sleeps on its futex until it is given one. A P always has an M.
+ * An M that lost its P parks its fiber on the global queue and becomes a spare; one that was
+ * demoted to SCHED_IDLE cannot be promoted again without privilege, so it ends. M structures stay
+ * until the run ends: the books need their tallies. */
 #include "sched/sched_int.h"
 
 #include "mem/mem.h"
@@ -209,7 +209,8 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
 {
     struct fen__sched *s = &fen__sched;
     int procs = cfg->procs ? cfg->procs : env_int("FEN_PROCS", FEN__PROCS_MAX);
-    if (procs < 0 || procs > FEN__PROCS_MAX || cfg->max_threads < 0 || cfg->guard > FEN_GUARD_CANARY)
+    if (procs < 0 || procs > FEN__PROCS_MAX || cfg->max_threads < 0 ||
+        cfg->guard > FEN_GUARD_CANARY)
         return -EINVAL;
     s->nprocs = procs ? procs : fen__sys_cpus_allowed();
     if (s->nprocs > FEN__PROCS_MAX)

@@ -1,6 +1,7 @@
 /* sched.h - fibers on an M:N scheduler, for the rooms above.
  *
- * G a fiber, M an OS thread, P the right to run fibers (run queue, timers, poller shard). The files:
+ * G a fiber, M an OS thread, P the right to run fibers (run queue, timers, poller shard). The
+ * files:
  *   sched_int.h the structures and who may touch what     run.c     start and stop
  *   guard.c     entering and leaving the runtime          find.c    who runs next; idle and wake
  *   queue.c     run queues                                park.c    waiting and waking

@@ -4,8 +4,8 @@
  *   RT     inside the runtime: it may touch its P; nobody can take the P
  *   USER   running user code: must not touch the P; the monitor may take it
  *   BLOCK  in a declared blocking section: as USER, with less patience
- * word says whether it still owns the P: OWNED; ASKED (the monitor wants it); TAKEN. guard.c has the
- * protocol.
+ * word says whether it still owns the P: OWNED; ASKED (the monitor wants it); TAKEN. guard.c has
+ * the protocol.
  *
  * Touched by            fields
  * its M in RT           fen__p.tick, streak, last_poll, anchor_*, ring.tail, push side of runnext

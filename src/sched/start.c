@@ -1,8 +1,8 @@
 /* start.c - starts: work that waits for a fiber.
  *
  * A P's starts are a list under a short lock; n_starts says without the lock whether it is worth
- * taking. The owner appends and takes, thieves take. Submission follows the idle protocol of find.c:
- * the count is raised (seq_cst) before the submitter looks at n_idle. */
+ * taking. The owner appends and takes, thieves take. Submission follows the idle protocol of
+ * find.c: the count is raised (seq_cst) before the submitter looks at n_idle. */
 #include "sched/sched_int.h"
 
 void fen__start_later(struct fen__start *s)

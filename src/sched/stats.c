@@ -34,8 +34,14 @@ void fen_stats_get(fen_stats *ret_stats)
     *ret_stats = s;
 }
 
-static void add_exits(struct fen__tally *t, void *n) { *(int64_t *)n += fen__count_read(&t->exits); }
-static void add_spawns(struct fen__tally *t, void *n) { *(int64_t *)n += fen__count_read(&t->spawns); }
+static void add_exits(struct fen__tally *t, void *n)
+{
+    *(int64_t *)n += fen__count_read(&t->exits);
+}
+static void add_spawns(struct fen__tally *t, void *n)
+{
+    *(int64_t *)n += fen__count_read(&t->spawns);
+}
 
 /* All exits are read before any spawn, so the difference is never less than what lived between. */
 int64_t fen__fibers_live(void)

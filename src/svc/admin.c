@@ -38,8 +38,9 @@ static int healthz(fen_exchange *x, void *arg)
 fen_server *fen__admin_new(struct fen__service *v)
 {
     fen_server *s = fen_server_new(&(fen_server_config){.max_connections = 64});
-    if (s && (fen_route(s, "GET /metrics", metrics, v) || fen_route(s, "GET /debug/vars", vars, v) ||
-              fen_route(s, "GET /healthz", healthz, v))) {
+    if (s &&
+        (fen_route(s, "GET /metrics", metrics, v) || fen_route(s, "GET /debug/vars", vars, v) ||
+         fen_route(s, "GET /healthz", healthz, v))) {
         fen_server_free(s);
         return NULL;
     }
@@ -71,8 +72,9 @@ void fen__print_closing(struct fen__service *v)
     fen_buf_put_str(&b, "tenant             operation                      requests    cpu us   "
                         "wait us  yuan per million\n");
     for (uint32_t i = 0; i < view->bill.n; i++)
-        put_line(&b, &view->bill.lines[i],
-                 fen_price_of(&view->book, &view->bill.lines[i].usage, view->bill.lines[i].requests));
+        put_line(
+            &b, &view->bill.lines[i],
+            fen_price_of(&view->book, &view->bill.lines[i].usage, view->bill.lines[i].requests));
     char text[192];
     fen__books_text(&view->books, text, sizeof text);
     fen_buf_put_str(&b, text);

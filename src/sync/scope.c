@@ -1,18 +1,19 @@
 /* scope.c - structured lifetime.
  *
- * A scope heads a fiber's limits (sched): waiting looks at every limit up the chain, so a deadline or
- * a cancellation above reaches everything below without registration. Only a cancel has to find the
- * sleepers: it sets `ended`, then nudges the owner, and, if the scope ever had children, every fiber
- * whose chain leads through it (one pass over all fibers; a cancel is rare, a spawn is not).
+ * A scope heads a fiber's limits (sched): waiting looks at every limit up the chain, so a deadline
+ * or a cancellation above reaches everything below without registration. Only a cancel has to find
+ * the sleepers: it sets `ended`, then nudges the owner, and, if the scope ever had children, every
+ * fiber whose chain leads through it (one pass over all fibers; a cancel is rare, a spawn is not).
  *
  * Scope memory is never unmapped within a run, so that pass may follow a chain that changes under
  * it: a fiber that changes its own chain runs, and looks at its limits before it waits again; one
  * that is parked does not change its chain.
  *
- * Close: wait for the children (masked: they have the limit, not the waiting), run the clean-ups last
- * in first out (masked), withdraw hooks and timer, pop. Locks: a scope's lock is taken alone.
+ * Close: wait for the children (masked: they have the limit, not the waiting), run the clean-ups
+ * last in first out (masked), withdraw hooks and timer, pop. Locks: a scope's lock is taken alone.
  *
- * Rejected: a tree of scopes under a lock of its own (every spawn and every request would take it). */
+ * Rejected: a tree of scopes under a lock of its own (every spawn and every request would take
+ * it). */
 #include "sync/sync_int.h"
 
 #include "mem/mem.h"

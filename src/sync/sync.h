@@ -9,8 +9,8 @@
 #include <stdatomic.h>
 
 /* A scope: a limit, the fibers it must outlive, its clean-ups and hooks.
- * Invariants: a fiber's current scope is the top of its own chain; children counts fibers spawned in
- * it that have not ended; only the owner opens, closes and defers; ended is set once. */
+ * Invariants: a fiber's current scope is the top of its own chain; children counts fibers spawned
+ * in it that have not ended; only the owner opens, closes and defers; ended is set once. */
 struct fen_scope {
     struct fen__limit limit; /* first: a fiber's limit is its scope */
     struct fen__g *owner;

@@ -1,5 +1,5 @@
-/* proc.c - reads /proc of this process. Numbers that are missing stay -1: a container may hide them,
- * and a monitoring page must not fail for that. */
+/* proc.c - reads /proc of this process. Numbers that are missing stay -1: a container may hide
+ * them, and a monitoring page must not fail for that. */
 #include "sys/proc.h"
 
 #include "sys/sys.h"

@@ -165,7 +165,8 @@ static const struct {
     const char *start;
     uint64_t len;
     const char *abort;
-} desc __attribute__((aligned(32))) = {.start = fen__rseq_never, .len = 1, .abort = fen__rseq_abort};
+} desc
+    __attribute__((aligned(32))) = {.start = fen__rseq_never, .len = 1, .abort = fen__rseq_abort};
 
 int fen__rseq_slot(volatile uint64_t **ret_slot, uint64_t *ret_armed)
 {

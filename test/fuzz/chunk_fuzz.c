@@ -1,4 +1,4 @@
-/* libFuzzer target: the decoded body, the bytes used and the verdict do not depend on the cuts.
+/* chunk_fuzz.c - the decoded body, the bytes used and the verdict do not depend on the cuts.
  * Byte 0 of the input chooses the cut. */
 #include "http/chunk.h"
 

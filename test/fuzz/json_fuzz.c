@@ -1,4 +1,4 @@
-/* libFuzzer target: whatever the reader takes, written again, reads back the same; a struct decoder
+/* json_fuzz.c - whatever the reader takes, written again, reads back the same; a struct decoder
  * agrees with the reader about what is JSON. */
 #include <fen/json.h>
 

@@ -1,4 +1,4 @@
-/* libFuzzer target: a head is judged alike however it is cut, and its slices lie inside it.
+/* parse_fuzz.c - a head is judged alike however it is cut, and its slices lie inside it.
  * Byte 0 of the input chooses the cut. */
 #include "http/parse.h"
 

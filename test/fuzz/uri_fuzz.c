@@ -1,4 +1,4 @@
-/* libFuzzer target: decoding stays inside, never grows, and agrees with the query lookup. */
+/* uri_fuzz.c - decoding stays inside, never grows, and agrees with the query lookup. */
 #include "http/uri.h"
 
 #include <string.h>

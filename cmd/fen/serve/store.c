@@ -104,7 +104,7 @@ int store_get(struct store *s, int64_t id, struct order *ret_order)
 {
     struct conn *c;
     int rc = borrow(s, &c);
-    if (rc < 0)
+    if (rc)
         return rc;
     int64_t deadline_ns = fen_scope_deadline(NULL);
     fen_scope *scope = fen_scope_current();
@@ -129,7 +129,7 @@ int store_list(struct store *s, int64_t customer, int limit, struct order *ret_o
         return -EINVAL;
     struct conn *c;
     int rc = borrow(s, &c);
-    if (rc < 0)
+    if (rc)
         return rc;
     int64_t deadline_ns = fen_scope_deadline(NULL);
     fen_blocking_begin();
