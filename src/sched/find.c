@@ -210,7 +210,7 @@ static void idle(struct fen__m *m)
     fen__charge_sleep(m);
     m->p->last_poll = m->bill.last;
     fen__count_add(&m->tally.wakeups, 1);
-    if (atomic_load_explicit(&fen__sched.monitor_deep, memory_order_relaxed))
+    if (atomic_load(&fen__sched.monitor_deep)) /* pairs with the store in deep_sleep */
         fen__monitor_poke();
     if (n > 0)
         deliver(m, w, n);

@@ -182,6 +182,7 @@ int fen__code_rc(const struct fen__g *g, int code)
 int fen__wait_slot(struct fen__slot *s, enum fen__dir d, int64_t deadline_ns)
 {
     struct fen__g *g = fen__self()->cur;
+    uint32_t gen = atomic_load(&s->gen);
     uint64_t epoch = fen__arm(g);
     fen__waiter w = fen__w_fiber(g->id, epoch);
     int rc = fen__slot_arm(s, d, w);
@@ -192,7 +193,10 @@ int fen__wait_slot(struct fen__slot *s, enum fen__dir d, int64_t deadline_ns)
     int code = fen__park(deadline_ns, d == FEN__READ ? FEN__R_READ : FEN__R_WRITE);
     if (code != FEN__BY_IO && code != FEN__BY_CLOSE)
         fen__slot_disarm(s, d, w); /* false: an event has just come; the next call sees READY */
-    return fen__code_rc(g, code);
+    int ended = fen__code_rc(g, code);
+    if (!ended && atomic_load(&s->gen) != gen)
+        return -EBADF; /* closed between the wake and now: the descriptor may be another's */
+    return ended;
 }
 
 void fen__close_slot(struct fen__slot *s)
