@@ -179,16 +179,20 @@ int fen__code_rc(const struct fen__g *g, int code)
 
 /* ---- descriptors ---- */
 
-int fen__wait_slot(struct fen__slot *s, enum fen__dir d, int64_t deadline_ns)
+int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns)
 {
     struct fen__g *g = fen__self()->cur;
-    uint32_t gen = atomic_load(&s->gen);
     uint64_t epoch = fen__arm(g);
     fen__waiter w = fen__w_fiber(g->id, epoch);
     int rc = fen__slot_arm(s, d, w);
     if (rc) {
         fen__unarm(g);
         return rc > 0 ? 0 : rc;
+    }
+    if (atomic_load(&s->gen) != gen) { /* another's slot by now */
+        fen__slot_disarm(s, d, w);
+        fen__unarm(g);
+        return -EBADF;
     }
     int code = fen__park(deadline_ns, d == FEN__READ ? FEN__R_READ : FEN__R_WRITE);
     if (code != FEN__BY_IO && code != FEN__BY_CLOSE)
