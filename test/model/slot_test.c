@@ -1,21 +1,21 @@
 /* slot_test.c - one direction of a descriptor's slot (src/poll/slot.c) with its reader.
  *
- * A reader clears the slot, reads, and waits when there is nothing; its first wait has a deadline,
- * and after that it waits without reading first, as a connection does that knows its socket to be
- * empty. Data arrives once at any moment and makes one edge; a collector takes the edge and fires
+ * A reader clears the slot, reads, and waits when there is nothing; it does not read again before the
+ * slot says so. Its first wait has a deadline. Data arrives once at any moment and makes one edge; a collector takes the edge and fires
  * the slot; in the second scenario another fiber closes the slot and opens it for another
  * descriptor. */
 #include "explore.h"
 
 enum { NONE, FIRE_NOT_READY, ARM_IGNORES_READY, DISARM_STORES, CLEAR_LATE, CLOSE_WAKES_NOBODY,
-       COMMIT_BLIND, ARM_STORES, NO_GENERATION, MUTANTS };
+       COMMIT_BLIND, ARM_STORES, NO_GENERATION,
+       STILL_DRAINED, MUTANTS };
 
 enum { S_NONE, S_READY, S_CLOSED, S_WAITS }; /* slot: S_WAITS + epoch */
 
 struct state {
     uint8_t slot, gen, word, queued;
     uint8_t data, edge, sent;              /* in the kernel */
-    uint8_t pc, seen, epoch, got, timed_out, closed;
+    uint8_t pc, seen, epoch, got, timed_out, closed, drained;
     uint8_t e_pc, e_seen, e_gen, e_word;   /* the collector */
     uint8_t t_pc, t_seen;                  /* the timer of wait 1 */
     uint8_t c_pc, c_seen, c_word, reopened;
@@ -33,9 +33,9 @@ static void init(void *v)
 
 static uint8_t with(uint8_t word, int state) { return (uint8_t)((word & 0xf0) | state); }
 
-enum { CLEAR, READ, ARM, ARM_SLOT, ARM_SWAP, STILL_OURS, COMMIT, OFF, DISARM, FINISHED };
+enum { LOOK, CLEAR, READ, ARM, ARM_SLOT, ARM_SWAP, STILL_OURS, COMMIT, OFF, DISARM, FINISHED };
 
-static void look_again(struct state *s) { s->pc = ex_mutant == CLEAR_LATE ? READ : CLEAR; }
+static void look_again(struct state *s) { s->pc = ex_mutant == CLEAR_LATE ? READ : LOOK; }
 
 static bool reader_waits(struct state *s)
 {
@@ -55,10 +55,11 @@ static bool reader_waits(struct state *s)
         return true;
     case ARM_SWAP:
         if (s->seen == S_READY && ex_mutant != ARM_IGNORES_READY) {
-            if (ex_cas(&s->slot, S_READY, S_NONE))
+            s->pc = ARM_SLOT;
+            if (ex_cas(&s->slot, S_READY, S_NONE)) {
+                s->drained = ex_mutant == STILL_DRAINED && s->drained;
                 look_again(s);
-            else
-                s->pc = ARM_SLOT;
+            }
             return true;
         }
         if (ex_mutant == ARM_STORES)
@@ -90,12 +91,16 @@ static bool reader_waits(struct state *s)
 static bool reader(struct state *s)
 {
     switch (s->pc) {
+    case LOOK: /* fen__slot_maybe_readable */
+        s->pc = s->drained && s->slot == S_NONE ? ARM : CLEAR;
+        return true;
     case CLEAR:
         ex_cas(&s->slot, S_READY, S_NONE);
         s->pc = ex_mutant == CLEAR_LATE ? ARM : READ;
         return true;
     case READ:
         s->got = s->gen == 1 && s->data;
+        s->drained = !s->got;
         s->pc = s->got || s->gen != 1 ? FINISHED : ex_mutant == CLEAR_LATE ? CLEAR : ARM;
         s->closed = s->gen != 1;
         return true;
