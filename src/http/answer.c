@@ -29,8 +29,6 @@ static bool watch(struct fen__conn *c, struct fen__work *w)
         return false;
     atomic_store_explicit(&w->x.watch_done, false, memory_order_relaxed);
     int rc = fen__slot_arm(c->slot, FEN__READ, fen__w_hook(&c->watch));
-    if (rc) /* what the event told must not be forgotten with it */
-        c->slot->drained = false;
     return rc == 0;
 }
 

@@ -207,7 +207,8 @@ static void wait_for_stop(fen_server *s)
 {
     while (!atomic_load(&s->stopping)) {
         struct fen__m *m = fen__enter();
-        int rc = fen__wait_slot(s->stop_sock->slot, FEN__READ, FEN_NEVER);
+        struct fen__slot *slot = s->stop_sock->slot;
+        int rc = fen__wait_slot(slot, fen__slot_gen(slot), FEN__READ, FEN_NEVER);
         fen__leave(fen__self());
         (void)m;
         if (rc)

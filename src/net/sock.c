@@ -122,24 +122,26 @@ int fen_sock_port(fen_sock *s)
 }
 
 /* RT. Waits unless the fiber's limits say otherwise. */
-static int wait_for(struct fen__slot *s, enum fen__dir d, int64_t deadline_ns)
+static int wait_for(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns)
 {
     int rc = fen__limit_rc(fen__cur(fen__self()));
     if (rc)
         return rc;
-    return deadline_ns == 0 ? -EAGAIN : fen__wait_slot(s, d, deadline_ns);
+    return deadline_ns == 0 ? -EAGAIN : fen__wait_slot(s, gen, d, deadline_ns);
 }
 
 int fen__net_accept_fd(fen_sock *l, int64_t deadline_ns)
 {
     if (!fen__enter())
         return FEN_ENOTFIBER;
-    int fd, rc = 0;
+    struct fen__slot *s = l->slot;
+    uint32_t gen = fen__slot_gen(s);
+    int own = l->fd, fd, rc = 0;
     do {
-        fen__slot_clear(l->slot, FEN__READ);
-        fd = fen__sys_accept(l->fd);
+        fen__slot_clear(s, FEN__READ);
+        fd = fen__sys_accept(own);
         if (fd == -EAGAIN)
-            rc = wait_for(l->slot, FEN__READ, deadline_ns);
+            rc = wait_for(s, gen, FEN__READ, deadline_ns);
     } while ((fd == -EAGAIN && !rc) || fd == -ECONNABORTED || fd == -EINTR);
     if (fd >= 0)
         fen__sys_setsockopt_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -162,7 +164,7 @@ int fen_tcp_accept(fen_sock *l, int64_t deadline_ns, fen_sock **ret_sock)
 static int finish_connect(fen_sock *s, int64_t deadline_ns)
 {
     for (;;) {
-        int rc = wait_for(s->slot, FEN__WRITE, deadline_ns);
+        int rc = wait_for(s->slot, fen__slot_gen(s->slot), FEN__WRITE, deadline_ns);
         if (rc)
             return rc;
         rc = fen__sys_so_error(s->fd);
@@ -219,6 +221,7 @@ ssize_t fen__net_read(struct fen__slot *s, void *buf, size_t n, int64_t deadline
     if (!m)
         return FEN_ENOTFIBER;
     struct fen__g *g = fen__cur(m);
+    uint32_t gen = fen__slot_gen(s);
     int fd = s->fd, rc = 0;
     ssize_t got = -EAGAIN;
     do {
@@ -228,7 +231,7 @@ ssize_t fen__net_read(struct fen__slot *s, void *buf, size_t n, int64_t deadline
             s->drained = got == -EAGAIN || (got > 0 && (size_t)got < n && !s->hup);
         }
         if (got == -EAGAIN)
-            rc = wait_for(s, FEN__READ, deadline_ns);
+            rc = wait_for(s, gen, FEN__READ, deadline_ns);
     } while ((got == -EAGAIN && !rc) || got == -EINTR);
     if (got > 0)
         g->in_bytes += got;
@@ -244,6 +247,7 @@ static ssize_t write_all(struct fen__slot *s, const void *buf, size_t n, int64_t
     if (!m)
         return FEN_ENOTFIBER;
     struct fen__g *g = fen__cur(m);
+    uint32_t gen = fen__slot_gen(s);
     int fd = s->fd, rc = 0;
     size_t done = 0;
     while (done < n && !rc) {
@@ -255,7 +259,7 @@ static ssize_t write_all(struct fen__slot *s, const void *buf, size_t n, int64_t
         } else if (put == -EAGAIN) {
             if (timeout_ns && !deadline_ns)
                 deadline_ns = fen__sys_now() + timeout_ns;
-            rc = wait_for(s, FEN__WRITE, deadline_ns);
+            rc = wait_for(s, gen, FEN__WRITE, deadline_ns);
         } else if (put != -EINTR) {
             rc = (int)put;
         }

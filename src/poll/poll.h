@@ -34,6 +34,12 @@ struct fen__slot {
     struct fen__slot *next_free;
 };
 
+/* Which opening of the slot this is. */
+static inline uint32_t fen__slot_gen(const struct fen__slot *s)
+{
+    return __atomic_load_n((const uint32_t *)&s->gen, __ATOMIC_ACQUIRE);
+}
+
 int fen__poll_init(int shards);
 void fen__poll_fini(void);
 

@@ -108,8 +108,11 @@ int fen__slot_arm(struct fen__slot *s, enum fen__dir d, fen__waiter w)
         if (old != FEN__W_NONE && old != FEN__W_READY)
             return -EBUSY;
         uint64_t want = old == FEN__W_READY ? FEN__W_NONE : w;
-        if (atomic_compare_exchange_weak(&s->dir[d], &old, want))
-            return want == FEN__W_NONE;
+        if (!atomic_compare_exchange_weak(&s->dir[d], &old, want))
+            continue;
+        if (want == FEN__W_NONE && d == FEN__READ)
+            s->drained = false; /* what the event told must not be forgotten with it */
+        return want == FEN__W_NONE;
     }
 }
 

@@ -10,7 +10,7 @@
  * One of 2 and 4 sees the other. A submitter wakes at most one P and only when nobody searches; the
  * woken P searches, and the last searcher that finds work wakes the next, so wake-ups spread
  * without a herd. At most half the busy Ps search. An idle P keeps its M: the M sleeps in
- * epoll_wait and is kicked by the shard's eventfd. test/idle_model_test.c explores the protocol.
+ * epoll_wait and is kicked by the shard's eventfd. test/model/idle_test.c explores the protocol.
  *
  * Rejected: one poller for all (Go's collapses at 192 cores); parking idle Ms on a futex
  * apart from the poller (two wake-ups for an event). */
@@ -22,14 +22,9 @@
 /* Half of the long slice, 100 us: a busy P looks at its descriptors that often. */
 static uint64_t poll_gap(void) { return fen__long_ticks / 2; }
 
-/* Wakes an idle P if nobody is searching. */
-void fen__wake_p(void)
+static struct fen__p *pop_idle(void)
 {
     struct fen__sched *s = &fen__sched;
-    int none = 0;
-    if (!atomic_load(&s->n_idle) || atomic_load(&s->n_searching) ||
-        !atomic_compare_exchange_strong(&s->n_searching, &none, 1))
-        return;
     fen__lock(&s->lock);
     struct fen__p *p = s->idle;
     if (p) {
@@ -38,10 +33,24 @@ void fen__wake_p(void)
         atomic_fetch_sub(&s->n_idle, 1);
     }
     fen__unlock(&s->lock);
-    if (p)
-        fen__poll_kick(p->number); /* its M searches on our count */
-    else
+    return p;
+}
+
+/* Wakes an idle P if nobody is searching. If none is left to wake, a submitter may have relied on our
+ * count meanwhile while another P went idle: look again. */
+void fen__wake_p(void)
+{
+    struct fen__sched *s = &fen__sched;
+    int none = 0;
+    while (atomic_load(&s->n_idle) && !atomic_load(&s->n_searching) &&
+           atomic_compare_exchange_strong(&s->n_searching, &none, 1)) {
+        struct fen__p *p = pop_idle();
+        if (p) {
+            fen__poll_kick(p->number); /* its M searches on our count */
+            return;
+        }
         atomic_fetch_sub(&s->n_searching, 1);
+    }
 }
 
 /* runnext alone wakes nobody: its P runs it as soon as the present fiber parks, which for two
@@ -210,7 +219,7 @@ static void idle(struct fen__m *m)
     fen__charge_sleep(m);
     m->p->last_poll = m->bill.last;
     fen__count_add(&m->tally.wakeups, 1);
-    if (atomic_load_explicit(&fen__sched.monitor_deep, memory_order_relaxed))
+    if (atomic_load(&fen__sched.monitor_deep)) /* pairs with the store in deep_sleep */
         fen__monitor_poke();
     if (n > 0)
         deliver(m, w, n);

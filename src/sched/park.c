@@ -179,7 +179,7 @@ int fen__code_rc(const struct fen__g *g, int code)
 
 /* ---- descriptors ---- */
 
-int fen__wait_slot(struct fen__slot *s, enum fen__dir d, int64_t deadline_ns)
+int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns)
 {
     struct fen__g *g = fen__self()->cur;
     uint64_t epoch = fen__arm(g);
@@ -189,10 +189,18 @@ int fen__wait_slot(struct fen__slot *s, enum fen__dir d, int64_t deadline_ns)
         fen__unarm(g);
         return rc > 0 ? 0 : rc;
     }
+    if (atomic_load(&s->gen) != gen) { /* another's slot by now */
+        fen__slot_disarm(s, d, w);
+        fen__unarm(g);
+        return -EBADF;
+    }
     int code = fen__park(deadline_ns, d == FEN__READ ? FEN__R_READ : FEN__R_WRITE);
     if (code != FEN__BY_IO && code != FEN__BY_CLOSE)
         fen__slot_disarm(s, d, w); /* false: an event has just come; the next call sees READY */
-    return fen__code_rc(g, code);
+    int ended = fen__code_rc(g, code);
+    if (!ended && atomic_load(&s->gen) != gen)
+        return -EBADF; /* closed between the wake and now: the descriptor may be another's */
+    return ended;
 }
 
 void fen__close_slot(struct fen__slot *s)

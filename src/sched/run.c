@@ -127,10 +127,12 @@ static void *m_main(void *arg)
     fen__sys_timer_slack(1);
     fen__bill_start(m);
     atomic_store(&m->tid, fen__sys_gettid());
-    if (m->first)
-        first_fiber();
     while (wait_for_p(m)) {
         struct fen__g *g;
+        if (m->first) { /* not before every M could be had: see start_ms */
+            m->first = false;
+            first_fiber();
+        }
         while (m->act != FEN__ACT_LOST && (g = fen__find(m)))
             run_one(m, g);
         m->act = FEN__ACT_YIELD;
@@ -251,8 +253,11 @@ static int start_ms(void)
     fen__lock(&s->lock);
     while (started < s->nprocs && fen__m_new(&s->ps[started]))
         started++;
+    int rc = started == s->nprocs ? fen__monitor_start() : -EAGAIN;
+    if (rc)
+        atomic_store(&s->stop, 1); /* under the lock: the first fiber has not begun and never will */
     fen__unlock(&s->lock);
-    return started == s->nprocs ? fen__monitor_start() : -EAGAIN;
+    return rc;
 }
 
 static void stop_ms(void)

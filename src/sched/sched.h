@@ -131,8 +131,10 @@ int64_t fen__limit_deadline(const struct fen__g *g);
 /* What a code means as an error: -ETIMEDOUT, -EBADF, -ENOMEM, or for FEN__BY_CANCEL what the limits
  * say now (0: a false alarm, wait again); 0 for the codes of a true wake. */
 int fen__code_rc(const struct fen__g *g, int code);
-/* Waits until the slot's direction may be ready. 0, -ETIMEDOUT, -ECANCELED, -EBADF, -EBUSY. RT. */
-int fen__wait_slot(struct fen__slot *s, enum fen__dir d, int64_t deadline_ns);
+/* Waits until the slot's direction may be ready. gen: s->gen when the caller's operation began; a
+ * slot that was closed since, and perhaps opened again, is -EBADF.
+ * 0, -ETIMEDOUT, -ECANCELED, -EBADF, -EBUSY. RT. */
+int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns);
 /* Closes a slot and wakes who waits in it. Any thread. */
 void fen__close_slot(struct fen__slot *s);
 /* Something other than a fiber that waits in a slot. fire runs on a worker's own stack (RT); it may

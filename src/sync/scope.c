@@ -94,7 +94,7 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     s->owner = g;
     s->parent_of_owner = up;
     s->children = 0;
-    s->spawned = false;
+    s->spawned = s->hooked = s->timed = false;
     s->join_epoch = 0;
     s->defers = NULL;
     s->hooks = NULL;
@@ -141,13 +141,12 @@ static void run_defers(struct fen_scope *s)
 /* No hook runs and none will: those left are forgotten, and a late timer sees another seq. */
 static void withdraw(struct fen_scope *s)
 {
-    if (s->timer.at >= 0)
+    if (s->timed)
         fen__timer_del(&s->timer);
     for (;;) {
         fen__lock(&s->lock);
         bool busy = s->hook_busy;
         if (!busy) {
-            s->seq++;
             for (fen_cancel_hook *h = s->hooks; h; h = h->next)
                 h->scope = NULL;
             s->hooks = NULL;
@@ -170,12 +169,15 @@ int fen__scope_fini(struct fen_scope *s)
         fen__leave(fen__self());
         run_defers(s);
         fen__enter();
-        if (atomic_load_explicit(&s->children, memory_order_relaxed))
-            join(s, g); /* a clean-up may have spawned */
+        if (atomic_load_explicit(&s->spawned, memory_order_relaxed))
+            join(s, g); /* a clean-up may have spawned; its last child may still hold the lock */
     }
     g->mask--;
-    if (s->hooks || s->timer.at >= 0 || s->hook_busy)
+    if (s->hooked)
         withdraw(s);
+    /* Always: a timer that was taken out of its heap may be on its way here without a trace. Pairs
+     * with the look under the lock in call_hooks: who sees a later hook there sees this too. */
+    __atomic_store_n(&s->seq, s->seq + 1, __ATOMIC_RELAXED);
     int rc = fen__limit_rc(g);
     g->scope = s->parent_of_owner;
     __atomic_store_n(&g->limit, s->limit.parent, __ATOMIC_RELEASE);
@@ -252,25 +254,17 @@ static void nudge_all(struct fen_scope *s)
         fen__nudge(s->owner);
 }
 
-void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns)
-{
-    if (deadline_ns >= atomic_load_explicit(&s->limit.deadline_ns, memory_order_relaxed))
-        return;
-    atomic_store(&s->limit.deadline_ns, deadline_ns);
-    if (atomic_load_explicit(&s->children, memory_order_relaxed)) {
-        struct fen__m *m = fen__enter_any();
-        nudge_all(s);
-        fen__leave_any(m);
-    }
-}
-
-/* Takes the first hook out and calls it; until none is left. */
+/* Takes the first hook out and calls it; until none is left. A cancel and the deadline may be here
+ * together: hook_busy counts them. */
 static void call_hooks(struct fen_scope *s, uint64_t seq, int rc)
 {
-    for (;;) {
+    for (bool calling = false;;) {
         fen__lock(&s->lock);
-        fen_cancel_hook *h = s->seq == seq ? s->hooks : NULL;
-        s->hook_busy = h != NULL;
+        s->hook_busy -= calling;
+        bool same = __atomic_load_n(&s->seq, __ATOMIC_RELAXED) == seq;
+        fen_cancel_hook *h = same ? s->hooks : NULL;
+        calling = h != NULL;
+        s->hook_busy += calling;
         if (h) {
             s->hooks = h->next;
             if (h->next)
@@ -297,6 +291,25 @@ void fen_scope_cancel(fen_scope *s)
 
 static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, -ETIMEDOUT); }
 
+void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns)
+{
+    if (deadline_ns >= atomic_load_explicit(&s->limit.deadline_ns, memory_order_relaxed))
+        return;
+    atomic_store(&s->limit.deadline_ns, deadline_ns);
+    bool mine = s->owner == current() && s->hooked;
+    if (!mine && !atomic_load_explicit(&s->spawned, memory_order_relaxed))
+        return;
+    struct fen__m *m = fen__enter_any();
+    if (mine) { /* the hooks are called by a timer: it has to come earlier too */
+        if (s->timed)
+            fen__timer_del(&s->timer);
+        s->timed = fen__timer_add(&s->timer, deadline_ns, deadline_came, s, s->seq) == 0;
+    }
+    if (atomic_load_explicit(&s->spawned, memory_order_relaxed))
+        nudge_all(s);
+    fen__leave_any(m);
+}
+
 int fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
 {
     struct fen__m *m = fen__enter();
@@ -316,10 +329,13 @@ int fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
     fen__unlock(&s->lock);
     int64_t d = fen_scope_deadline(s);
     int failed = 0;
-    if (rc)
+    s->hooked = true;
+    if (rc) {
         h->fn(h, rc);
-    else if (d != FEN_NEVER && s->timer.at < 0)
+    } else if (d != FEN_NEVER && !s->timed) {
         failed = fen__timer_add(&s->timer, d, deadline_came, s, s->seq);
+        s->timed = !failed;
+    }
     fen__leave(fen__self());
     return failed;
 }
@@ -383,6 +399,20 @@ static void child_end(struct fen__g *g)
     fen__leave(m);
 }
 
+/* Every scope up the chain has fibers below it now: a cancel of any of them must look for them.
+ * Those that are not marked yet were opened by this fiber, so nobody else marks them. s comes last:
+ * a marked scope stands for a marked chain. */
+static void mark_spawned(struct fen_scope *s)
+{
+    for (struct fen__limit *l = s->limit.parent; l && l != fen__run_limit(); l = l->parent) {
+        struct fen_scope *up = FEN__CONTAINER(l, struct fen_scope, limit);
+        if (atomic_load_explicit(&up->spawned, memory_order_relaxed))
+            break;
+        atomic_store(&up->spawned, true);
+    }
+    atomic_store(&s->spawned, true);
+}
+
 int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
 {
     if (stack_bytes > FEN__STACK_MAX)
@@ -392,7 +422,7 @@ int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void 
         return FEN_ENOTFIBER;
     struct fen_scope *s = fen__cur(m)->scope;
     if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
-        atomic_store(&s->spawned, true);
+        mark_spawned(s);
     atomic_fetch_add(&s->children, 1);
     struct fen__spawn how = {.fn = fn, .arg = arg, .name = name, .stack_bytes = stack_bytes,
                              .limit = &s->limit, .scope = s, .end = child_end};

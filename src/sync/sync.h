@@ -16,9 +16,10 @@ struct fen_scope {
     struct fen__g *owner;
     struct fen_scope *parent_of_owner; /* the owner's current scope before this one */
     uint32_t lock;                     /* hooks, joiner */
-    uint32_t hook_busy;                /* a hook is being called */
+    uint32_t hook_busy;                /* hooks being called now */
     _Atomic int64_t children;
-    _Atomic bool spawned;              /* ever had a child: a cancel must look at all fibers */
+    _Atomic bool spawned;              /* it, or one inside it, ever had a child: see scope.c */
+    bool hooked, timed;                /* the owner's: ever had a hook; timer was armed for it */
     uint64_t join_epoch;               /* owner waits for children == 0; 0: does not */
     fen_defer_record *defers;
     fen_cancel_hook *hooks;

@@ -1,0 +1,170 @@
+/* scope_test.c - cancellation, deadlines and hooks of scopes inside scopes. */
+#include <fen/err.h>
+#include <fen/fiber.h>
+#include <fen/run.h>
+#include <fen/scope.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static _Atomic int ended;
+static fen_scope *outer;
+
+static void sleep_long(void *rc)
+{
+    atomic_fetch_add(&ended, fen_sleep(20 * FEN_S) == *(int *)rc);
+}
+
+static void cancel_outer(void *arg)
+{
+    (void)arg;
+    assert_int_equal(fen_sleep(5 * FEN_MS), 0);
+    fen_scope_cancel(outer);
+}
+
+/* The sleepers are children of a scope inside the one that is cancelled. */
+static int cancel_above(void *arg)
+{
+    (void)arg;
+    ended = 0;
+    int rc = -ECANCELED;
+    assert_int_equal(fen_go_detached("canceller", cancel_outer, NULL), 0);
+    outer = fen_scope_open(FEN_NEVER);
+    fen_scope *middle = fen_scope_open(FEN_NEVER), *inner = fen_scope_open(FEN_NEVER);
+    int64_t t = fen_now();
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(fen_go(sleep_long, &rc), 0);
+    assert_int_equal(fen_scope_close(inner), -ECANCELED);
+    assert_int_equal(fen_scope_close(middle), -ECANCELED);
+    assert_int_equal(fen_scope_close(outer), -ECANCELED);
+    assert_true(fen_now() - t < 10 * FEN_S);
+    assert_int_equal(ended, 10);
+    return 0;
+}
+
+static void test_cancel_reaches_children_of_inner_scopes(void **state)
+{
+    (void)state;
+    for (int procs = 1; procs <= 2; procs++)
+        assert_int_equal(fen_run(cancel_above, NULL, &(fen_config){.procs = procs}), 0);
+}
+
+static int earlier_above(void *arg)
+{
+    (void)arg;
+    ended = 0;
+    int rc = -ETIMEDOUT;
+    outer = fen_scope_open(FEN_NEVER);
+    fen_scope *inner = fen_scope_open(FEN_NEVER);
+    int64_t t = fen_now();
+    assert_int_equal(fen_go(sleep_long, &rc), 0);
+    assert_int_equal(fen_sleep(5 * FEN_MS), 0);
+    fen_scope_set_deadline(outer, fen_now() + 5 * FEN_MS);
+    assert_int_equal(fen_scope_close(inner), -ETIMEDOUT);
+    assert_int_equal(fen_scope_close(outer), -ETIMEDOUT);
+    assert_true(fen_now() - t < 10 * FEN_S);
+    assert_int_equal(ended, 1);
+    return 0;
+}
+
+static void test_earlier_deadline_reaches_children_of_inner_scopes(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(earlier_above, NULL, &(fen_config){.procs = 2}), 0);
+}
+
+static _Atomic int calls, running;
+static void note(fen_cancel_hook *h, int rc)
+{
+    (void)h;
+    (void)rc;
+    atomic_fetch_add(&calls, 1);
+}
+
+static int hook_then_deadline(void *arg)
+{
+    (void)arg;
+    calls = 0;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    fen_cancel_hook h = {.fn = note};
+    assert_int_equal(fen_cancel_hook_add(s, &h), 0);
+    fen_scope_set_deadline(s, fen_now() + 5 * FEN_MS);
+    fen_blocking_begin();
+    usleep(100000);
+    fen_blocking_end();
+    assert_int_equal(calls, 1);
+    fen_cancel_hook_del(&h);
+    assert_int_equal(fen_scope_close(s), -ETIMEDOUT);
+    return 0;
+}
+
+static void test_deadline_set_after_the_hook_calls_it(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(hook_then_deadline, NULL, &(fen_config){.procs = 2}), 0);
+}
+
+static void slow_note(fen_cancel_hook *h, int rc)
+{
+    (void)rc;
+    atomic_store(&running, 1);
+    usleep(60000);
+    atomic_fetch_add((_Atomic int *)h->arg, 1);
+    atomic_store(&running, 0);
+}
+
+static void *cancel_it(void *s)
+{
+    fen_scope_cancel(s);
+    return NULL;
+}
+
+/* A thread cancels, and is inside the hook when the deadline comes too: removing the hook waits. */
+static int two_callers(void *arg)
+{
+    (void)arg;
+    _Atomic int done = 0;
+    running = 0;
+    fen_scope *s = fen_scope_open(fen_now() + 20 * FEN_MS);
+    fen_cancel_hook h = {.fn = slow_note, .arg = &done};
+    assert_int_equal(fen_cancel_hook_add(s, &h), 0);
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, cancel_it, s), 0);
+    fen_blocking_begin();
+    while (!running)
+        ;
+    usleep(40000); /* the deadline's timer finds no hook left */
+    fen_blocking_end();
+    fen_cancel_hook_del(&h);
+    assert_int_equal(done, 1);
+    assert_int_equal(running, 0);
+    fen_blocking_begin();
+    pthread_join(t, NULL);
+    fen_blocking_end();
+    assert_int_equal(fen_scope_close(s), -ECANCELED);
+    return 0;
+}
+
+static void test_hook_removal_waits_for_the_hook_of_a_cancel_and_a_deadline(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(fen_run(two_callers, NULL, &(fen_config){.procs = 2}), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cancel_reaches_children_of_inner_scopes),
+        cmocka_unit_test(test_earlier_deadline_reaches_children_of_inner_scopes),
+        cmocka_unit_test(test_deadline_set_after_the_hook_calls_it),
+        cmocka_unit_test(test_hook_removal_waits_for_the_hook_of_a_cancel_and_a_deadline),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
