@@ -74,7 +74,7 @@ static int before_wait(struct fen__conn *c, struct fen__work *w)
 
 static int read_failed(ssize_t got)
 {
-    return got == -ETIMEDOUT ? -408 : got == 0 ? -ECONNRESET : (int)got;
+    return got == -ETIMEDOUT ? -408 : got == 0 ? -400 : (int)got;
 }
 
 static int read_sized(struct fen__conn *c, struct fen__work *w)

@@ -250,6 +250,8 @@ static int next_request(struct fen__conn *c, struct fen__work *w)
             return 0;
         if (got == -ETIMEDOUT)
             return -408;
+        if (got == 0 && !empty)
+            return -400; /* half a head; the peer may have shut its side only */
         if (got <= 0)
             return got ? (int)got : -ECONNRESET;
         if (empty)
