@@ -135,16 +135,22 @@ struct rig_reply {
     char body[2048]; /* what of it fits */
 };
 
-/* Reads one byte after the other up to the empty line, so nothing of the next reply is taken. */
+/* Looks before it takes, so nothing of the next reply is taken. */
 static inline int rig_head(int fd, char *head, size_t cap)
 {
     size_t n = 0;
     while (n + 1 < cap) {
-        ssize_t got = recv(fd, head + n, 1, 0);
+        ssize_t got = recv(fd, head + n, cap - 1 - n, MSG_PEEK);
         if (got <= 0)
             return got < 0 ? -errno : n ? -EPIPE : 0;
-        head[++n] = 0;
-        if (n >= 4 && !memcmp(head + n - 4, "\r\n\r\n", 4))
+        size_t had = n > 3 ? n - 3 : 0; /* the end may straddle two pieces */
+        const char *end = memmem(head + had, n + (size_t)got - had, "\r\n\r\n", 4);
+        size_t take = end ? (size_t)(end + 4 - (head + n)) : (size_t)got;
+        got = recv(fd, head + n, take, 0);
+        if (got <= 0)
+            return -errno;
+        head[n += (size_t)got] = 0;
+        if (end)
             return 1;
     }
     return -E2BIG;

@@ -163,7 +163,9 @@ void fen__conn_accept(fen_server *s, int fd)
 
 void fen__conn_sweep_idle(struct fen__conn *c)
 {
-    int64_t idle = c->srv->now_ns - atomic_load_explicit(&c->since_ns, memory_order_relaxed);
+    /* since_ns is by the tick too: the connection may have been in use until just now */
+    int64_t idle = c->srv->now_ns - atomic_load_explicit(&c->since_ns, memory_order_relaxed) -
+                   FEN__TICK_NS;
     if (idle > (c->lingering ? LINGER_NS : c->srv->cfg.idle_timeout_ns) && take_idle(c))
         close_conn(c);
 }

@@ -18,7 +18,6 @@
 #include <string.h>
 #include <time.h>
 
-#define TICK_NS FEN_S
 #define GRACE_NS (300 * FEN_MS)
 #define DRAIN_STEP_NS (5 * FEN_MS)
 #define ACCEPT_PAUSE_NS (10 * FEN_MS)
@@ -121,7 +120,7 @@ static void each_conn(fen_server *s, void (*fn)(struct fen__conn *c))
 static void tick_main(void *arg)
 {
     fen_server *s = arg;
-    while (fen_sleep(TICK_NS) == 0) {
+    while (fen_sleep(FEN__TICK_NS) == 0) {
         set_date(s);
         if (atomic_load(&s->conns))
             each_conn(s, fen__conn_sweep_idle);

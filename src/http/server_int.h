@@ -34,6 +34,7 @@
 #define FEN__BATCH_MAX 16     /* pipelined requests answered by one write */
 #define FEN__FLUSH_BYTES 65536
 #define FEN__EXTRA_MAX 16     /* fields that a handler adds to a reply */
+#define FEN__TICK_NS FEN_S    /* how often the date and the idle connections are looked at */
 
 enum fen__conn_state { FEN__CONN_FREE, FEN__CONN_IDLE, FEN__CONN_ACTIVE };
 
