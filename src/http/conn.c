@@ -65,8 +65,10 @@ static void close_conn(struct fen__conn *c)
     fen_server *s = c->srv;
     int fd = c->fd;
     fen__close_slot(c->slot);
-    fen__sys_close(fd);
+    fen__lock(&slab.lock); /* fen__conn_cut must not meet a descriptor that is another's by now */
     atomic_store(&c->state, FEN__CONN_FREE);
+    fen__unlock(&slab.lock);
+    fen__sys_close(fd);
     slab_put(c);
     atomic_fetch_sub(&s->conns, 1);
 }
@@ -145,7 +147,11 @@ void fen__conn_accept(fen_server *s, int fd)
         return;
     }
     c->hook.fire = conn_fire;
-    c->start = (struct fen__start){.name = "http", .fn = conn_main, .refused = conn_refused};
+    c->start = (struct fen__start){
+        .name = "http", .limit = &c->limit, .fn = conn_main, .refused = conn_refused};
+    c->limit.parent = fen__run_limit();
+    atomic_store_explicit(&c->limit.deadline_ns, FEN_NEVER, memory_order_relaxed);
+    atomic_store_explicit(&c->limit.ended, 0, memory_order_relaxed);
     c->watch.fire = fen__watch_fire;
     c->slot = slot;
     __atomic_store_n(&c->srv, s, __ATOMIC_RELAXED);
@@ -182,11 +188,34 @@ void fen__conn_drain_idle(struct fen__conn *c)
 
 void fen__conn_cut(struct fen__conn *c)
 {
-    if (take_idle(c))
+    if (take_idle(c)) {
         close_conn(c);
-    else
+        return;
+    }
+    fen__lock(&slab.lock);
+    if (atomic_load(&c->state) == FEN__CONN_ACTIVE) {
+        atomic_store(&c->limit.ended, -ECANCELED); /* pairs with the look in fen__park */
         fen__sys_shutdown(c->fd, SHUT_RDWR); /* its fiber sees the end of the stream */
+    }
+    fen__unlock(&slab.lock);
 }
+
+static void wake_ended(struct fen__g *g, void *arg)
+{
+    (void)arg;
+    const struct fen__limit *l = __atomic_load_n(&g->limit, __ATOMIC_ACQUIRE);
+    for (int depth = 0; l && depth < 1024; depth++) {
+        if (atomic_load(&l->ended)) {
+            fen__nudge(g);
+            return;
+        }
+        l = __atomic_load_n(&l->parent, __ATOMIC_RELAXED);
+    }
+}
+
+/* Not by a watch on the descriptor: a peer that sent more than one request, or has finished sending,
+ * leaves none. */
+void fen__conn_wake_cut(void) { fen__each_g(wake_ended, NULL); }
 
 /* ---- serving ---- */
 

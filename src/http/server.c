@@ -179,6 +179,9 @@ static void drain(fen_server *s)
     while (atomic_load(&s->conns)) { /* handlers that ignore their scope keep us here */
         atomic_store(&s->cutting, true);
         each_conn(s, fen__conn_cut);
+        struct fen__m *m = fen__enter();
+        fen__conn_wake_cut();
+        fen__leave(m);
         drained_by(s, fen_now() + 10 * DRAIN_STEP_NS);
     }
 }

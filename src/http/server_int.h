@@ -41,6 +41,7 @@ enum fen__conn_state { FEN__CONN_FREE, FEN__CONN_IDLE, FEN__CONN_ACTIVE };
 struct fen__conn {
     struct fen__hook hook;  /* in the slot while IDLE */
     struct fen__start start;/* waits for a fiber after an event */
+    struct fen__limit limit;/* above all that its requests do; ends when the drain cuts it */
     struct fen__hook watch; /* in the slot while a handler runs: notices the client's leaving */
     struct fen__slot *slot;
     fen_server *srv;
@@ -131,7 +132,8 @@ void fen__conn_accept(fen_server *s, int fd);
 void fen__conn_each(fen_server *s, void (*fn)(struct fen__conn *c));
 void fen__conn_sweep_idle(struct fen__conn *c); /* closes it if it was idle too long */
 void fen__conn_drain_idle(struct fen__conn *c); /* shuts our side of an idle one */
-void fen__conn_cut(struct fen__conn *c);        /* closes an idle one, cancels an active one */
+void fen__conn_cut(struct fen__conn *c);        /* closes an idle one, ends an active one's limit */
+void fen__conn_wake_cut(void); /* everybody under an ended limit looks at it; after a round of cuts */
 
 /* reply.c */
 int fen__reply_head(fen_exchange *x, int status, const char *content_type, size_t body_bytes);

@@ -65,7 +65,7 @@ int fen__slot_new(struct fen__slot **ret_slot)
     struct fen__slot *s = slab.free;
     if (!rc) {
         slab.free = s->next_free;
-        slab.open++;
+        __atomic_fetch_add(&slab.open, 1, __ATOMIC_RELAXED); /* read without the lock */
     }
     fen__unlock(&slab.lock);
     if (rc)
@@ -84,7 +84,7 @@ void fen__slot_free(struct fen__slot *s)
     fen__lock(&slab.lock);
     s->next_free = slab.free;
     slab.free = s;
-    slab.open--;
+    __atomic_fetch_sub(&slab.open, 1, __ATOMIC_RELAXED);
     fen__unlock(&slab.lock);
 }
 
@@ -96,7 +96,7 @@ void fen__slots_fini(void)
     }
     slab.chunks = 0;
     slab.free = NULL;
-    slab.open = 0;
+    __atomic_store_n(&slab.open, 0, __ATOMIC_RELAXED);
 }
 
 int fen__slot_arm(struct fen__slot *s, enum fen__dir d, fen__waiter w)

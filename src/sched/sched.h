@@ -157,11 +157,12 @@ struct fen__spawn {
 int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g);
 /* Work that gets a fiber only when a P has nothing better to run, so that a burst of events costs a
  * list node each and not a stack each, and the fiber is a warm one. Caller's memory, until fn runs
- * or refused is called (no fiber to be had); both own it from then on. fn runs in a fiber under the
- * run's limit, without a scope. */
+ * or refused is called (no fiber to be had); both own it from then on. fn runs in a fiber under
+ * that limit, without a scope. */
 struct fen__start {
     struct fen__start *next;
     const char *name;
+    struct fen__limit *limit; /* NULL: the run's */
     void (*fn)(void *start);
     void (*refused)(struct fen__start *s); /* on a worker's own stack (RT) */
 };
