@@ -178,7 +178,10 @@ static int get_quote(fen_exchange *x, void *arg)
     fen_exchange_timeout(x, o->deadline_ns);
     if (path_id(x, &id))
         return 0;
-    snprintf(path, sizeof path, "/quote/%" PRId64, id);
+    fen_buf b = fen_buf_fixed(path, sizeof path - 1);
+    fen_buf_put(&b, "/quote/", 7);
+    fen_buf_put_i64(&b, id);
+    path[b.n] = 0;
     int rc = upstream_get(o->backend, path, &a);
     if (rc == -ETIMEDOUT || rc == -ECANCELED || rc == -ENOMEM)
         return rc;

@@ -15,6 +15,7 @@
  * Equation: idle nodes + spare nodes + nodes in a push or a pop = UPSTREAM_IDLE_MAX. */
 #include "serve/upstream.h"
 
+#include <fen/buf.h>
 #include <fen/err.h>
 #include <fen/net.h>
 
@@ -201,8 +202,13 @@ static bool peer_gone(int rc) { return rc == -ECONNRESET || rc == -EPIPE || rc =
 int upstream_get(struct upstream *u, const char *path, struct upstream_answer *a)
 {
     char request[UPSTREAM_PATH_MAX + 128];
-    int n = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, u->addr);
-    if (n >= (int)sizeof request || strlen(path) > UPSTREAM_PATH_MAX)
+    fen_buf b = fen_buf_fixed(request, sizeof request);
+    fen_buf_put(&b, "GET ", 4);
+    fen_buf_put_str(&b, path);
+    fen_buf_put(&b, " HTTP/1.1\r\nHost: ", 17);
+    fen_buf_put_str(&b, u->addr);
+    fen_buf_put(&b, "\r\n\r\n", 4);
+    if (b.err || strlen(path) > UPSTREAM_PATH_MAX)
         return FEN_ELIMIT;
     for (bool may_reuse = true;; may_reuse = false) {
         fen_sock *s;
@@ -210,7 +216,7 @@ int upstream_get(struct upstream *u, const char *path, struct upstream_answer *a
         int rc = connection(u, may_reuse, &used, &s);
         if (rc < 0)
             return rc;
-        rc = ask(s, request, (size_t)n, a, &silent, &keep_it);
+        rc = ask(s, request, b.n, a, &silent, &keep_it);
         if (rc == 0 && keep_it)
             keep(u, s);
         else
