@@ -103,7 +103,7 @@ void bench_router(void);
 void bench_json(void);
 void bench_vars(void);
 /* What `bench yield` runs under strace. */
-int yields_only(int millions);
+int yields_only(int thousands);
 double yield_ns(bool meter_off);
 
 #endif
