@@ -4,6 +4,7 @@
 
 #include <fen/arena.h>
 #include <fen/chan.h>
+#include <fen/context.h>
 #include <fen/defer.h>
 #include <fen/err.h>
 #include <fen/fiber.h>

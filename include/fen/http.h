@@ -42,6 +42,11 @@ FEN_API void fen_server_free(fen_server *s);
  * malformed pattern, -EEXIST for one that matches the same requests, -ENOMEM. Before serving. */
 FEN_API int fen_route(fen_server *s, const char *pattern, fen_handler fn, void *arg) FEN_MUST_CHECK;
 
+/* Which route would answer: 200 and its pattern; 404 no pattern has that path (encoded, without
+ * query); 405 only with other methods. No memory; any thread once the routes are added. */
+FEN_API int fen_route_find(const fen_server *s, fen_slice method, fen_slice path,
+                           const char **ret_pattern);
+
 /* Serves on addr (see fen_tcp_listen) until fen_server_stop, then drains: accepted requests get
  * their full reply, idle connections are closed. Blocks the fiber. 0 or -errno. */
 FEN_API int fen_server_serve(fen_server *s, const char *addr);

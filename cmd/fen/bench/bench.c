@@ -1,11 +1,271 @@
-/* bench.c - fen bench. */
+/* bench.c - fen bench: one mechanism after the other, each figure beside its bar and its rival.
+ *
+ * This process never runs the library itself: every measurement is made in a child, so that no
+ * bench inherits another one's memory, threads or descriptors. */
+#include "bench/bench.h"
+
 #include "cmd.h"
 
+#include <fen/types.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+    const char *what;
+} benches[] = {
+    {"switch", bench_switch, "a switch between two stacks; threads beside it"},
+    {"yield", bench_yield, "fen_yield between fibers, and that it makes no system call"},
+    {"spawn", bench_spawn, "10,000 and 1,000,000 fibers: spawn, yield, join"},
+    {"channel", bench_channel, "a message over a channel"},
+    {"timer", bench_timer, "10,000 sleepers: lateness, CPU"},
+    {"mutex", bench_mutex, "lock and unlock, alone and contended"},
+    {"scaling", bench_scaling, "CPU-bound fibers on one P and on two"},
+    {"parked", bench_parked, "memory of 100,000 parked fibers"},
+    {"cancel", bench_cancel, "cancelling 10,000 children"},
+    {"conns", bench_conns, "10,000 keep-alive connections: memory idle and serving"},
+    {"startup", bench_startup, "exec to the first 200"},
+    {"meter", bench_meter, "what the bill costs"},
+    {"truth", bench_truth, "two interleaved routes: billed against burnt"},
+    {"books", bench_books, "does the process's CPU add up?"},
+    {"orders", bench_orders, "CPU a request beside pthread and Go"},
+    {"router", bench_router, "a match among 1,000 patterns"},
+    {"json", bench_json, "an order written and read"},
+    {"vars", bench_vars, "the page of 1,000 variables"},
+};
+#define BENCHES (sizeof benches / sizeof benches[0])
+
+int bench_runs;
+static bool as_json, all_met = true;
+static const char *current;
+static char commit[64] = "unknown", machine[256];
+
+int runs_or(int own) { return bench_runs ? bench_runs : own; }
+double now_s(void) { return (double)fen_now() / 1e9; }
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double median(double *v, int n)
+{
+    qsort(v, (size_t)n, sizeof *v, by_value);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+/* ---- what the figures were measured on ---- */
+
+static void first_line(const char *command, char *to, size_t bytes)
+{
+    FILE *f = popen(command, "re");
+    if (f && fgets(to, (int)bytes, f))
+        to[strcspn(to, "\n")] = 0;
+    if (f)
+        pclose(f);
+}
+
+static void identify(void)
+{
+    char cpu[128] = "unknown processor", command[600], dir[512];
+    struct utsname u = {0};
+    snprintf(dir, sizeof dir, "%s", self_path());
+    *strrchr(dir, '/') = 0;
+    snprintf(command, sizeof command, "git -C '%s' describe --always --dirty --exclude='*' 2>&-",
+             dir);
+    first_line(command, commit, sizeof commit);
+    first_line("sed -n 's/^model name[^:]*: //p' /proc/cpuinfo", cpu, sizeof cpu);
+    uname(&u);
+    snprintf(machine, sizeof machine, "%ld x %s, Linux %s", sysconf(_SC_NPROCESSORS_ONLN), cpu,
+             u.release);
+}
+
+/* ---- output ---- */
+
+static bool reaches(const struct figure *f, double bar)
+{
+    double v = f->bar_on_ratio ? f->ratio : f->value;
+    if (f->exact)
+        return v == bar;
+    return f->more_is_better ? v >= bar : v <= bar;
+}
+
+static bool has_bar(const struct figure *f) { return f->bar && !isnan(f->at_least); }
+
+static const char *met(const struct figure *f)
+{
+    if (!has_bar(f))
+        return NULL;
+    if (f->aim > 0 && reaches(f, f->aim))
+        return "aim";
+    return reaches(f, f->at_least) ? "at_least" : "no";
+}
+
+static void put_number(const char *key, double v)
+{
+    if (isnan(v) || isinf(v))
+        printf(",\"%s\":null", key);
+    else
+        printf(",\"%s\":%.6g", key, v);
+}
+
+static void put_text(const char *key, const char *v)
+{
+    if (v)
+        printf(",\"%s\":\"%s\"", key, v);
+    else
+        printf(",\"%s\":null", key);
+}
+
+static double load_average(void)
+{
+    double v = NAN;
+    return getloadavg(&v, 1) == 1 ? v : NAN;
+}
+
+static void emit_json(const struct figure *f)
+{
+    printf("{\"bench\":\"%s\",\"figure\":\"%s\"", current, f->name);
+    put_number("value", f->value);
+    put_text("unit", f->unit);
+    put_text("better", f->more_is_better ? "higher" : "lower");
+    put_text("rival", f->rival);
+    put_number("rival_value", f->rival ? f->rival_value : NAN);
+    put_number("ratio", f->rival && f->ratio > 0 ? f->ratio : NAN);
+    put_number("at_least", has_bar(f) ? f->at_least : NAN);
+    put_number("aim", f->aim > 0 ? f->aim : NAN);
+    put_text("met", met(f));
+    printf(",\"runs\":%d", f->runs ? f->runs : 1);
+    put_text("note", f->note);
+    put_number("load_average", load_average());
+    put_text("commit", commit);
+    put_text("machine", machine);
+    printf("}\n");
+}
+
+static void cell(double v, int width)
+{
+    if (isnan(v))
+        printf(" %*s", width, "-");
+    else
+        printf(" %*.4g", width, v);
+}
+
+static void emit_row(const struct figure *f)
+{
+    const char *m = met(f);
+    char bar[40] = "";
+    if (has_bar(f))
+        snprintf(bar, sizeof bar, "%s %.4g%s",
+                 f->exact ? "==" : f->more_is_better ? ">=" : "<=", f->at_least, f->bar_on_ratio ? "x" : "");
+    printf("%-8s %-34s", current, f->name);
+    cell(f->value, 10);
+    printf(" %-6s %-9s", f->unit, f->rival ? f->rival : "");
+    cell(f->rival ? f->rival_value : NAN, 9);
+    cell(f->rival && f->ratio > 0 ? f->ratio : NAN, 7);
+    printf("  %-11s %-8s %s\n", bar, m ? m : "", f->note ? f->note : "");
+}
+
+void emit(const struct figure *f)
+{
+    const char *m = met(f);
+    if ((m && !strcmp(m, "no")) || isnan(f->value))
+        all_met = false;
+    if (as_json)
+        emit_json(f);
+    else
+        emit_row(f);
+    fflush(stdout);
+}
+
+/* ---- Go ---- */
+
+const char *go_note;
+
+double go_micro(const char *key)
+{
+    static char page[2048];
+    static bool asked;
+    const char *path = rival_path("go-micro");
+    if (!asked && path) {
+        FILE *f = popen(path, "re");
+        size_t n = f ? fread(page, 1, sizeof page - 1, f) : 0;
+        page[n] = 0;
+        if (f)
+            pclose(f);
+    }
+    asked = true;
+    double v = number_in(page, "", key);
+    go_note = isnan(v) ? "no Go figure: bench/rivals/go/build.sh was not run" : NULL;
+    return v;
+}
+
+/* ---- the command ---- */
+
+static int usage(FILE *to)
+{
+    fprintf(to, "usage: fen bench NAME... [--json] [--runs=N]; NAME is all or of\n");
+    for (size_t i = 0; i < BENCHES; i++)
+        fprintf(to, "  %-8s %s\n", benches[i].name, benches[i].what);
+    fprintf(to, "exit status 1: a figure misses its bar\n");
+    return to == stderr ? 2 : 0;
+}
+
+static int find(const char *name)
+{
+    for (size_t i = 0; i < BENCHES; i++)
+        if (!strcmp(benches[i].name, name))
+            return (int)i;
+    return -1;
+}
+
+static void run_one(size_t i)
+{
+    current = benches[i].name;
+    benches[i].run();
+}
 
 int cmd_bench(int argc, char **argv)
 {
-    (void)argc;
-    fprintf(stderr, "fen %s: not in this build\n", argv[0]);
-    return 1;
+    const char *words[BENCHES + 1];
+    int64_t runs = 0;
+    const struct arg tab[] = {
+        {"json", ARG_BOOL, &as_json, 0, 0, "one JSON object a figure"},
+        {"runs", ARG_INT, &runs, 1, BENCH_RUNS_MAX, "of each measurement (each bench's own)"},
+    };
+    memset(words, 0, sizeof words);
+    int rc = args_parse(argc, argv, tab, 2, words, BENCHES + 1);
+    if (rc)
+        return rc < 0 ? usage(stdout) : rc;
+    if (!words[0])
+        return usage(stderr);
+    if (!strcmp(words[0], "_yields"))
+        return yields_only(words[1] ? atoi(words[1]) : 0);
+    bool all = !strcmp(words[0], "all");
+    for (int i = 0; words[i] && !all; i++)
+        if (find(words[i]) < 0) {
+            fprintf(stderr, "fen bench: unknown bench '%s'\n", words[i]);
+            return usage(stderr);
+        }
+    bench_runs = (int)runs;
+    signal(SIGPIPE, SIG_IGN);
+    raise_files();
+    identify();
+    if (!as_json)
+        printf("# %s, commit %s, load average %.2f\n%-8s %-34s %10s %-6s %-9s %9s %7s  %-11s %s\n",
+               machine, commit, load_average(), "bench", "figure", "value", "unit", "rival",
+               "its value", "ratio", "bar", "met");
+    for (size_t i = 0; i < BENCHES; i++)
+        if (all)
+            run_one(i);
+    for (int i = 0; words[i] && !all; i++)
+        run_one((size_t)find(words[i]));
+    remove_orders_db();
+    return all_met ? 0 : 1;
 }

@@ -1,0 +1,109 @@
+/* bench.h - what the benches share: figures, medians, children, load. */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <math.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define BENCH_RUNS_MAX 101
+
+/* One line of output. A value that could not be had is NAN. */
+struct figure {
+    const char *name, *unit;
+    bool more_is_better;
+    double value;
+    const char *rival; /* whom value is compared with, or NULL */
+    double rival_value, ratio;
+    bool bar;             /* there is one: at_least, unless that is NAN */
+    double at_least, aim; /* aim 0: none beyond at_least */
+    bool bar_on_ratio;    /* the bars are for ratio, not for value */
+    bool exact;           /* value must equal at_least */
+    int runs;             /* 0: one */
+    const char *note;     /* why there is no value or no rival; NULL: nothing to say */
+};
+#define FIGURE(...) (&(struct figure){__VA_ARGS__})
+
+void emit(const struct figure *f);
+
+extern int bench_runs; /* --runs; 0: each bench's own number */
+int runs_or(int own);
+
+double median(double *v, int n); /* sorts v */
+double now_s(void);
+
+/* A figure that Go's scheduler was measured at (build/rivals/go-micro), or NAN; go_note says why. */
+double go_micro(const char *key);
+extern const char *go_note;
+
+/* ---- children (child.c) ---- */
+
+struct child {
+    pid_t pid;
+    int out, port, admin_port;
+};
+
+/* Runs fn in a process of its own, which fills out[0..n-1]: a run leaves nothing behind for the
+ * next one. False when it failed; out is NAN then. */
+bool in_child(void (*fn)(void *arg, double *out), void *arg, double *out, int n);
+
+/* Starts a program (or, with fn, this one in fn) and waits for "listening on HOST:PORT"; false when
+ * it did not come. cpus may be NULL. */
+bool child_start(struct child *c, const char *const *argv, int (*fn)(void *arg), void *arg,
+                 const cpu_set_t *cpus);
+void child_stop(struct child *c);
+int64_t child_rss_bytes(const struct child *c);
+int64_t child_peak_bytes(const struct child *c);
+int64_t child_cpu_ns(const struct child *c);
+
+const char *self_path(void);              /* this program */
+const char *beside(const char *name);     /* a program in this one's directory; NULL: not there */
+const char *rival_path(const char *name); /* ../rivals/name; NULL: not there */
+const char *orders_db(void);              /* 100,000 orders, made once; NULL: failed */
+void remove_orders_db(void);
+int free_port(void);
+void raise_files(void);
+
+/* `fen serve orders` on the order book, with an admin listener. */
+bool start_orders(struct child *c, const cpu_set_t *cpus);
+
+/* One run of `fen load`. */
+struct load_figures {
+    double qps, cpu_us, requests, errors; /* cpu_us: of the server, a request */
+};
+bool run_load(const struct child *server, const char *path, int connections, double seconds,
+          const cpu_set_t *cpus, struct load_figures *ret);
+
+/* The number behind the first "key": at or after the text `from` in a JSON page; NAN. */
+double number_in(const char *page, const char *from, const char *key);
+char *admin_page(const struct child *c, const char *path); /* heap, or NULL */
+
+/* Two halves of the allowed cores; both whole when there is only one. */
+void split_cpus(cpu_set_t *ret_server, cpu_set_t *ret_load);
+
+/* ---- benches ---- */
+void bench_switch(void);
+void bench_yield(void);
+void bench_spawn(void);
+void bench_channel(void);
+void bench_timer(void);
+void bench_mutex(void);
+void bench_scaling(void);
+void bench_parked(void);
+void bench_cancel(void);
+void bench_conns(void);
+void bench_startup(void);
+void bench_meter(void);
+void bench_truth(void);
+void bench_books(void);
+void bench_orders(void);
+void bench_router(void);
+void bench_json(void);
+void bench_vars(void);
+/* What `bench yield` runs under strace. */
+int yields_only(int thousands);
+double yield_ns(bool meter_off);
+
+#endif
