@@ -20,7 +20,7 @@
 #include <string.h>
 
 #define SLAB_STACKS 64
-#define COLOURS 8
+#define COLOURS 16
 #define CANARY UINT64_C(0xFE4C0FFEE5AFE57A)
 #define CANARY_WORDS 16
 
@@ -67,7 +67,9 @@ int fen__stack_init(enum fen_guard want, size_t default_bytes)
         return -EINVAL;
     if (default_bytes < (16u << 10))
         default_bytes = 16u << 10;
-    pool.bytes = (default_bytes + pool.page - 1) & ~(pool.page - 1);
+    /* The guard page comes on top, so the size asked for is usable, and slots are an odd number of
+     * pages apart: tops at the same offset of a power of two fight for the same sets of the cache. */
+    pool.bytes = ((default_bytes + pool.page - 1) & ~(pool.page - 1)) + pool.page;
     pool.mprotect_spent = false;
     if (want != FEN_GUARD_AUTO) {
         pool.guard = want;
@@ -180,7 +182,7 @@ static int own_map(size_t bytes, struct fen__stack *ret_stack)
 
 int fen__stack_new(size_t bytes, struct fen__stack *ret_stack)
 {
-    if (bytes && bytes + pool.page != pool.bytes && bytes != pool.bytes)
+    if (bytes && bytes + pool.page != pool.bytes)
         return own_map(bytes < (16u << 10) ? 16u << 10 : bytes, ret_stack);
     fen__lock(&pool.lock);
     int rc = pool.nfree ? 0 : add_slab();
@@ -202,8 +204,8 @@ void fen__stack_free(struct fen__stack *s)
     fen__unlock(&pool.lock);
 }
 
-/* Identically aligned tops fight for the same cache sets; eight colours of a line each spread them
- * and still leave the first page to the fiber. */
+/* The slots' odd distance spreads the tops over pages; sixteen colours of a line each spread them
+ * within the page, and leave most of it to the fiber. */
 void *fen__stack_top(const struct fen__stack *s)
 {
     return s->low + s->bytes - (size_t)(s->slot % COLOURS) * FEN__LINE;

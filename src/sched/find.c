@@ -288,7 +288,7 @@ struct fen__g *fen__find(struct fen__m *m)
         fen__timers_run(p);
     if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0))
         g = fen__global_pop(m, 1);
-    if (FEN__UNLIKELY(m->bill.last - p->last_poll > poll_gap())) {
+    if (FEN__UNLIKELY(m->bill.last - p->last_poll > poll_gap()) && fen__poll_open_count()) {
         poll_now(m);
         fen__charge(m, NULL);
     }

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define CHUNK_G 256
-#define KEEP_WARM 4096
+#define KEEP_WARM 16384 /* 64 MiB of stacks that used one page */
 #define FIBERS_MAX (4u << 20)
 
 static struct {
