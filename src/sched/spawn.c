@@ -83,6 +83,10 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
         *ret_g = m->gfree;
         m->gfree = m->gfree->next;
         m->ngfree--;
+        if (m->gfree) { /* the next spawn's object and stack */
+            __builtin_prefetch(m->gfree->next, 1);
+            __builtin_prefetch((char *)m->gfree->sp + FEN__LINE, 1);
+        }
         return 0;
     }
     fen__lock(&slab.lock);
