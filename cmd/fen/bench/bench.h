@@ -54,7 +54,7 @@ bool in_child(void (*fn)(void *arg, double *out), void *arg, double *out, int n)
 bool child_start(struct child *c, const char *const *argv, int (*fn)(void *arg), void *arg,
                  const cpu_set_t *cpus);
 void child_stop(struct child *c);
-int64_t child_rss_bytes(const struct child *c);
+int64_t child_anon_bytes(const struct child *c);
 int64_t child_peak_bytes(const struct child *c);
 int64_t child_cpu_ns(const struct child *c);
 

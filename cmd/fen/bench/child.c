@@ -174,7 +174,8 @@ bool in_child(void (*fn)(void *arg, double *out), void *arg, double *out, int n)
     return have == want;
 }
 
-int64_t child_rss_bytes(const struct child *c) { return proc_status(c->pid, "VmRSS") * 1024; }
+/* Without the pages of files: the store is mapped, and they come and go with the kernel. */
+int64_t child_anon_bytes(const struct child *c) { return proc_status(c->pid, "RssAnon") * 1024; }
 int64_t child_peak_bytes(const struct child *c) { return proc_status(c->pid, "VmHWM") * 1024; }
 int64_t child_cpu_ns(const struct child *c) { return proc_cpu_ns(c->pid); }
 char *admin_page(const struct child *c, const char *path) { return http_get(c->admin_port, path); }
