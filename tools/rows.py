@@ -116,7 +116,9 @@ class Figure:
         found = [o for o in json_lines(out) if o.get("figure") == self.figure]
         value = found[-1].get(self.part) if found else None
         if not isinstance(value, (int, float)) or isinstance(value, bool):
-            why = "no such figure" if rc == 0 else found[-1].get("note") if found else f"exit {rc}: {last_line(err or out)}"
+            why = f"exit {rc}: {last_line(err or out)}"
+            if found or rc == 0:
+                why = (found[-1].get("note") if found else None) or "no such figure"
             yield Result(False, what, why, bar)
             return
         figure = number(value)

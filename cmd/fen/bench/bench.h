@@ -34,7 +34,7 @@ int runs_or(int own);
 double median(double *v, int n); /* sorts v */
 double now_s(void);
 
-/* A figure that Go's scheduler was measured at (build/rivals/go-micro), or NAN; go_note says why. */
+/* What go-micro says of Go's scheduler, or NAN; go_note says why. */
 double go_micro(const char *key);
 extern const char *go_note;
 
@@ -74,7 +74,7 @@ struct load_figures {
     double qps, cpu_us, requests, errors; /* cpu_us: of the server, a request */
 };
 bool run_load(const struct child *server, const char *path, int connections, double seconds,
-          const cpu_set_t *cpus, struct load_figures *ret);
+              const cpu_set_t *cpus, struct load_figures *ret);
 
 /* The number behind the first "key": at or after the text `from` in a JSON page; NAN. */
 double number_in(const char *page, const char *from, const char *key);
