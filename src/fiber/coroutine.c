@@ -32,8 +32,7 @@ static void entry(void *arg)
     __builtin_unreachable(); /* resume refuses an ended context */
 }
 
-int fen_context_new(size_t stack_bytes, void (*fn)(void *arg), void *arg,
-                    fen_context **ret_context)
+int fen_context_new(size_t stack_bytes, void (*fn)(void *arg), void *arg, fen_context **ret_context)
 {
     size_t page = fen__sys_page_bytes();
     if (stack_bytes > FEN__STACK_MAX)

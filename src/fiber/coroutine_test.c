@@ -1,3 +1,4 @@
+/* coroutine_test.c - contexts: values across switches, nesting, ends and early ends. */
 #include <fen/context.h>
 
 #include <errno.h>

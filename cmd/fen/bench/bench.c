@@ -163,7 +163,10 @@ static void emit_row(const struct figure *f)
     char bar[40] = "";
     if (has_bar(f))
         snprintf(bar, sizeof bar, "%s %.4g%s",
-                 f->exact ? "==" : f->more_is_better ? ">=" : "<=", f->at_least, f->bar_on_ratio ? "x" : "");
+                 f->exact            ? "=="
+                 : f->more_is_better ? ">="
+                                     : "<=",
+                 f->at_least, f->bar_on_ratio ? "x" : "");
     printf("%-8s %-34s", current, f->name);
     cell(f->value, 10);
     printf(" %-6s %-9s", f->unit, f->rival ? f->rival : "");

@@ -34,7 +34,7 @@ int runs_or(int own);
 double median(double *v, int n); /* sorts v */
 double now_s(void);
 
-/* A figure that Go's scheduler was measured at (build/rivals/go-micro), or NAN; go_note says why. */
+/* What go-micro says of Go's scheduler, or NAN; go_note says why. */
 double go_micro(const char *key);
 extern const char *go_note;
 
@@ -54,7 +54,7 @@ bool in_child(void (*fn)(void *arg, double *out), void *arg, double *out, int n)
 bool child_start(struct child *c, const char *const *argv, int (*fn)(void *arg), void *arg,
                  const cpu_set_t *cpus);
 void child_stop(struct child *c);
-int64_t child_rss_bytes(const struct child *c);
+int64_t child_anon_bytes(const struct child *c);
 int64_t child_peak_bytes(const struct child *c);
 int64_t child_cpu_ns(const struct child *c);
 
@@ -74,7 +74,7 @@ struct load_figures {
     double qps, cpu_us, requests, errors; /* cpu_us: of the server, a request */
 };
 bool run_load(const struct child *server, const char *path, int connections, double seconds,
-          const cpu_set_t *cpus, struct load_figures *ret);
+              const cpu_set_t *cpus, struct load_figures *ret);
 
 /* The number behind the first "key": at or after the text `from` in a JSON page; NAN. */
 double number_in(const char *page, const char *from, const char *key);

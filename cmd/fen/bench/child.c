@@ -174,7 +174,8 @@ bool in_child(void (*fn)(void *arg, double *out), void *arg, double *out, int n)
     return have == want;
 }
 
-int64_t child_rss_bytes(const struct child *c) { return proc_status(c->pid, "VmRSS") * 1024; }
+/* Without the pages of files: the store is mapped, and they come and go with the kernel. */
+int64_t child_anon_bytes(const struct child *c) { return proc_status(c->pid, "RssAnon") * 1024; }
 int64_t child_peak_bytes(const struct child *c) { return proc_status(c->pid, "VmHWM") * 1024; }
 int64_t child_cpu_ns(const struct child *c) { return proc_cpu_ns(c->pid); }
 char *admin_page(const struct child *c, const char *path) { return http_get(c->admin_port, path); }
@@ -236,8 +237,8 @@ bool start_orders(struct child *c, const cpu_set_t *cpus)
     c->admin_port = free_port();
     snprintf(flag, sizeof flag, "--db=%s", orders_db());
     snprintf(admin, sizeof admin, "--admin-addr=127.0.0.1:%d", c->admin_port);
-    const char *argv[] = {self_path(), "serve", "orders", "--http-addr=127.0.0.1:0", flag,
-                          admin,       "--quiet", NULL};
+    const char *argv[] = {self_path(), "serve", "orders",  "--http-addr=127.0.0.1:0",
+                          flag,        admin,   "--quiet", NULL};
     return child_start(c, argv, NULL, NULL, cpus);
 }
 
@@ -279,7 +280,7 @@ static int load_main(void *arg)
 }
 
 bool run_load(const struct child *server, const char *path, int connections, double seconds,
-          const cpu_set_t *cpus, struct load_figures *ret)
+              const cpu_set_t *cpus, struct load_figures *ret)
 {
     char url[256], count[48], time[48], pid[48], page[8192] = "";
     int fds[2];
@@ -293,7 +294,8 @@ bool run_load(const struct child *server, const char *path, int connections, dou
     pid_t child = start(NULL, load_main, argv, cpus, fds[1]);
     close(fds[1]);
     size_t n = 0;
-    for (ssize_t got; n < sizeof page - 1 && (got = read(fds[0], page + n, sizeof page - 1 - n)) > 0;)
+    for (ssize_t got;
+         n < sizeof page - 1 && (got = read(fds[0], page + n, sizeof page - 1 - n)) > 0;)
         n += (size_t)got;
     close(fds[0]);
     if (child > 0)

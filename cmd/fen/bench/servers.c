@@ -7,8 +7,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fen/fen.h>
 #include <fcntl.h>
+#include <fen/fen.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -28,7 +28,8 @@
 
 static int dial(int port)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons((uint16_t)port),
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval limit = {5, 0};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -77,10 +78,11 @@ static void idle_figures(void)
     int warm = dial(c.port);
     for (int i = 0; i < 100 && warm >= 0; i++)
         (void)!ask(warm);
-    int64_t before = child_rss_bytes(&c);
+    usleep(500000); /* what the start-up took and gives back is gone */
+    int64_t before = child_anon_bytes(&c);
     int n = open_all(c.port, fds, CONNS);
     usleep(300000);
-    int64_t grown = child_rss_bytes(&c) - before;
+    int64_t grown = child_anon_bytes(&c) - before;
     for (int i = 0; i < n; i++)
         close(fds[i]);
     if (warm >= 0)
@@ -90,7 +92,7 @@ static void idle_figures(void)
                 .bar = true, .at_least = CONNS));
     emit(FIGURE(.name = "rss_per_idle_connection", .unit = "bytes",
                 .value = n ? (double)grown / n : NAN, .bar = true, .at_least = 4096,
-                .note = "each has had one request"));
+                .note = "anonymous memory; each has had one request"));
 }
 
 static void serving_figures(void)
@@ -101,12 +103,13 @@ static void serving_figures(void)
     good = good && run_load(&c, ORDER_PATH, CONNS, 5, NULL, &l);
     double mb = good ? (double)child_peak_bytes(&c) / 1e6 : NAN;
     child_stop(&c);
-    emit(FIGURE(.name = "peak_rss_serving_10000", .unit = "MB", .value = mb, .bar = true, .at_least = 60,
+    emit(FIGURE(.name = "peak_rss_serving_10000", .unit = "MB", .value = mb, .bar = true,
+                .at_least = 60,
                 .note = good ? "all connections closed-loop for 5 s" : "the load failed"));
     if (!good)
         return;
-    emit(FIGURE(.name = "errors_serving_10000", .unit = "", .value = l.errors, .bar = true, .at_least = 0,
-                .exact = true));
+    emit(FIGURE(.name = "errors_serving_10000", .unit = "", .value = l.errors, .bar = true,
+                .at_least = 0, .exact = true));
     emit(FIGURE(.name = "requests_serving_10000", .unit = "1/s", .more_is_better = true,
                 .value = l.qps));
 }
@@ -141,8 +144,8 @@ void bench_startup(void)
     orders_db();
     for (int i = 0; i < runs; i++)
         v[i] = start_once();
-    emit(FIGURE(.name = "exec_to_first_200", .unit = "ms", .value = median(v, runs), .bar = true, .at_least = 20,
-                .runs = runs, .note = "fen serve orders, an order from the store"));
+    emit(FIGURE(.name = "exec_to_first_200", .unit = "ms", .value = median(v, runs), .bar = true,
+                .at_least = 20, .runs = runs, .note = "fen serve orders, an order from the store"));
 }
 
 /* ---- servers inside this program ---- */
@@ -165,7 +168,7 @@ static int small(fen_exchange *x, void *arg)
     return fen_reply(x, 200, "text/plain", FEN_SLICE("ok\n"));
 }
 
-/* Stops by the thread's CPU clock, which other processes do not advance: what was burnt is known. */
+/* Stops by the thread's CPU clock, which others do not advance: what was burnt is known. */
 static int burn(fen_exchange *x, void *arg)
 {
     int64_t end = thread_cpu_ns() + *(const int64_t *)arg;
@@ -183,11 +186,11 @@ static int inside_serve(void *arg)
     static int64_t short_ns = 2 * FEN_MS, long_ns = 8 * FEN_MS;
     const struct inside *in = arg;
     fen_server *s = fen_server_new(NULL);
-    if (!s || fen_route(s, "GET /small", small, NULL) || fen_route(s, "GET /2ms", burn, &short_ns) ||
-        fen_route(s, "GET /8ms", burn, &long_ns))
+    if (!s || fen_route(s, "GET /small", small, NULL) ||
+        fen_route(s, "GET /2ms", burn, &short_ns) || fen_route(s, "GET /8ms", burn, &long_ns))
         return -ENOMEM;
-    int rc = fen_server_run(s, &(fen_service_config){.addr = "127.0.0.1:0", .admin_addr = in->admin,
-                                                     .quiet = true});
+    int rc = fen_server_run(
+        s, &(fen_service_config){.addr = "127.0.0.1:0", .admin_addr = in->admin, .quiet = true});
     fen_server_free(s);
     return rc;
 }
@@ -219,8 +222,8 @@ static void switch_cost(void)
     }
     emit(FIGURE(.name = "switch_on", .unit = "ns", .value = median(on, runs), .rival = "off",
                 .rival_value = median(off, runs), .runs = runs));
-    emit(FIGURE(.name = "cost_per_switch", .unit = "ns", .value = median(more, runs),
-                .bar = true, .at_least = 20, .runs = runs));
+    emit(FIGURE(.name = "cost_per_switch", .unit = "ns", .value = median(more, runs), .bar = true,
+                .at_least = 20, .runs = runs));
 }
 
 /* Both servers live throughout and are loaded in turn: their order changes from pair to pair. */
@@ -243,7 +246,8 @@ static void request_cost(void)
     child_stop(&with);
     child_stop(&without);
     emit(FIGURE(.name = "throughput_loss", .unit = "%", .value = good ? median(share, runs) : NAN,
-                .bar = true, .at_least = 3, .runs = runs, .note = "requests per CPU-second, on against off"));
+                .bar = true, .at_least = 3, .runs = runs,
+                .note = "requests per CPU-second, on against off"));
 }
 
 void bench_meter(void)
@@ -265,7 +269,6 @@ static pid_t start_hog(void)
     for (volatile uint64_t i = 0;; i++)
         ;
 }
-
 
 /* Both routes at once: the second load runs in a child of this process. */
 static bool both_routes(const struct child *c, double seconds)
@@ -309,7 +312,8 @@ static void truth(int hogs, const char *short_name, const char *long_name, const
     emit(FIGURE(.name = short_name, .unit = "%", .value = a));
     emit(FIGURE(.name = long_name, .unit = "%", .value = b));
     emit(FIGURE(.name = worst_name, .unit = "%", .value = fmax(fabs(a), fabs(b)) + 0 * (a + b),
-                .bar = true, .at_least = 5, .note = hogs ? "a foreign process burns on every core" : NULL));
+                .bar = true, .at_least = 5,
+                .note = hogs ? "a foreign process burns on every core" : NULL));
 }
 
 void bench_truth(void)
@@ -334,20 +338,21 @@ void bench_books(void)
     cpu = good ? child_cpu_ns(&c) - cpu : 0;
     char *after = good ? admin_page(&c, "/debug/vars") : NULL;
     child_stop(&c);
-    static const char *const parts[] = {"requests_ns", "fibers_ns", "runtime_ns",
+    static const char *const parts[] = {"requests_ns",     "fibers_ns",     "runtime_ns",
                                         "unattributed_ns", "thread_cpu_ns", "residual_ns"};
     double d[6];
     for (int i = 0; i < 6; i++)
         d[i] = number_in(after, "\"books\"", parts[i]) - number_in(before, "\"books\"", parts[i]);
     free(before);
     free(after);
-    emit(FIGURE(.name = "unattributed", .unit = "%", .value = fabs(d[3]) * 100 / d[4],
-                .bar = true, .at_least = 3, .note = "of thread CPU, over 4 s of load"));
-    emit(FIGURE(.name = "residual", .unit = "%", .value = fabs(d[5]) * 100 / d[4], .bar = true, .at_least = 3));
+    emit(FIGURE(.name = "unattributed", .unit = "%", .value = fabs(d[3]) * 100 / d[4], .bar = true,
+                .at_least = 3, .note = "of thread CPU, over 4 s of load"));
+    emit(FIGURE(.name = "residual", .unit = "%", .value = fabs(d[5]) * 100 / d[4], .bar = true,
+                .at_least = 3));
     double sum = d[0] + d[1] + d[2] + d[3];
     emit(FIGURE(.name = "conservation_error", .unit = "%",
-                .value = cpu > 0 ? fabs(sum / (double)cpu - 1) * 100 : NAN, .bar = true, .at_least = 3,
-                .note = "the books' sum against the process's CPU clock"));
+                .value = cpu > 0 ? fabs(sum / (double)cpu - 1) * 100 : NAN, .bar = true,
+                .at_least = 3, .note = "the books' sum against the process's CPU clock"));
 }
 
 /* ---- orders ---- */
@@ -379,8 +384,9 @@ static void orders_ratio(const char *name, const char *rival, double v[KINDS][BE
     }
     emit(FIGURE(.name = name, .unit = "us", .value = median(fen, runs), .rival = rival,
                 .rival_value = absent ? NAN : median(other, runs),
-                .ratio = absent ? NAN : median(r, runs), .bar = true, .at_least = absent ? NAN : bar,
-                .bar_on_ratio = true, .runs = runs, .note = absent));
+                .ratio = absent ? NAN : median(r, runs), .bar = true,
+                .at_least = absent ? NAN : bar, .bar_on_ratio = true, .runs = runs,
+                .note = absent));
 }
 
 void bench_orders(void)
@@ -398,7 +404,8 @@ void bench_orders(void)
             int k = (i + j) % KINDS;
             struct load_figures l;
             v[k][i] = up[k] && run_load(&c[k], ORDER_PATH, 100, 2, &client, &l) && l.errors == 0
-                          ? l.cpu_us : NAN;
+                          ? l.cpu_us
+                          : NAN;
         }
     for (int k = 0; k < KINDS; k++)
         child_stop(&c[k]);

@@ -59,8 +59,8 @@ static void router_main(void *arg, double *out)
     double from = now_s();
     for (int i = 0, k = 0; i < MATCHES; i++, k = (k + 389) % PATTERNS) {
         const char *pattern = NULL;
-        wrong += fen_route_find(s, FEN_SLICE("GET"), path[k], &pattern) != 200 ||
-                 pattern != patterns[k];
+        wrong +=
+            fen_route_find(s, FEN_SLICE("GET"), path[k], &pattern) != 200 || pattern != patterns[k];
     }
     out[0] = (now_s() - from) * 1e9 / MATCHES;
     fen_stats_get(&after);
@@ -78,12 +78,12 @@ void bench_router(void)
         in_child(router_main, NULL, out, 3);
         v[i] = out[0], heap += out[1], wrong += out[2];
     }
-    emit(FIGURE(.name = "match_of_1000", .unit = "ns", .value = median(v, runs), .bar = true, .at_least = 100,
-                .runs = runs));
-    emit(FIGURE(.name = "heap_growth", .unit = "bytes", .value = heap, .bar = true, .at_least = 0, .exact = true,
-                .runs = runs));
-    emit(FIGURE(.name = "wrong_matches", .unit = "", .value = wrong, .bar = true, .at_least = 0, .exact = true,
-                .runs = runs));
+    emit(FIGURE(.name = "match_of_1000", .unit = "ns", .value = median(v, runs), .bar = true,
+                .at_least = 100, .runs = runs));
+    emit(FIGURE(.name = "heap_growth", .unit = "bytes", .value = heap, .bar = true, .at_least = 0,
+                .exact = true, .runs = runs));
+    emit(FIGURE(.name = "wrong_matches", .unit = "", .value = wrong, .bar = true, .at_least = 0,
+                .exact = true, .runs = runs));
 }
 
 /* ---- json ---- */
@@ -94,10 +94,11 @@ struct order {
     int64_t id, customer, quantity, price_cents, created_at;
     fen_slice item, status;
 };
-#define ORDER_FIELDS(F)                                                                           \
-    F(i64, id, required) F(i64, customer, required) F(slice, item, required)                      \
-    F(i64, quantity, required) F(i64, price_cents, required) F(slice, status, required)           \
-    F(i64, created_at, required)
+#define ORDER_FIELDS(F)                                                                            \
+    F(i64, id, required)                                                                           \
+    F(i64, customer, required)                                                                     \
+    F(slice, item, required) F(i64, quantity, required) F(i64, price_cents, required)              \
+        F(slice, status, required) F(i64, created_at, required)
 FEN_JSON_STRUCT(order, ORDER_FIELDS)
 
 /* out: ns to write, ns to read, bytes. */
@@ -130,7 +131,7 @@ static void json_main(void *arg, double *out)
 
 void bench_json(void)
 {
-    double write[BENCH_RUNS_MAX], read[BENCH_RUNS_MAX], out[3];
+    double write[BENCH_RUNS_MAX], read[BENCH_RUNS_MAX], out[3] = {0};
     int runs = runs_or(7);
     for (int i = 0; i < runs; i++) {
         in_child(json_main, NULL, out, 3);
@@ -156,9 +157,10 @@ static int vars_serve(void *arg)
         fen_var_add(v, i);
     }
     fen_server *s = fen_server_new(NULL);
-    int rc = s ? fen_server_run(s, &(fen_service_config){.addr = "127.0.0.1:0", .admin_addr = arg,
-                                                         .quiet = true})
-               : -ENOMEM;
+    int rc =
+        s ? fen_server_run(
+                s, &(fen_service_config){.addr = "127.0.0.1:0", .admin_addr = arg, .quiet = true})
+          : -ENOMEM;
     fen_server_free(s);
     return rc;
 }
@@ -181,7 +183,8 @@ void bench_vars(void)
         free(page);
     }
     child_stop(&c);
-    emit(FIGURE(.name = "read_1000", .unit = "ms", .value = good ? median(v, runs) : NAN,
-                .bar = true, .at_least = 1, .runs = runs,
-                .note = good ? "over HTTP, connection included" : "no page, or without the values"));
+    emit(
+        FIGURE(.name = "read_1000", .unit = "ms", .value = good ? median(v, runs) : NAN,
+               .bar = true, .at_least = 1, .runs = runs,
+               .note = good ? "over HTTP, connection included" : "no page, or without the values"));
 }
