@@ -3,7 +3,8 @@
  * An M without a P is a spare and sleeps on its futex until it is given one. A P always has an M.
  * An M that lost its P parks its fiber on the global queue and becomes a spare; one that was
  * demoted to SCHED_IDLE cannot be promoted again without privilege, so it ends. M structures stay
- * until the run ends: the books need their tallies. */
+ * until the run ends, because the books need their tallies; a new thread takes over that of one
+ * that has ended. */
 #include "sched/sched_int.h"
 
 #include "mem/mem.h"
@@ -27,7 +28,7 @@ static struct boot boot;
 static void check_canary(const struct fen__g *g)
 {
     if (FEN__UNLIKELY(g->stack.canary && !fen__stack_intact(&g->stack)))
-        fen__panic("stack overflow", g->name ? g->name : "fiber", (int)g->number);
+        fen__crash_overflow(g);
 }
 
 /* On the M's stack: does what the fiber that switched out asked for. */
@@ -126,6 +127,7 @@ static void *m_main(void *arg)
     fen__annot_thread(&m->annot);
     fen__sys_timer_slack(1);
     fen__bill_start(m);
+    bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
     while (wait_for_p(m)) {
         struct fen__g *g;
@@ -138,20 +140,35 @@ static void *m_main(void *arg)
         m->act = FEN__ACT_YIELD;
     }
     fen__charge(m, NULL);
+    if (altstack)
+        fen__sys_altstack_drop();
     fen__lock(&fen__sched.lock);
     fen__sched.n_ms--; /* a retired M makes room for another */
-    fen__unlock(&fen__sched.lock);
     atomic_store(&m->tid, 0);
+    if (m->statfd >= 0) /* the monitor looks only at Ms that have a P */
+        fen__sys_close(m->statfd);
+    m->statfd = -1;
+    m->ended = true;
     fen__set_self(NULL);
+    fen__unlock(&fen__sched.lock);
     return NULL;
 }
 
-/* sched.lock held. */
-struct fen__m *fen__m_new(struct fen__p *p)
+/* sched.lock held. The structure, cache and tally of an M whose thread is gone; NULL: none. Not waited
+ * for: a demoted thread may take its time to end. */
+static struct fen__m *take_over(void)
 {
-    struct fen__sched *s = &fen__sched;
-    if (s->n_ms >= s->max_ms)
-        return NULL;
+    for (struct fen__m *m = fen__sched.ms; m; m = m->next)
+        if (m->joined || (m->ended && pthread_tryjoin_np(m->thread, NULL) == 0)) {
+            m->joined = true;
+            m->ended = m->demoted = m->hog = m->spare = false;
+            return m;
+        }
+    return NULL;
+}
+
+static struct fen__m *m_alloc(void)
+{
     void *mem;
     if (fen__sys_map(sizeof(struct fen__m), &mem))
         return NULL;
@@ -160,26 +177,47 @@ struct fen__m *fen__m_new(struct fen__p *p)
         fen__sys_unmap(mem, sizeof *m);
         return NULL;
     }
-    m->word = FEN__TAKEN;
-    m->statfd = -1;
-    m->meter = s->meter;
-    m->act = FEN__ACT_YIELD;
-    m->first = !s->ms;
-    if (p)
-        fen__m_give(m, p);
+    m->first = !fen__sched.ms;
+    m->next = fen__sched.ms;
+    return m;
+}
+
+static int start_thread(struct fen__m *m)
+{
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, M_STACK_BYTES);
     int rc = pthread_create(&m->thread, &attr, m_main, m);
     pthread_attr_destroy(&attr);
-    if (rc) {
+    return -rc;
+}
+
+/* sched.lock held. */
+struct fen__m *fen__m_new(struct fen__p *p)
+{
+    struct fen__sched *s = &fen__sched;
+    if (s->n_ms >= s->max_ms)
+        return NULL;
+    struct fen__m *old = take_over(), *m = old ? old : m_alloc();
+    if (!m)
+        return NULL;
+    m->word = FEN__TAKEN;
+    m->statfd = -1;
+    m->meter = s->meter;
+    m->act = FEN__ACT_YIELD;
+    if (p)
+        fen__m_give(m, p);
+    if (start_thread(m)) {
+        if (old)
+            return NULL;
         fen__tally_unregister(&m->tally);
-        fen__sys_unmap(mem, sizeof *m);
+        fen__sys_unmap(m, sizeof *m);
         return NULL;
     }
+    m->joined = false;
     s->n_ms++;
-    m->next = s->ms;
-    s->ms = m;
+    if (!old)
+        s->ms = m;
     return m;
 }
 
@@ -276,7 +314,8 @@ static void stop_ms(void)
     while (s->ms) {
         struct fen__m *m = s->ms;
         s->ms = m->next;
-        pthread_join(m->thread, NULL);
+        if (!m->joined)
+            pthread_join(m->thread, NULL);
         if (m->statfd >= 0)
             fen__sys_close(m->statfd);
         fen__tally_unregister(&m->tally);
@@ -354,12 +393,14 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
     if (rc)
         goto fail_poll;
     fen__spawn_init();
+    fen__crash_init();
     rc = start_ms();
     if (!rc) {
         wait_all();
         rc = s->rc;
     }
     stop_ms();
+    fen__sys_fault_restore();
     fini();
     fen__poll_fini();
     goto out;

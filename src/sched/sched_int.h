@@ -93,6 +93,7 @@ struct fen__m {
     _Atomic int tid;
     _Atomic bool demoted, hog; /* hog: why the monitor took the P last time */
     bool spare, first;         /* first: starts the first fiber */
+    bool ended, joined;        /* sched.lock: its thread retired; there is none (any more) */
     pthread_t thread;
     struct fen__m *next_spare, *next;
     int64_t cpu_start_ns;
@@ -101,6 +102,7 @@ struct fen__m {
     int64_t since_ns, cpu_seen_ns, cpu_at_take_ns;
     int statfd;
     struct fen__tally tally FEN__ALIGN(2 * FEN__LINE);
+    char altstack[FEN__ALTSTACK_BYTES]; /* for crash.c; not touched before */
 };
 
 struct fen__sched {
@@ -177,6 +179,10 @@ void fen__monitor_poke(void);
 /* run.c */
 void fen__m_give(struct fen__m *m, struct fen__p *p); /* sched.lock held */
 struct fen__m *fen__m_new(struct fen__p *p); /* sched.lock held; NULL when refused */
+
+/* crash.c */
+void fen__crash_init(void);
+__attribute__((noreturn, cold)) void fen__crash_overflow(const struct fen__g *g);
 
 /* bill.c */
 void fen__bill_start(struct fen__m *m);

@@ -1,0 +1,80 @@
+/* fault.c - the SIGSEGV handler: asks whether it can be explained, else hands it on.
+ *
+ * Everything here runs on the alternate stack and is async-signal-safe: the fault most likely is a
+ * stack that has no room left. */
+#include "sys/sys.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+static size_t (*explain_fault)(const void *addr, const void *sp, char *ret, size_t n);
+static struct sigaction before;
+
+static const void *stack_pointer(const ucontext_t *uc)
+{
+#if defined(__x86_64__)
+    return (const void *)(uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
+#else
+    return (const void *)(uintptr_t)uc->uc_mcontext.sp;
+#endif
+}
+
+/* The default action follows when the instruction that faulted is tried again. */
+static void default_action(int sig)
+{
+    struct sigaction dfl = {.sa_handler = SIG_DFL};
+    sigaction(sig, &dfl, NULL);
+}
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+    char text[256];
+    size_t n = explain_fault(info->si_addr, stack_pointer(context), text, sizeof text);
+    if (n) {
+        ssize_t put = write(2, text, n);
+        (void)put; /* nothing is left to do about it */
+        default_action(sig);
+    } else if (before.sa_flags & SA_SIGINFO) {
+        before.sa_sigaction(sig, info, context);
+    } else if (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN) {
+        default_action(sig);
+    } else {
+        before.sa_handler(sig);
+    }
+}
+
+void fen__sys_fault_install(size_t (*explain)(const void *addr, const void *sp, char *ret, size_t n))
+{
+    struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    explain_fault = explain;
+    sigaction(SIGSEGV, &sa, &before);
+}
+
+void fen__sys_fault_restore(void)
+{
+    struct sigaction now;
+    if (sigaction(SIGSEGV, NULL, &now) == 0 && now.sa_sigaction == on_fault)
+        sigaction(SIGSEGV, &before, NULL);
+}
+
+bool fen__sys_altstack(void *mem)
+{
+    stack_t old, ours = {.ss_sp = mem, .ss_size = FEN__ALTSTACK_BYTES};
+    return sigaltstack(NULL, &old) == 0 && old.ss_flags & SS_DISABLE &&
+           sigaltstack(&ours, NULL) == 0;
+}
+
+void fen__sys_altstack_drop(void)
+{
+    stack_t none = {.ss_flags = SS_DISABLE};
+    sigaltstack(&none, NULL);
+}
+
+void fen__sys_die(const char *text, size_t n)
+{
+    ssize_t put = write(2, text, n);
+    (void)put;
+    abort();
+}

@@ -1,0 +1,186 @@
+/* balance_test.c - work finds the Ps: stealing, overflow, and no starvation of the global list. */
+#include "fiber/annotate.h"
+
+#include <fen/fiber.h>
+#include <fen/run.h>
+#include <fen/scope.h>
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#if defined(FEN__TSAN) || defined(FEN__ASAN)
+enum { FIBERS = 1000, STORM = 100000, LIVE = 500 };
+#else
+enum { FIBERS = 4000, STORM = 1000000, LIVE = 2000 };
+#endif
+
+/* ---- an idle P steals from a loaded one ---- */
+
+enum { THREADS_MAX = 64 };
+static struct {
+    _Atomic pthread_t thread;
+    _Atomic int64_t units;
+} by_thread[THREADS_MAX];
+
+static void one_unit(void *arg)
+{
+    (void)arg;
+    for (volatile int i = 0; i < 20000; i++)
+        ;
+    pthread_t self = pthread_self(), none = 0;
+    for (int i = 0; i < THREADS_MAX; i++, none = 0)
+        if (by_thread[i].thread == self ||
+            atomic_compare_exchange_strong(&by_thread[i].thread, &none, self) || none == self) {
+            atomic_fetch_add(&by_thread[i].units, 1);
+            return;
+        }
+}
+
+static int loaded(void *arg)
+{
+    (void)arg;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < FIBERS; i++)
+        if (fen_go(one_unit, NULL))
+            abort();
+    if (fen_scope_close(s))
+        abort();
+    fen_stats st;
+    fen_stats_get(&st);
+    return st.steals > 0 && st.overflows > 0 && st.fibers_spawned == FIBERS + 1 ? 0 : -1;
+}
+
+/* Everything is spawned on one P. By counts, not by time; the machine may give the two threads
+ * different shares of it, so each of a few tries may show the balance. */
+static void test_idle_p_takes_its_share(void **state)
+{
+    (void)state;
+    int64_t best = FIBERS;
+    for (int i = 0; i < 20 && best > FIBERS / 10; i++) {
+        memset(by_thread, 0, sizeof by_thread);
+        assert_int_equal(fen_run(loaded, NULL, &(fen_config){.procs = 2}), 0);
+        int64_t sum = 0, most = 0;
+        for (int k = 0; k < THREADS_MAX; k++) {
+            sum += by_thread[k].units;
+            most = by_thread[k].units > most ? by_thread[k].units : most;
+        }
+        assert_int_equal(sum, FIBERS);
+        assert_true(most < FIBERS); /* the other one did some in any case */
+        int64_t apart = most - (sum - most);
+        best = apart < best ? apart : best;
+    }
+    assert_true(best <= FIBERS / 10);
+}
+
+/* ---- the global list is not starved ---- */
+
+static _Atomic int64_t turns, turns_at_start;
+static _Atomic bool end;
+
+static void always_ready(void *arg)
+{
+    (void)arg;
+    while (!end) {
+        atomic_fetch_add(&turns, 1);
+        fen_yield();
+    }
+}
+
+static void late(void *arg)
+{
+    (void)arg;
+    turns_at_start = turns;
+    end = true;
+}
+
+static int crowded(void *ret_turns)
+{
+    enum { CROWD = 300 }; /* more than a ring holds: half of it and the last ones are in the list */
+    turns = turns_at_start = 0;
+    end = false;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < CROWD; i++)
+        if (fen_go(always_ready, NULL))
+            abort();
+    for (int i = 0; i < 2000; i++)
+        fen_yield();
+    int64_t before = turns;
+    if (fen_go(late, NULL))
+        abort();
+    for (int i = 0; i < CROWD && !end; i++) /* pushes it out of runnext, to the end of some queue */
+        fen_yield();
+    if (fen_scope_close(s))
+        abort();
+    *(int64_t *)ret_turns = turns_at_start - before;
+    return 0;
+}
+
+/* A list of some 150 that gets each 61st tick is through after 150 * 61 of them. */
+static void test_a_fiber_in_the_global_list_starts_in_bounded_time(void **state)
+{
+    (void)state;
+    for (int procs = 1; procs <= 2; procs++) {
+        int64_t waited = 0;
+        assert_int_equal(fen_run(crowded, &waited, &(fen_config){.procs = procs}), 0);
+        assert_in_range(waited, 0, 400 * 61 * procs);
+    }
+}
+
+/* ---- a storm of spawns ---- */
+
+static _Atomic int64_t ran;
+static void count(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add_explicit(&ran, 1, memory_order_relaxed);
+}
+
+static void spawner(void *arg)
+{
+    for (int left = *(int *)arg; left > 0;) {
+        fen_scope *s = fen_scope_open(FEN_NEVER);
+        for (int i = 0; i < LIVE / 4 && left > 0; i++, left--)
+            if (fen_go(count, NULL))
+                abort();
+        if (fen_scope_close(s))
+            abort();
+    }
+}
+
+static int storm(void *arg)
+{
+    (void)arg;
+    int each = STORM / 4;
+    ran = 0;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < 4; i++)
+        if (fen_go(spawner, &each))
+            abort();
+    if (fen_scope_close(s))
+        abort();
+    fen_stats st;
+    fen_stats_get(&st);
+    return ran == STORM && st.fibers_live == 1 && st.run_queue == 0 ? 0 : -1;
+}
+
+static void test_a_million_spawns(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(storm, NULL, &(fen_config){.procs = 2}), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_idle_p_takes_its_share),
+        cmocka_unit_test(test_a_fiber_in_the_global_list_starts_in_bounded_time),
+        cmocka_unit_test(test_a_million_spawns),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

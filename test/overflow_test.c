@@ -1,0 +1,154 @@
+/* overflow_test.c - a fiber that runs out of stack is named, whatever guards its stack. */
+#include "fiber/annotate.h"
+
+#include <fen/fiber.h>
+#include <fen/run.h>
+#include <fen/scope.h>
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static volatile int sink;
+static intptr_t enough; /* bytes of stack to use; 0: without end */
+
+static __attribute__((noinline)) int deeper(uintptr_t start)
+{
+    volatile char frame[200];
+    for (size_t i = 0; i < sizeof frame; i++)
+        frame[i] = 1;
+    if (enough && (intptr_t)(start - (uintptr_t)frame) > enough)
+        return fen_yield(), frame[0];
+    return deeper(start) + frame[0];
+}
+
+static void recurse(void *arg)
+{
+    (void)arg;
+    sink = deeper((uintptr_t)__builtin_frame_address(0));
+}
+
+static void stray(void *arg)
+{
+    *(volatile int *)arg = 1;
+}
+
+static int with_fiber(void *fn)
+{
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    if (fen_go_named("digger", 0, *(void (**)(void *))fn, (void *)8))
+        return 1;
+    return fen_scope_close(s);
+}
+
+static void on_fault(int sig)
+{
+    (void)sig;
+    static const char text[] = "the program's own handler\n";
+    if (write(2, text, sizeof text - 1) < 0)
+        _exit(4);
+    _exit(3);
+}
+
+/* What the child wrote to its error output; *ret_status as from wait. */
+static void child(enum fen_guard guard, void (*fn)(void *), bool own_handler, char text[512],
+                  int *ret_status)
+{
+    int p[2];
+    assert_int_equal(pipe(p), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(p[1], 2);
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        signal(SIGSEGV, own_handler ? on_fault : SIG_DFL);
+        _exit(fen_run(with_fiber, &fn, &(fen_config){.procs = 1, .guard = guard}) ? 9 : 0);
+    }
+    close(p[1]);
+    size_t n = 0;
+    for (ssize_t got; n < 511 && (got = read(p[0], text + n, 511 - n)) > 0; n += (size_t)got)
+        ;
+    text[n] = 0;
+    close(p[0]);
+    assert_int_equal(waitpid(pid, ret_status, 0), pid);
+}
+
+static void test_overflow_names_the_fiber(void **state)
+{
+    (void)state;
+    enough = 0;
+    for (enum fen_guard g = FEN_GUARD_AUTO; g <= FEN_GUARD_CANARY; g++) {
+        char text[512];
+        int status;
+        child(g, recurse, false, text, &status);
+        if (g == FEN_GUARD_MADVISE && WIFEXITED(status) && WEXITSTATUS(status) == 9)
+            continue; /* a kernel without that guard */
+        assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
+        assert_true(WIFSIGNALED(status));
+        assert_true(WTERMSIG(status) == SIGSEGV || g == FEN_GUARD_CANARY);
+    }
+}
+
+/* Only the canary is hit, and the next switch notices. */
+static void test_canary_is_looked_at_when_the_fiber_is_switched_out(void **state)
+{
+    (void)state;
+    char text[512];
+    int status;
+    enough = 60 << 10; /* a default stack has as much, less its colour */
+    child(FEN_GUARD_CANARY, recurse, false, text, &status);
+    assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static void test_other_faults_go_to_the_handler_before(void **state)
+{
+    (void)state;
+    char text[512];
+    int status;
+    child(FEN_GUARD_AUTO, stray, true, text, &status);
+    assert_string_equal(text, "the program's own handler\n");
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+    child(FEN_GUARD_AUTO, stray, false, text, &status);
+    assert_string_equal(text, "");
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
+static int nothing(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+static void test_handler_is_put_back(void **state)
+{
+    (void)state;
+    struct sigaction sa;
+    signal(SIGSEGV, on_fault);
+    assert_int_equal(fen_run(nothing, NULL, NULL), 0);
+    assert_int_equal(sigaction(SIGSEGV, NULL, &sa), 0);
+    assert_true(sa.sa_handler == on_fault);
+    signal(SIGSEGV, SIG_DFL);
+}
+
+int main(void)
+{
+#if defined(FEN__ASAN) || defined(FEN__TSAN)
+    puts("skipped: the sanitizer's own handler and frames are in the way");
+    return 77;
+#endif
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_overflow_names_the_fiber),
+        cmocka_unit_test(test_canary_is_looked_at_when_the_fiber_is_switched_out),
+        cmocka_unit_test(test_other_faults_go_to_the_handler_before),
+        cmocka_unit_test(test_handler_is_put_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
