@@ -139,7 +139,8 @@ static void *m_main(void *arg)
     }
     fen__charge(m, NULL);
     fen__lock(&fen__sched.lock);
-    fen__sched.n_ms--; /* a retired M makes room for another */
+    /* a retired M makes room for another; by an atomic, since fen_stats_get has no lock */
+    __atomic_fetch_sub(&fen__sched.n_ms, 1, __ATOMIC_RELAXED);
     fen__unlock(&fen__sched.lock);
     atomic_store(&m->tid, 0);
     fen__set_self(NULL);
@@ -177,7 +178,7 @@ struct fen__m *fen__m_new(struct fen__p *p)
         fen__sys_unmap(mem, sizeof *m);
         return NULL;
     }
-    s->n_ms++;
+    __atomic_fetch_add(&s->n_ms, 1, __ATOMIC_RELAXED);
     m->next = s->ms;
     s->ms = m;
     return m;
