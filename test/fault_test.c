@@ -149,10 +149,10 @@ static void each_call_of_a_request_fails(void **state)
         {"send", -EINTR},          {"epoll_ctl", -ENOSPC},  {"malloc", -ENOMEM},
         {"mmap", -ENOMEM},
     };
+    fen__sys_fault = fault;
     rig_start(&rig);
     rig_nap(50 * FEN_MS);
     idle = rig_counts();
-    fen__sys_fault = fault;
     for (int i = 0; i < 3; i++)
         requests("warm", i);
     int64_t warm = rig_settled(rig_quiet(idle, "warm"), "warm").heap_bytes;
@@ -163,8 +163,8 @@ static void each_call_of_a_request_fails(void **state)
     int64_t after = rig_settled(rig_quiet(idle, "after"), "after").heap_bytes;
     if (after - warm > 64 << 10) /* caches: a connection's buffers or two; each fault would add */
         fail_msg("heap bytes: %ld before, %ld after", (long)warm, (long)after);
-    fen__sys_fault = NULL;
     rig_stop(&rig);
+    fen__sys_fault = NULL;
 }
 
 /* ---- starting ---- */

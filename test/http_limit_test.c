@@ -130,6 +130,10 @@ static void slow_readers(struct rig *r)
         for (int k = 0; k < 16; k++)
             rig_say(fds[i], "GET /big HTTP/1.1\r\n" H "\r\n");
     }
+    for (int i = 0; i < 4; i++) { /* not before the server has begun with each */
+        struct pollfd p = {.fd = fds[i], .events = POLLIN};
+        assert_int_equal(poll(&p, 1, RIG_WAIT_S * 1000), 1);
+    }
     (void)rig_settled(want, "slow readers are closed while they hold on");
     for (int i = 0; i < 4; i++)
         close(fds[i]);
@@ -168,6 +172,12 @@ static void connections_are_bounded(void **state)
 
 #define FLOOD 100000
 #define BATCH 50
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const bool sanitized = true; /* freed memory stays resident */
+#else
+static const bool sanitized = false;
+#endif
 
 static long resident_pages(void)
 {
@@ -219,7 +229,8 @@ static void a_flood_of_tenants_is_bounded(void **state)
     long pages = resident_pages();
     flood(&rig, 10000, FLOOD);
     assert_true(rig_settled(was, "flood").heap_bytes <= was.heap_bytes);
-    assert_true(resident_pages() - pages < 1024); /* 4 MiB; 100,000 names kept would be more */
+    if (!sanitized) /* 4 MiB; 100,000 names kept would be more */
+        assert_true(resident_pages() - pages < 1024);
     assert_int_equal(fen__meter_accounts(), accounts);
     assert_int_equal(fen__meter_tenants(), tenants);
     assert_true(tenants <= 16 + FEN__TENANT_FIRST);

@@ -327,7 +327,8 @@ static bool serve(struct fen__conn *c, struct fen__work *w)
             fen__conn_flush(c, w))
             return false;
         if (last) {
-            if (w->to > w->from || fen__slot_maybe_readable(c->slot))
+            /* a peer that did not ask for the end may be sending: closing would reset the reply */
+            if (w->x.req.keep_alive || w->to > w->from || fen__slot_maybe_readable(c->slot))
                 linger(c, w);
             return false;
         }

@@ -143,7 +143,8 @@ static void *m_main(void *arg)
     if (altstack)
         fen__sys_altstack_drop();
     fen__lock(&fen__sched.lock);
-    fen__sched.n_ms--; /* a retired M makes room for another */
+    /* a retired M makes room for another; by an atomic, since fen_stats_get has no lock */
+    __atomic_fetch_sub(&fen__sched.n_ms, 1, __ATOMIC_RELAXED);
     atomic_store(&m->tid, 0);
     if (m->statfd >= 0) /* the monitor looks only at Ms that have a P */
         fen__sys_close(m->statfd);
@@ -215,7 +216,7 @@ struct fen__m *fen__m_new(struct fen__p *p)
         return NULL;
     }
     m->joined = false;
-    s->n_ms++;
+    __atomic_fetch_add(&s->n_ms, 1, __ATOMIC_RELAXED);
     if (!old)
         s->ms = m;
     return m;

@@ -284,7 +284,7 @@ void fen_scope_cancel(fen_scope *s)
     if (!atomic_compare_exchange_strong(&s->limit.ended, &none, -ECANCELED))
         return;
     struct fen__m *m = fen__enter_any();
-    call_hooks(s, s->seq, -ECANCELED);
+    call_hooks(s, __atomic_load_n(&s->seq, __ATOMIC_RELAXED), -ECANCELED);
     nudge_all(s);
     fen__leave_any(m);
 }

@@ -74,7 +74,7 @@ static int parse(int argc, char **argv, struct options *o)
         {"deadline", ARG_DUR, &o->deadline_ns, FEN_MS, 3600 * FEN_S, "of each request (100ms)"},
         {"store-delay", ARG_DUR, &o->delay_ns, 0, 0, "rehearsal: the store is that slow (0ms)"},
         {"max-body", ARG_INT, &o->max_body_bytes, 1, 1 << 30, "bytes of a request body (65536)"},
-        {"procs", ARG_INT, &o->procs, 0, 1024, "fibers that run at once (0: the cores allowed)"},
+        {"procs", ARG_INT, &o->procs, 0, 256, "fibers that run at once (0: the cores allowed)"},
         {"price-file", ARG_STR, &o->price_file, 0, 0, "prices for the bill"},
         {"fill-only", ARG_BOOL, &o->fill_only, 0, 0, "make the order book and leave"},
         {"quiet", ARG_BOOL, &o->quiet, 0, 0, "do not print the closing bill"},
@@ -119,7 +119,10 @@ static int open_all(struct options *o)
 
 static int report(int rc, const struct options *o)
 {
-    if (rc < 0 && !o->told)
+    if (rc == -EINVAL && !o->told) /* fen_run's: the flags have been checked */
+        fprintf(stderr, "fen serve: invalid FEN_PROCS (1 to 256) or FEN_STACK_GUARD (auto, "
+                        "madvise, mprotect or canary)\n");
+    else if (rc < 0 && !o->told)
         fprintf(stderr, "fen serve: %s\n", fen_strerror(rc));
     return rc < 0 ? 2 : 0;
 }

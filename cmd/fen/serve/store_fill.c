@@ -158,6 +158,8 @@ static int check_dir(const char *path, char *text, size_t n)
     struct stat st;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         return store__say(text, n, path, "is a directory", -EISDIR);
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* filling would rename over it */
+        return store__say(text, n, path, "is not a regular file", -EINVAL);
     const char *dir = dirname(copy);
     if (stat(dir, &st) < 0) {
         int rc = -errno;
