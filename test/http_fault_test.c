@@ -305,7 +305,7 @@ static void the_same_byte_by_byte(void **state)
 static void send_header_of(int fd, size_t bytes)
 {
     char *text = malloc(bytes + 1);
-    int n = sprintf(text, "GET /hello HTTP/1.1\r\n" H "X: ");
+    int n = snprintf(text, bytes + 1, "GET /hello HTTP/1.1\r\n" H "X: ");
     memset(text + n, 'x', bytes - (size_t)n);
     rig_send(fd, text, bytes);
     free(text);
@@ -478,19 +478,22 @@ static void a_large_reply_comes_first(void **state)
 
 /* ---- pipelining ---- */
 
-static int pipeline_text(char *text, int n)
+static int pipeline_text(char *text, size_t cap, int n)
 {
     int at = 0;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        char *to = text + at;
+        size_t room = cap - (size_t)at;
         switch (i % 5) {
-        case 0: at += sprintf(text + at, "GET /hello HTTP/1.1\r\n" H "\r\n"); break;
-        case 1: at += sprintf(text + at, "GET /orders/x HTTP/1.1\r\n" H "\r\n"); break;
+        case 0: at += snprintf(to, room, "GET /hello HTTP/1.1\r\n" H "\r\n"); break;
+        case 1: at += snprintf(to, room, "GET /orders/x HTTP/1.1\r\n" H "\r\n"); break;
         case 2:
-            at += sprintf(text + at, "POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\n%03d", i);
+            at += snprintf(to, room, "POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\n%03d", i);
             break;
-        case 3: at += sprintf(text + at, CHUNKED "3\r\n%03d\r\n0\r\n\r\n", i); break;
-        default: at += sprintf(text + at, "GET /none HTTP/1.1\r\n" H "\r\n"); break;
+        case 3: at += snprintf(to, room, CHUNKED "3\r\n%03d\r\n0\r\n\r\n", i); break;
+        default: at += snprintf(to, room, "GET /none HTTP/1.1\r\n" H "\r\n"); break;
         }
+    }
     return at;
 }
 
@@ -512,7 +515,7 @@ static void pipelines(struct rig *r)
 {
     static char text[16384];
     for (int n = 1; n <= 50; n++) {
-        int fd = rig_dial(r), len = pipeline_text(text, n);
+        int fd = rig_dial(r), len = pipeline_text(text, sizeof text, n);
         rig_send(fd, text, (size_t)len);
         if (n % 10 == 0) { /* an error of framing is the last answer, the ones before it stay */
             rig_say(fd, "BAD\r\n\r\nGET /hello HTTP/1.1\r\n" H "\r\n");
@@ -525,7 +528,7 @@ static void pipelines(struct rig *r)
         }
         close(fd);
     }
-    int fd = rig_dial(r), len = pipeline_text(text, 50);
+    int fd = rig_dial(r), len = pipeline_text(text, sizeof text, 50);
     for (int i = 0; i < len; i++)
         rig_send(fd, text + i, 1);
     pipeline_check(fd, 50);

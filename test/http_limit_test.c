@@ -208,7 +208,8 @@ static void flood(struct rig *r, int from, int n)
     for (int i = from; i < from + n; i += BATCH) {
         int at = 0;
         for (int k = i; k < i + BATCH; k++) /* one in ten is not a name at all */
-            at += sprintf(text + at, "GET /hello HTTP/1.1\r\n" H "X-Tenant: %s%d%s\r\n\r\n",
+            at += snprintf(text + at, sizeof text - (size_t)at,
+                          "GET /hello HTTP/1.1\r\n" H "X-Tenant: %s%d%s\r\n\r\n",
                           k % 10 ? "t" : "\"\t", k, k % 7 ? "" : "-and-a-name-too-long-to-be-kept-"
                           "as-it-is-in-any-table-of-names");
         rig_send(fd, text, (size_t)at);

@@ -202,10 +202,11 @@ static double slow_double(const struct number *num)
     size_t n = 0;
     int64_t e = num->exponent;
     bool sticky = false;
+    const char *point = num->point ? num->point : num->end;
     for (const char *p = num->digits; p < num->end; p++) {
-        if (p == num->point)
+        if (p == point)
             continue;
-        bool fraction = num->point && p > num->point;
+        bool fraction = p > point;
         if (n < DIGITS_MAX) {
             if (n || *p != '0')
                 text[n++] = *p;

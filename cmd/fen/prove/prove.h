@@ -188,7 +188,7 @@ int pack_begin(const struct proof *f);
 int pack_summary(const struct proof *f);
 /* One JSON object a line: figure, value (of fen), rival_value, ratio; against rival[1]. */
 void report_json(const struct proof *f, FILE *to);
-void report_text(const struct proof *f, FILE *to);
+void report_text(const struct proof *p, FILE *f);
 int report_html(const struct proof *f);
 
 /* svg.c */

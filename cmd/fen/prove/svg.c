@@ -114,7 +114,9 @@ static void extent(const struct svg_line *l, int n, bool of_y, struct scale *s)
 static void grid(FILE *f, const struct svg_axis *a, const struct scale *y)
 {
     if (y->log) {
-        for (double v = y->low; v <= y->high * 1.001; v *= 10) {
+        int steps = (int)floor(log10(y->high * 1.001 / y->low));
+        for (int i = 0; i <= steps; i++) {
+            double v = y->low * pow(10, i);
             fprintf(f, "<path d=\"M%d %.1fH%d\" class=\"grid\"/>", LEFT, place(y, v), W - RIGHT);
             fprintf(f, "<text x=\"%d\" y=\"%.1f\" class=\"name\">%g</text>", LEFT - 8,
                     place(y, v) + 4, v);
