@@ -343,6 +343,24 @@ static void pipelined_at_the_signal(void **state)
     assert_int_equal(ended(&s), 0);
 }
 
+/* A peer that sends without end after the server has shut its side is not listened to for ever. */
+static void a_flood_does_not_hold_the_drain(void **state)
+{
+    (void)state;
+    static char flood[65536];
+    struct server s = start_server(0);
+    int fd = try_dial(s.port);
+    assert_int_equal(rig_get(fd, "/hello").status, 200);
+    kill(s.pid, SIGTERM);
+    rig_ended(fd, "idle at the signal");
+    int64_t began = now_ms();
+    while (now_ms() - began < RIG_WAIT_S * 1000 && rig_send(fd, flood, sizeof flood))
+        ;
+    assert_true(now_ms() - began < 8000); /* the drain's time-out is 10 s */
+    close(fd);
+    assert_int_equal(ended(&s), 0);
+}
+
 /* said: a request of a handler that never ends by itself, perhaps with more behind it. */
 static void cut(const char *said)
 {
@@ -374,6 +392,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(begun_requests_are_finished),
         cmocka_unit_test(pipelined_at_the_signal),
+        cmocka_unit_test(a_flood_does_not_hold_the_drain),
         cmocka_unit_test(a_stuck_handler_is_cut),
         cmocka_unit_test(a_stuck_handler_with_bytes_behind_it_is_cut),
         cmocka_unit_test(sigterm_under_load),

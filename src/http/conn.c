@@ -98,15 +98,17 @@ static bool take_idle(struct fen__conn *c)
     return true;
 }
 
-/* Our side is shut: throws away what still comes until the peer closes too. On a worker's stack. */
+/* Our side is shut: throws away what still comes until the peer closes too, or sends so much that it
+ * would keep the worker. On a worker's stack. */
 static void discard(struct fen__conn *c)
 {
     char waste[4096];
+    size_t total = 0;
     do {
         fen__slot_clear(c->slot, FEN__READ);
         ssize_t got;
-        while ((got = fen__sys_recv(c->fd, waste, sizeof waste)) > 0)
-            ;
+        while ((got = fen__sys_recv(c->fd, waste, sizeof waste)) > 0 && total < LINGER_BYTES)
+            total += (size_t)got;
         if (got != -EAGAIN) {
             close_conn(c);
             return;
