@@ -2,7 +2,8 @@
  *
  * Drain, in order, so that no client sees a reset:
  *   1 stopping is set: every reply from now on says Connection: close
- *   2 what waits in the listen queue is accepted, then the listener closes
+ *   2 new handshakes are ignored (the client's next try is refused), what waits in the listen queue
+ *     is accepted, then the listener closes
  *   3 GRACE: idle connections may still send a request and get that reply
  *   4 idle connections are shut on our side and read until the peer closes (conn.c)
  *   5 at the drain time-out what is left is cut */
@@ -19,6 +20,7 @@
 #include <time.h>
 
 #define GRACE_NS (300 * FEN_MS)
+#define LAST_STEPS 2 /* for handshakes under way when the listener stops taking new ones */
 #define DRAIN_STEP_NS (5 * FEN_MS)
 #define ACCEPT_PAUSE_NS (10 * FEN_MS)
 #define SPARE_FDS 64 /* descriptors that connections leave to the rest of the process */
@@ -167,6 +169,12 @@ static void accept_rest(fen_server *s)
 static void drain(fen_server *s)
 {
     int64_t began = fen_now(), end = began + s->cfg.drain_timeout_ns;
+    (void)fen__sys_listen_last(s->listener->fd); /* else who comes just now may meet a reset */
+    for (int i = 0; i < LAST_STEPS; i++) {
+        accept_rest(s);
+        if (fen_sleep(DRAIN_STEP_NS))
+            break;
+    }
     accept_rest(s);
     fen_sock_close(s->listener);
     s->listener = NULL;

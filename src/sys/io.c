@@ -2,6 +2,7 @@
 #include "sys/sys.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -68,6 +69,19 @@ int fen__sys_listen(int fd, int backlog)
 {
     FAULT("listen");
     return listen(fd, backlog) ? -errno : 0;
+}
+
+/* The filter sees TCP headers: byte 13 holds the flags, 2 is SYN. */
+int fen__sys_listen_last(int fd)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog prog = {.len = FEN__COUNT(code), .filter = code};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog) ? -errno : 0;
 }
 
 int fen__sys_accept(int fd)

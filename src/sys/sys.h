@@ -126,6 +126,8 @@ int fen__sys_socket(int family, int type);
 int fen__sys_bind(int fd, const struct sockaddr *sa, socklen_t len);
 int fen__sys_listen(int fd, int backlog);
 int fen__sys_accept(int fd);
+/* A listener that takes no new connection; handshakes under way still end in its queue. */
+int fen__sys_listen_last(int fd);
 int fen__sys_connect(int fd, const struct sockaddr *sa, socklen_t len);
 int fen__sys_so_error(int fd);
 int fen__sys_setsockopt_int(int fd, int level, int name, int value);
