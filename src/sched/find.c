@@ -292,6 +292,12 @@ struct fen__g *fen__find(struct fen__m *m)
         poll_now(m);
         fen__charge(m, NULL);
     }
+#ifdef FEN_HARD
+    if (!g && fen__queue_ring_len(p) <= FEN__RING / 2) { /* others' work before one's own */
+        g = steal(m);
+        stop_searching(m);
+    }
+#endif
     if (!g)
         g = own(m);
     return g ? g : slow(m);
