@@ -102,7 +102,7 @@ static void test_canary_is_looked_at_when_the_fiber_is_switched_out(void **state
     (void)state;
     char text[512];
     int status;
-    enough = 60 << 10; /* a default stack has as much, less its colour */
+    enough = 64 << 10; /* a default stack has as much, less its colour */
     child(FEN_GUARD_CANARY, recurse, false, text, &status);
     assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
