@@ -423,7 +423,8 @@ static void expectations(struct rig *r)
     rig_say(fd, "4\r\nbody\r\n0\r\n\r\n");
     assert_string_equal(rig_read(fd, true).body, "body");
     /* who does not wait is not told to go on */
-    rig_say(fd, "POST /echo HTTP/1.1\r\n" H "Expect: 100-continue\r\nContent-Length: 4\r\n\r\nbody");
+    rig_say(fd, "POST /echo HTTP/1.1\r\n" H
+                "Expect: 100-continue\r\nContent-Length: 4\r\n\r\nbody");
     struct rig_reply got = rig_read(fd, true);
     if (got.status == 100) /* it came in two pieces */
         got = rig_read(fd, true);

@@ -1,6 +1,6 @@
 #!/bin/sh
-# serve_faults_test.sh - fen serve with wrong flags, files and addresses: one line on standard error,
-# exit code 2, within 2 seconds, and nothing on standard output.
+# serve_faults_test.sh - fen serve with wrong flags, files and addresses: one line on standard
+# error, exit code 2, within 2 seconds, and nothing on standard output.
 . "$FEN_SOURCE_DIR/test/lib.sh"
 need python3 sqlite3
 fen=$FEN_PROGRAM
