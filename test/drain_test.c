@@ -1,9 +1,9 @@
 /* drain_test.c - SIGTERM under load: no reset, no reply cut short, no request that had begun before
  * the signal without its reply.
  *
- * The server is a child process; the clients are plain sockets in one poll loop here. Three kinds:
- * kept alive, one request a connection, and idle. A client that was told to close, or finds the port
- * closed, retires. */
+ * The server is a child process; the clients are plain sockets in one poll loop here. Three
+ * kinds: kept alive, one request a connection, and idle. A client that was told to close, or finds
+ * the port closed, retires. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -210,7 +210,7 @@ static void gone(struct client *c, ssize_t got)
 
 static void head_part(struct client *c, const char *p, size_t n)
 {
-    size_t room = sizeof c->head - 1 - (c->have < sizeof c->head - 1 ? c->have : sizeof c->head - 1);
+    size_t last = sizeof c->head - 1, room = last - (c->have < last ? c->have : last);
     memcpy(c->head + c->have, p, n < room ? n : room);
     c->head[c->have + (n < room ? n : room)] = 0;
     const char *end = strstr(c->head, "\r\n\r\n"), *length = strstr(c->head, "Content-Length: ");

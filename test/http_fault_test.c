@@ -489,7 +489,8 @@ static int pipeline_text(char *text, size_t cap, int n)
         case 0: at += snprintf(to, room, "GET /hello HTTP/1.1\r\n" H "\r\n"); break;
         case 1: at += snprintf(to, room, "GET /orders/x HTTP/1.1\r\n" H "\r\n"); break;
         case 2:
-            at += snprintf(to, room, "POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\n%03d", i);
+            at += snprintf(to, room,
+                           "POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\n%03d", i);
             break;
         case 3: at += snprintf(to, room, CHUNKED "3\r\n%03d\r\n0\r\n\r\n", i); break;
         default: at += snprintf(to, room, "GET /none HTTP/1.1\r\n" H "\r\n"); break;

@@ -98,8 +98,8 @@ static bool take_idle(struct fen__conn *c)
     return true;
 }
 
-/* Our side is shut: throws away what still comes until the peer closes too, or sends so much that it
- * would keep the worker. On a worker's stack. */
+/* Our side is shut: throws away what still comes until the peer closes too, or sends so much that
+ * it would keep the worker. On a worker's stack. */
 static void discard(struct fen__conn *c)
 {
     char waste[4096];
@@ -215,8 +215,8 @@ static void wake_ended(struct fen__g *g, void *arg)
     }
 }
 
-/* Not by a watch on the descriptor: a peer that sent more than one request, or has finished sending,
- * leaves none. */
+/* Not by a watch on the descriptor: a peer that sent more than one request, or has finished
+ * sending, leaves none. */
 void fen__conn_wake_cut(void) { fen__each_g(wake_ended, NULL); }
 
 /* ---- serving ---- */

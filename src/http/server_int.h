@@ -133,7 +133,8 @@ void fen__conn_each(fen_server *s, void (*fn)(struct fen__conn *c));
 void fen__conn_sweep_idle(struct fen__conn *c); /* closes it if it was idle too long */
 void fen__conn_drain_idle(struct fen__conn *c); /* shuts our side of an idle one */
 void fen__conn_cut(struct fen__conn *c);        /* closes an idle one, ends an active one's limit */
-void fen__conn_wake_cut(void); /* everybody under an ended limit looks at it; after a round of cuts */
+/* After a round of cuts: everybody under an ended limit looks at it. */
+void fen__conn_wake_cut(void);
 
 /* reply.c */
 int fen__reply_head(fen_exchange *x, int status, const char *content_type, size_t body_bytes);
