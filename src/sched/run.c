@@ -174,6 +174,7 @@ static struct fen__m *m_alloc(void)
     if (fen__sys_map(sizeof(struct fen__m), &mem))
         return NULL;
     struct fen__m *m = mem;
+    fen__annot_fresh(mem, sizeof *m);
     if (fen__tally_register(&m->tally) < 0) {
         fen__sys_unmap(mem, sizeof *m);
         return NULL;
