@@ -318,6 +318,7 @@ static void stop_ms(void)
         s->ms = m->next;
         if (!m->joined)
             pthread_join(m->thread, NULL);
+        fen__annot_fresh(m, sizeof *m);
         if (m->statfd >= 0)
             fen__sys_close(m->statfd);
         fen__tally_unregister(&m->tally);
