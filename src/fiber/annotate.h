@@ -70,15 +70,6 @@ static inline void fen__annot_new(struct fen__annot *a, void *bottom, size_t siz
 #endif
 }
 
-/* Newly mapped memory: it may lie where a stack was whose marks ASan still has. */
-static inline void fen__annot_fresh(void *p, size_t bytes)
-{
-    (void)p, (void)bytes;
-#ifdef FEN__ASAN
-    __asan_unpoison_memory_region(p, bytes);
-#endif
-}
-
 /* The stack will not run again; must not be called on it. */
 static inline void fen__annot_end(struct fen__annot *a)
 {

@@ -174,7 +174,6 @@ static struct fen__m *m_alloc(void)
     if (fen__sys_map(sizeof(struct fen__m), &mem))
         return NULL;
     struct fen__m *m = mem;
-    fen__annot_fresh(mem, sizeof *m);
     if (fen__tally_register(&m->tally) < 0) {
         fen__sys_unmap(mem, sizeof *m);
         return NULL;
@@ -318,7 +317,6 @@ static void stop_ms(void)
         s->ms = m->next;
         if (!m->joined)
             pthread_join(m->thread, NULL);
-        fen__annot_fresh(m, sizeof *m);
         if (m->statfd >= 0)
             fen__sys_close(m->statfd);
         fen__tally_unregister(&m->tally);
