@@ -25,6 +25,20 @@ void __lsan_unregister_root_region(const void *p, size_t n);
 #define ROOT_DEL(p, n) ((void)0)
 #endif
 
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define FEN__UNPOISON(p, n) __asan_unpoison_memory_region(p, n)
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) && !defined(FEN__UNPOISON)
+#define FEN__UNPOISON(p, n) __asan_unpoison_memory_region(p, n)
+#endif
+#ifdef FEN__UNPOISON
+void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
+#else
+#define FEN__UNPOISON(p, n) ((void)0)
+#endif
+
 int fen__sys_map(size_t bytes, void **ret_p)
 {
     int rc = fen__sys_fault ? fen__sys_fault("mmap") : 0;
@@ -35,6 +49,8 @@ int fen__sys_map(size_t bytes, void **ret_p)
     if (p == MAP_FAILED)
         return -errno;
     ROOT_ADD(p, bytes);
+    /* It may lie where a stack was whose marks ASan still has. */
+    FEN__UNPOISON(p, bytes);
     *ret_p = p;
     return 0;
 }
