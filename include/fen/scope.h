@@ -23,8 +23,8 @@ typedef struct fen_defer_record {
 typedef struct fen_cancel_hook {
     void (*fn)(struct fen_cancel_hook *h, int rc);
     void *arg;
-    struct fen_cancel_hook *next, **pprev;
-    fen_scope *scope;
+    struct fen_cancel_hook *next, **pprev; /* this and the rest: fen's */
+    fen_scope *scope, *home;
 } fen_cancel_hook;
 
 /* Opens a scope inside the current one; it becomes the fiber's current scope. deadline_ns is

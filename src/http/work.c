@@ -1,8 +1,9 @@
 /* work.c - a pool of buffers for connections that are being served.
  *
  * Last in, first out, so the next request finds warm memory. A connection that waits for a request
- * has none of this. Blocks that a large request needed go back to the heap at once; at most
- * KEEP_WORKS free records are kept. */
+ * has none of this. Blocks that a large request needed go back to the heap at once, and past KEEP_WORKS
+ * free records their arenas too. The records themselves are never unmapped within the process: each
+ * holds a scope, and a cancel may look along a chain of scopes that is just ending (sync/scope.c). */
 #include "http/server_int.h"
 
 #include "mem/mem.h"
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #define KEEP_WORKS 1024
+#define SLAB_WORKS 16
 
 static struct {
     uint32_t lock;
@@ -41,28 +43,48 @@ static void empty_out(struct fen__work *w)
         .p = w->out_small, .cap = sizeof w->out_small, .grow = grow_out, .grow_arg = w};
 }
 
+/* Lock held. */
+static void push(struct fen__work *w)
+{
+    w->next_free = pool.free;
+    pool.free = w;
+    __atomic_store_n(&pool.nfree, pool.nfree + 1, __ATOMIC_RELAXED);
+}
+
+static void put_free(struct fen__work *w)
+{
+    fen__lock(&pool.lock);
+    push(w);
+    fen__unlock(&pool.lock);
+}
+
+/* Lock held. */
+static void add_slab(void)
+{
+    void *map;
+    if (fen__sys_map(SLAB_WORKS * sizeof(struct fen__work), &map))
+        return;
+    for (int i = SLAB_WORKS; i-- > 0;)
+        push((struct fen__work *)map + i);
+}
+
 struct fen__work *fen__work_get(void)
 {
     fen__lock(&pool.lock);
+    if (!pool.free)
+        add_slab();
     struct fen__work *w = pool.free;
     if (w) {
         pool.free = w->next_free;
-        pool.nfree--;
+        __atomic_store_n(&pool.nfree, pool.nfree - 1, __ATOMIC_RELAXED);
     }
     fen__unlock(&pool.lock);
-    if (!w) {
-        w = fen__mem_alloc(sizeof *w);
-        if (!w)
-            return NULL;
-        memset(w, 0, offsetof(struct fen__work, pending));
-        w->body = NULL;
-        w->carry = NULL;
-        w->arena = fen_arena_new();
-        if (!w->arena) {
-            fen__mem_free(w, sizeof *w);
-            return NULL;
-        }
+    if (w && !w->arena && !(w->arena = fen_arena_new())) {
+        put_free(w);
+        return NULL;
     }
+    if (!w)
+        return NULL;
     w->fields = w->fields_small;
     w->in = w->in_small;
     w->in_cap = sizeof w->in_small;
@@ -95,30 +117,23 @@ void fen__work_put(struct fen__work *w)
     fen__mem_free(w->body, w->body_cap);
     fen__mem_free(w->carry, FEN__CARRY_BYTES);
     w->body = w->carry = NULL;
-    fen_arena_reset(w->arena);
-    fen__lock(&pool.lock);
-    bool keep = pool.nfree < KEEP_WORKS;
-    if (keep) {
-        w->next_free = pool.free;
-        pool.free = w;
-        pool.nfree++;
-    }
-    fen__unlock(&pool.lock);
-    if (!keep) {
+    if (__atomic_load_n(&pool.nfree, __ATOMIC_RELAXED) < KEEP_WORKS) {
+        fen_arena_reset(w->arena);
+    } else {
         fen_arena_free(w->arena);
-        fen__mem_free(w, sizeof *w);
+        w->arena = NULL;
     }
+    put_free(w);
 }
 
 void fen__work_pool_fini(void)
 {
-    while (pool.free) {
-        struct fen__work *w = pool.free;
-        pool.free = w->next_free;
+    fen__lock(&pool.lock);
+    for (struct fen__work *w = pool.free; w; w = w->next_free) {
         fen_arena_free(w->arena);
-        fen__mem_free(w, sizeof *w);
+        w->arena = NULL;
     }
-    pool.nfree = 0;
+    fen__unlock(&pool.lock);
 }
 
 int fen__work_fields_cap(const struct fen__work *w)

@@ -88,6 +88,7 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
 {
     struct fen__g *g = current();
     struct fen_scope *up = g->scope;
+    __atomic_store_n(&s->limit.is_scope, true, __ATOMIC_RELAXED);
     __atomic_store_n(&s->limit.parent, g->limit, __ATOMIC_RELAXED);
     atomic_store_explicit(&s->limit.deadline_ns, deadline_ns, memory_order_relaxed);
     atomic_store_explicit(&s->limit.ended, 0, memory_order_relaxed);
@@ -232,17 +233,28 @@ int fen_scope_check(fen_scope *s)
     return d != FEN_NEVER && d <= fen__sys_now() ? -ETIMEDOUT : 0;
 }
 
+/* The scope that a limit heads, or NULL: a connection and the run have limits that are no scopes. */
+static struct fen_scope *scope_of(struct fen__limit *l)
+{
+    bool yes = __atomic_load_n(&l->is_scope, __ATOMIC_RELAXED);
+    return yes ? FEN__CONTAINER(l, struct fen_scope, limit) : NULL;
+}
+
+static bool leads_to(const struct fen__limit *l, const struct fen_scope *s)
+{
+    for (int depth = 0; l && depth < 1024; depth++) {
+        if (l == &s->limit)
+            return true;
+        l = __atomic_load_n(&l->parent, __ATOMIC_RELAXED);
+    }
+    return false;
+}
+
 static void nudge_below(struct fen__g *g, void *arg)
 {
     struct fen_scope *s = arg;
-    const struct fen__limit *l = __atomic_load_n(&g->limit, __ATOMIC_ACQUIRE);
-    for (int depth = 0; l && depth < 1024; depth++) {
-        if (l == &s->limit) {
-            fen__nudge(g);
-            return;
-        }
-        l = __atomic_load_n(&l->parent, __ATOMIC_RELAXED);
-    }
+    if (leads_to(__atomic_load_n(&g->limit, __ATOMIC_ACQUIRE), s))
+        fen__nudge(g);
 }
 
 /* Everybody who waits under the scope looks at its limits again. */
@@ -255,13 +267,16 @@ static void nudge_all(struct fen_scope *s)
 }
 
 /* Takes the first hook out and calls it; until none is left. A cancel and the deadline may be here
- * together: hook_busy counts them. */
-static void call_hooks(struct fen_scope *s, uint64_t seq, int rc)
+ * together: hook_busy counts them. Which use of the scope's memory is meant is told by seq, or, when
+ * the cancelled scope `above` is given, by the chain: a scope that has hooks is open, so what is above
+ * it is open too and the chain does not change while the lock is held. */
+static void call_hooks(struct fen_scope *s, uint64_t seq, const struct fen_scope *above, int rc)
 {
     for (bool calling = false;;) {
         fen__lock(&s->lock);
         s->hook_busy -= calling;
-        bool same = __atomic_load_n(&s->seq, __ATOMIC_RELAXED) == seq;
+        bool same = above ? s->hooks && leads_to(&s->limit, above)
+                          : __atomic_load_n(&s->seq, __ATOMIC_RELAXED) == seq;
         fen_cancel_hook *h = same ? s->hooks : NULL;
         calling = h != NULL;
         s->hook_busy += calling;
@@ -278,18 +293,35 @@ static void call_hooks(struct fen_scope *s, uint64_t seq, int rc)
     }
 }
 
+/* The hooks of the scopes that g has open below s. */
+static void hooks_below(struct fen__g *g, void *arg)
+{
+    struct fen_scope *s = arg;
+    struct fen__limit *l = __atomic_load_n(&g->limit, __ATOMIC_ACQUIRE);
+    for (int depth = 0; l && l != &s->limit && depth < 1024; depth++) {
+        struct fen_scope *inner = scope_of(l);
+        l = __atomic_load_n(&l->parent, __ATOMIC_RELAXED);
+        if (inner)
+            call_hooks(inner, 0, s, -ECANCELED);
+    }
+}
+
 void fen_scope_cancel(fen_scope *s)
 {
     int none = 0;
     if (!atomic_compare_exchange_strong(&s->limit.ended, &none, -ECANCELED))
         return;
     struct fen__m *m = fen__enter_any();
-    call_hooks(s, __atomic_load_n(&s->seq, __ATOMIC_RELAXED), -ECANCELED);
+    call_hooks(s, __atomic_load_n(&s->seq, __ATOMIC_RELAXED), NULL, -ECANCELED);
+    if (atomic_load(&s->spawned))
+        fen__each_g(hooks_below, s);
+    else
+        hooks_below(s->owner, s);
     nudge_all(s);
     fen__leave_any(m);
 }
 
-static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, -ETIMEDOUT); }
+static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, NULL, -ETIMEDOUT); }
 
 void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns)
 {
@@ -315,6 +347,7 @@ int fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
     struct fen__m *m = fen__enter();
     fen_assert(m && s->owner == fen__cur(m));
     int rc = fen_scope_check(s);
+    h->home = s;
     fen__lock(&s->lock);
     if (!rc) {
         h->scope = s;
@@ -342,7 +375,7 @@ int fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
 
 void fen_cancel_hook_del(fen_cancel_hook *h)
 {
-    fen_scope *s = fen_scope_current();
+    fen_scope *s = h->home; /* its memory may have another user by now: then h is not in its list */
     struct fen__m *m = fen__enter_any();
     for (bool busy = true; busy && s;) {
         fen__lock(&s->lock);
@@ -405,7 +438,9 @@ static void child_end(struct fen__g *g)
 static void mark_spawned(struct fen_scope *s)
 {
     for (struct fen__limit *l = s->limit.parent; l && l != fen__run_limit(); l = l->parent) {
-        struct fen_scope *up = FEN__CONTAINER(l, struct fen_scope, limit);
+        struct fen_scope *up = scope_of(l);
+        if (!up)
+            continue;
         if (atomic_load_explicit(&up->spawned, memory_order_relaxed))
             break;
         atomic_store(&up->spawned, true);

@@ -158,9 +158,57 @@ static void test_hook_removal_waits_for_the_hook_of_a_cancel_and_a_deadline(void
         assert_int_equal(fen_run(two_callers, NULL, &(fen_config){.procs = 2}), 0);
 }
 
+/* ---- a cancel of an outer scope calls the hooks of the scopes inside ---- */
+
+static _Atomic int inner_rc[2];
+static void note_rc(fen_cancel_hook *h, int rc) { *(_Atomic int *)h->arg = rc; }
+
+/* A scope with a hook, another scope inside it, and a wait: the hook goes by its own scope. */
+static void wait_in_scopes(void *arg)
+{
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    fen_cancel_hook h = {.fn = note_rc, .arg = arg};
+    assert_int_equal(fen_cancel_hook_add(s, &h), 0);
+    fen_scope *nested = fen_scope_open(FEN_NEVER);
+    assert_int_equal(fen_sleep(100 * FEN_S), -ECANCELED);
+    fen_cancel_hook_del(&h);
+    assert_int_equal(fen_scope_close(nested), -ECANCELED);
+    assert_int_equal(fen_scope_close(s), -ECANCELED);
+}
+
+static void cancel_soon(void *scope)
+{
+    fen_sleep(5 * FEN_MS);
+    fen_scope_cancel(scope);
+}
+
+static int outer_cancel(void *arg)
+{
+    (void)arg;
+    inner_rc[0] = inner_rc[1] = 0;
+    fen_scope *helpers = fen_scope_open(FEN_NEVER), *s = fen_scope_open(FEN_NEVER);
+    assert_int_equal(fen_go(wait_in_scopes, (void *)&inner_rc[0]), 0);
+    assert_int_equal(fen_go(cancel_soon, s), 0);
+    wait_in_scopes((void *)&inner_rc[1]);
+    assert_int_equal(fen_scope_close(s), -ECANCELED);
+    assert_int_equal(fen_scope_close(helpers), 0);
+    assert_int_equal(inner_rc[0], -ECANCELED);
+    assert_int_equal(inner_rc[1], -ECANCELED);
+    return 0;
+}
+
+static void test_cancel_calls_hooks_of_inner_scopes(void **state)
+{
+    (void)state;
+    for (int procs = 1; procs <= 2; procs++)
+        for (int i = 0; i < 20; i++)
+            assert_int_equal(fen_run(outer_cancel, NULL, &(fen_config){.procs = procs}), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cancel_calls_hooks_of_inner_scopes),
         cmocka_unit_test(test_cancel_reaches_children_of_inner_scopes),
         cmocka_unit_test(test_earlier_deadline_reaches_children_of_inner_scopes),
         cmocka_unit_test(test_deadline_set_after_the_hook_calls_it),
