@@ -77,7 +77,8 @@ static void test_idle_p_takes_its_share(void **state)
         int64_t apart = most - (sum - most);
         best = apart < best ? apart : best;
     }
-    assert_true(!PLAIN || best <= FIBERS / 10); /* a sanitizer's threads take turns in its own way */
+    assert_true(!PLAIN ||
+                best <= FIBERS / 10); /* a sanitizer's threads take turns in its own way */
 }
 
 /* Fewer than a ring holds: nothing goes to the global list, so the other P has to steal. */

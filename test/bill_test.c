@@ -12,7 +12,6 @@
 #include <fen/fiber.h>
 #include <fen/scope.h>
 
-
 #define FIBERS 8
 #define BURN_NS (20 * FEN_MS)
 
@@ -80,7 +79,8 @@ static void check(const struct fen__view *v, int rounds)
     if (share < -150000 || share > 150000)
         fail_msg("%s", text);
     assert_int_equal(b->requests_ns + b->fibers_ns + b->runtime_ns + b->unattributed_ns +
-                         b->residual_ns, b->thread_cpu_ns);
+                         b->residual_ns,
+                     b->thread_cpu_ns);
     assert_true(v->stats.threads > 0 && v->cmdline_n > 0 && v->proc.resident_bytes > 0);
 }
 

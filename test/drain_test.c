@@ -117,7 +117,8 @@ static int ended(struct server *s)
 static int try_dial(int port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons((uint16_t)port),
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval tv = {.tv_sec = RIG_WAIT_S};
     int one = 1;
@@ -136,10 +137,10 @@ enum kind { KEPT, ONCE, IDLE };
 
 struct client {
     enum kind kind;
-    int fd;       /* -1: retired */
-    bool dialing; /* no answer to its handshake yet */
-    bool waiting; /* a request is out */
-    bool early;   /* ... whose first byte went out before the signal */
+    int fd;            /* -1: retired */
+    bool dialing;      /* no answer to its handshake yet */
+    bool waiting;      /* a request is out */
+    bool early;        /* ... whose first byte went out before the signal */
     size_t have, want; /* bytes of the reply so far; want 0: the head is not whole yet */
     bool close_seen;
     char head[512];
@@ -185,7 +186,8 @@ static void dialed(struct client *c, int rc)
 
 static void dial(struct client *c, int port)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons((uint16_t)port),
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     c->waiting = false;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -301,8 +303,9 @@ static void one_drain(int number)
             retire(&cs[i]); /* its handshake was ignored: no answer, no reset */
     if (seen.resets || seen.cut_short || seen.early_lost || !seen.replies || !seen.told)
         fail_msg("repetition %d: %d replies, %d told to close; %d resets, %d cut short, %d lost, "
-                 "%d crossed", number, seen.replies, seen.told, seen.resets, seen.cut_short,
-                 seen.early_lost, seen.crossed);
+                 "%d crossed",
+                 number, seen.replies, seen.told, seen.resets, seen.cut_short, seen.early_lost,
+                 seen.crossed);
 }
 
 static void sigterm_under_load(void **state)

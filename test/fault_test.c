@@ -143,10 +143,9 @@ static void each_call_of_a_request_fails(void **state)
         const char *call;
         int rc;
     } faults[] = {
-        {"accept", -ECONNABORTED}, {"accept", -EMFILE},     {"accept", -ENOBUFS},
-        {"accept", -EINTR},        {"recv", -ECONNRESET},   {"recv", -ENOMEM},
-        {"recv", -EINTR},          {"send", -EPIPE},        {"send", -ENOBUFS},
-        {"send", -EINTR},          {"epoll_ctl", -ENOSPC},  {"malloc", -ENOMEM},
+        {"accept", -ECONNABORTED}, {"accept", -EMFILE}, {"accept", -ENOBUFS},   {"accept", -EINTR},
+        {"recv", -ECONNRESET},     {"recv", -ENOMEM},   {"recv", -EINTR},       {"send", -EPIPE},
+        {"send", -ENOBUFS},        {"send", -EINTR},    {"epoll_ctl", -ENOSPC}, {"malloc", -ENOMEM},
         {"mmap", -ENOMEM},
     };
     fen__sys_fault = fault;

@@ -135,10 +135,10 @@ static int routes(fen_server *s)
         const char *pattern;
         fen_handler fn;
     } all[] = {
-        {"GET /hello", hello},    {"GET /orders/{id}", order}, {"POST /echo", echo},
-        {"GET /big", big},        {"GET /sleep/{ms}", sleeper}, {"GET /timed/{ms}", timed},
-        {"GET /never", never},    {"GET /twice", twice},       {"GET /returns/{n}", returns},
-        {"GET /parent", parent},  {"POST /json", json},        {"GET /assemble", assemble},
+        {"GET /hello", hello},   {"GET /orders/{id}", order},  {"POST /echo", echo},
+        {"GET /big", big},       {"GET /sleep/{ms}", sleeper}, {"GET /timed/{ms}", timed},
+        {"GET /never", never},   {"GET /twice", twice},        {"GET /returns/{n}", returns},
+        {"GET /parent", parent}, {"POST /json", json},         {"GET /assemble", assemble},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         int rc = fen_route(s, all[i].pattern, all[i].fn, NULL);
@@ -196,7 +196,8 @@ static const struct answer answers[] = {
     {"GET /hello HTTP/1.1\r\n" H "A: b\rc\r\n\r\n", 400, true, NULL},
     /* framing */
     {"POST /echo HTTP/1.1\r\n" H "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
-     "5\r\n12345\r\n0\r\n\r\n", 400, true, NULL},
+     "5\r\n12345\r\n0\r\n\r\n",
+     400, true, NULL},
     {"POST /echo HTTP/1.1\r\n" H "Content-Length: 5\r\nContent-Length: 5\r\n\r\n12345", 400, true,
      NULL},
     {"POST /echo HTTP/1.1\r\n" H "Content-Length: -1\r\n\r\n", 400, true, NULL},
@@ -423,8 +424,8 @@ static void expectations(struct rig *r)
     rig_say(fd, "4\r\nbody\r\n0\r\n\r\n");
     assert_string_equal(rig_read(fd, true).body, "body");
     /* who does not wait is not told to go on */
-    rig_say(fd, "POST /echo HTTP/1.1\r\n" H
-                "Expect: 100-continue\r\nContent-Length: 4\r\n\r\nbody");
+    rig_say(fd,
+            "POST /echo HTTP/1.1\r\n" H "Expect: 100-continue\r\nContent-Length: 4\r\n\r\nbody");
     struct rig_reply got = rig_read(fd, true);
     if (got.status == 100) /* it came in two pieces */
         got = rig_read(fd, true);
@@ -489,8 +490,8 @@ static int pipeline_text(char *text, size_t cap, int n)
         case 0: at += snprintf(to, room, "GET /hello HTTP/1.1\r\n" H "\r\n"); break;
         case 1: at += snprintf(to, room, "GET /orders/x HTTP/1.1\r\n" H "\r\n"); break;
         case 2:
-            at += snprintf(to, room,
-                           "POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\n%03d", i);
+            at +=
+                snprintf(to, room, "POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\n%03d", i);
             break;
         case 3: at += snprintf(to, room, CHUNKED "3\r\n%03d\r\n0\r\n\r\n", i); break;
         default: at += snprintf(to, room, "GET /none HTTP/1.1\r\n" H "\r\n"); break;
@@ -583,7 +584,9 @@ static void half_closed_peers_are_answered(void **state)
 
 static void leave(struct rig *r)
 {
-    static const char *said[] = {"", "GET", "GET /hello HTTP/1.1\r\n" H "\r\n",
+    static const char *said[] = {"",
+                                 "GET",
+                                 "GET /hello HTTP/1.1\r\n" H "\r\n",
                                  "GET /big HTTP/1.1\r\n" H "\r\n",
                                  "GET /sleep/20 HTTP/1.1\r\n" H "\r\n",
                                  "POST /echo HTTP/1.1\r\n" H "Content-Length: 9\r\n\r\n1234",

@@ -40,11 +40,13 @@ static int routes(fen_server *s)
     return rc ? rc : fen_route(s, "GET /big", big, NULL);
 }
 
-static struct rig rig = {
-    .routes = routes,
-    .cfg = {.header_timeout_ns = 150 * FEN_MS, .body_timeout_ns = 150 * FEN_MS,
-            .idle_timeout_ns = 300 * FEN_MS, .write_timeout_ns = 150 * FEN_MS,
-            .max_connections = 8, .max_tenants = 16}};
+static struct rig rig = {.routes = routes,
+                         .cfg = {.header_timeout_ns = 150 * FEN_MS,
+                                 .body_timeout_ns = 150 * FEN_MS,
+                                 .idle_timeout_ns = 300 * FEN_MS,
+                                 .write_timeout_ns = 150 * FEN_MS,
+                                 .max_connections = 8,
+                                 .max_tenants = 16}};
 static struct rig_count idle;
 
 /* A byte now and then does not move the deadline. */
@@ -209,9 +211,11 @@ static void flood(struct rig *r, int from, int n)
         int at = 0;
         for (int k = i; k < i + BATCH; k++) /* one in ten is not a name at all */
             at += snprintf(text + at, sizeof text - (size_t)at,
-                          "GET /hello HTTP/1.1\r\n" H "X-Tenant: %s%d%s\r\n\r\n",
-                          k % 10 ? "t" : "\"\t", k, k % 7 ? "" : "-and-a-name-too-long-to-be-kept-"
-                          "as-it-is-in-any-table-of-names");
+                           "GET /hello HTTP/1.1\r\n" H "X-Tenant: %s%d%s\r\n\r\n",
+                           k % 10 ? "t" : "\"\t", k,
+                           k % 7 ? ""
+                                 : "-and-a-name-too-long-to-be-kept-"
+                                   "as-it-is-in-any-table-of-names");
         rig_send(fd, text, (size_t)at);
         for (int k = 0; k < BATCH; k++)
             assert_int_equal(rig_read(fd, true).status, 200);
@@ -258,8 +262,10 @@ static int stop(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(late_peers_get_408),       cmocka_unit_test(idle_connections_are_closed),
-        cmocka_unit_test(a_busy_connection_is_not_idle), cmocka_unit_test(slow_readers_are_cut),
+        cmocka_unit_test(late_peers_get_408),
+        cmocka_unit_test(idle_connections_are_closed),
+        cmocka_unit_test(a_busy_connection_is_not_idle),
+        cmocka_unit_test(slow_readers_are_cut),
         cmocka_unit_test(connections_are_bounded),
         cmocka_unit_test(a_flood_of_tenants_is_bounded),
     };

@@ -36,10 +36,7 @@ static void recurse(void *arg)
     sink = deeper((uintptr_t)__builtin_frame_address(0));
 }
 
-static void stray(void *arg)
-{
-    *(volatile int *)arg = 1;
-}
+static void stray(void *arg) { *(volatile int *)arg = 1; }
 
 static int with_fiber(void *fn)
 {

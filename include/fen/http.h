@@ -60,9 +60,9 @@ FEN_API int fen_server_port(fen_server *s);
 /* fen_server_serve plus what a service needs around it: SIGTERM and SIGINT start the drain, and the
  * admin listener answers /metrics, /debug/vars and /healthz. */
 typedef struct fen_service_config {
-    const char *addr;       /* required, e.g. ":8080" */
-    const char *admin_addr; /* NULL: "127.0.0.1:6060"; "": none */
-    bool quiet;             /* do not print the closing bill */
+    const char *addr;                    /* required, e.g. ":8080" */
+    const char *admin_addr;              /* NULL: "127.0.0.1:6060"; "": none */
+    bool quiet;                          /* do not print the closing bill */
     const struct fen_price_book *prices; /* NULL: the documented defaults */
 } fen_service_config;
 /* Prints "listening on HOST:PORT" when ready and, unless quiet, the closing books and bill. 0;

@@ -164,37 +164,36 @@ FEN_API int fen_json_reader_end(fen_json_reader *r) FEN_MUST_CHECK;
  * missing, a field comes twice or has another type; -ERANGE a number or a chars text does not fit;
  * FEN_ELIMIT too deep; -ENOMEM. err (if err_bytes > 0) receives one line that names the field or
  * the offset, "" on success; *ret is unspecified after a failure. */
-#define FEN_JSON_STRUCT(name, FIELDS)                                                             \
-    __attribute__((unused)) static void name##_json_encode(fen_buf *b_, const void *obj_)         \
-    {                                                                                             \
-        const struct name *o_ = (const struct name *)obj_;                                        \
-        bool more_ = false;                                                                       \
-        fen_buf_put_char(b_, '{');                                                                \
-        FIELDS(FEN__JSON_ENCODE)                                                                  \
-        fen_buf_put_char(b_, '}');                                                                \
-    }                                                                                             \
-    __attribute__((unused)) static int name##_json_decode(                                        \
-        fen_slice in_, fen_arena *a_, struct name *o_, char *err_, size_t err_bytes_)             \
-    {                                                                                             \
-        enum { FIELDS(FEN__JSON_AT) fen__json_fields };                                           \
-        static const struct fen_json_field fields_[] = {FIELDS(FEN__JSON_FIELD)};                 \
-        typedef char fen__json_too_many_fields[fen__json_fields <= 64 ? 1 : -1]                   \
-            __attribute__((unused));                                                              \
-        fen_json_reader r_ = fen_json_reader_on(in_, a_);                                         \
-        fen_slice key_;                                                                           \
-        uint64_t seen_ = 0;                                                                       \
-        int at_ = -1;                                                                             \
-        memset(o_, 0, sizeof *o_);                                                                \
-        if (fen_json_get_object(&r_) == 0) {                                                      \
-            while (fen_json_next_key(&r_, &key_) == 1) {                                          \
-                FIELDS(FEN__JSON_DECODE)                                                          \
-                { (void)!fen_json_skip(&r_); }                                                    \
-                if (r_.err)                                                                       \
-                    break;                                                                        \
-                at_ = -1;                                                                         \
-            }                                                                                     \
-        }                                                                                         \
-        return fen_json_struct_end(&r_, fields_, fen__json_fields, seen_, at_, err_, err_bytes_); \
+#define FEN_JSON_STRUCT(name, FIELDS)                                                              \
+    __attribute__((unused)) static void name##_json_encode(fen_buf *b_, const void *obj_)          \
+    {                                                                                              \
+        const struct name *o_ = (const struct name *)obj_;                                         \
+        bool more_ = false;                                                                        \
+        fen_buf_put_char(b_, '{');                                                                 \
+        FIELDS(FEN__JSON_ENCODE)                                                                   \
+        fen_buf_put_char(b_, '}');                                                                 \
+    }                                                                                              \
+    __attribute__((unused)) static int name##_json_decode(                                         \
+        fen_slice in_, fen_arena *a_, struct name *o_, char *err_, size_t err_bytes_)              \
+    {                                                                                              \
+        enum { FIELDS(FEN__JSON_AT) fen__json_fields };                                            \
+        static const struct fen_json_field fields_[] = {FIELDS(FEN__JSON_FIELD)};                  \
+        typedef char fen__json_too_many_fields[fen__json_fields <= 64 ? 1 : -1]                    \
+            __attribute__((unused));                                                               \
+        fen_json_reader r_ = fen_json_reader_on(in_, a_);                                          \
+        fen_slice key_;                                                                            \
+        uint64_t seen_ = 0;                                                                        \
+        int at_ = -1;                                                                              \
+        memset(o_, 0, sizeof *o_);                                                                 \
+        if (fen_json_get_object(&r_) == 0) {                                                       \
+            while (fen_json_next_key(&r_, &key_) == 1) {                                           \
+                FIELDS(FEN__JSON_DECODE) { (void)!fen_json_skip(&r_); }                            \
+                if (r_.err)                                                                        \
+                    break;                                                                         \
+                at_ = -1;                                                                          \
+            }                                                                                      \
+        }                                                                                          \
+        return fen_json_struct_end(&r_, fields_, fen__json_fields, seen_, at_, err_, err_bytes_);  \
     }
 
 /* What follows serves the macro and is not meant to be called by hand. */
@@ -258,16 +257,16 @@ static inline void fen__json_put_chars(fen_buf *b, const char *p, size_t cap)
 
 #define FEN__JSON_AT(kind, field, need) fen__json_at_##field,
 #define FEN__JSON_FIELD(kind, field, need) {#field, FEN__JSON_NEED_##need},
-#define FEN__JSON_ENCODE(kind, field, need)                                                       \
-    if (FEN__JSON_NEED_##need || FEN__JSON_HAS_##kind(field)) {                                   \
-        fen__json_key(b_, ",\"" #field "\":", sizeof(",\"" #field "\":") - 1, &more_);            \
-        FEN__JSON_PUT_##kind(field);                                                              \
+#define FEN__JSON_ENCODE(kind, field, need)                                                        \
+    if (FEN__JSON_NEED_##need || FEN__JSON_HAS_##kind(field)) {                                    \
+        fen__json_key(b_, ",\"" #field "\":", sizeof(",\"" #field "\":") - 1, &more_);             \
+        FEN__JSON_PUT_##kind(field);                                                               \
     }
-#define FEN__JSON_DECODE(kind, field, need)                                                       \
-    if (key_.n == sizeof(#field) - 1 && !memcmp(key_.p, #field, sizeof(#field) - 1)) {            \
-        at_ = fen__json_at_##field;                                                               \
-        if (fen_json_field_begin(&r_, &seen_, at_, FEN__JSON_NEED_##need))                        \
-            FEN__JSON_GET_##kind(field);                                                          \
+#define FEN__JSON_DECODE(kind, field, need)                                                        \
+    if (key_.n == sizeof(#field) - 1 && !memcmp(key_.p, #field, sizeof(#field) - 1)) {             \
+        at_ = fen__json_at_##field;                                                                \
+        if (fen_json_field_begin(&r_, &seen_, at_, FEN__JSON_NEED_##need))                         \
+            FEN__JSON_GET_##kind(field);                                                           \
     } else
 
 #ifdef __cplusplus

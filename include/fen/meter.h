@@ -22,11 +22,11 @@ typedef struct fen_usage {
 /* Prices in femto-yuan (1e-15), each 0 or more, for what one hour, or 1,000 requests, cost. The
  * currency is a name only: nothing is converted. */
 typedef struct fen_price_book {
-    char currency[8];               /* "CNY" */
-    int64_t cpu_core_hour_fyuan;    /* per core-hour: 0.12 yuan */
-    int64_t mem_gb_hour_fyuan;      /* per 1e9 byte-hours: 0.015 yuan */
-    int64_t request_1000_fyuan;     /* per 1,000 requests: 0.85 yuan */
-    bool request_on;                /* default off: that price contains the other two */
+    char currency[8];            /* "CNY" */
+    int64_t cpu_core_hour_fyuan; /* per core-hour: 0.12 yuan */
+    int64_t mem_gb_hour_fyuan;   /* per 1e9 byte-hours: 0.015 yuan */
+    int64_t request_1000_fyuan;  /* per 1,000 requests: 0.85 yuan */
+    bool request_on;             /* default off: that price contains the other two */
 } fen_price_book;
 
 /* The documented defaults. */

@@ -15,10 +15,10 @@ void *fen__context_init(void *top, void (*fn)(void *arg), void *arg);
 
 /* ---- stacks ---- */
 struct fen__stack {
-    char *low;    /* lowest byte of the slot, guard included */
-    size_t bytes; /* of the slot */
-    uint32_t slot;/* number in the pool, or UINT32_MAX for a map of its own */
-    bool canary;  /* guarded by a pattern, not by a fault */
+    char *low;     /* lowest byte of the slot, guard included */
+    size_t bytes;  /* of the slot */
+    uint32_t slot; /* number in the pool, or UINT32_MAX for a map of its own */
+    bool canary;   /* guarded by a pattern, not by a fault */
 };
 
 #define FEN__STACK_DEFAULT (64u << 10)

@@ -66,8 +66,8 @@ static int before_wait(struct fen__conn *c, struct fen__work *w)
         return 0;
     w->x.req.expect_continue = false;
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    ssize_t put = fen__net_write_within(c->slot, go_on, sizeof go_on - 1,
-                                        c->srv->cfg.write_timeout_ns);
+    ssize_t put =
+        fen__net_write_within(c->slot, go_on, sizeof go_on - 1, c->srv->cfg.write_timeout_ns);
     return put < 0 ? (int)put : 0;
 }
 

@@ -17,14 +17,14 @@
 
 enum {
     SIZE,
-    EXT_GAP,       /* white space where ';' must follow */
-    EXT_NAME_GAP,  /* behind ';' */
+    EXT_GAP,      /* white space where ';' must follow */
+    EXT_NAME_GAP, /* behind ';' */
     EXT_NAME,
     EXT_EQUAL_GAP, /* behind a name: '=' or ';' must follow */
     EXT_VALUE_GAP, /* behind '=' */
     EXT_TOKEN,
     EXT_QUOTED,
-    EXT_ESCAPE,    /* behind a backslash in a quoted string */
+    EXT_ESCAPE, /* behind a backslash in a quoted string */
     EXT_QUOTED_END,
     SIZE_LF,
     DATA,
@@ -87,10 +87,8 @@ static int ext_byte(uint8_t state, uint8_t b)
 {
     bool token = fen__http_token[b];
     switch (state) {
-    case EXT_GAP:
-        return b == ';' ? EXT_NAME_GAP : is_gap(b) ? EXT_GAP : -400;
-    case EXT_NAME_GAP:
-        return token ? EXT_NAME : is_gap(b) ? EXT_NAME_GAP : -400;
+    case EXT_GAP: return b == ';' ? EXT_NAME_GAP : is_gap(b) ? EXT_GAP : -400;
+    case EXT_NAME_GAP: return token ? EXT_NAME : is_gap(b) ? EXT_NAME_GAP : -400;
     case EXT_NAME:
         if (token)
             return EXT_NAME;
@@ -105,14 +103,10 @@ static int ext_byte(uint8_t state, uint8_t b)
         if (b == '"')
             return EXT_QUOTED;
         return token ? EXT_TOKEN : is_gap(b) ? EXT_VALUE_GAP : -400;
-    case EXT_TOKEN:
-        return token ? EXT_TOKEN : ext_next(b);
-    case EXT_QUOTED:
-        return quoted_byte(b);
-    case EXT_ESCAPE:
-        return (b >= 0x20 && b != 0x7f) || b == '\t' ? EXT_QUOTED : -400;
-    default: /* EXT_QUOTED_END */
-        return ext_next(b);
+    case EXT_TOKEN: return token ? EXT_TOKEN : ext_next(b);
+    case EXT_QUOTED: return quoted_byte(b);
+    case EXT_ESCAPE: return (b >= 0x20 && b != 0x7f) || b == '\t' ? EXT_QUOTED : -400;
+    default: /* EXT_QUOTED_END */ return ext_next(b);
     }
 }
 
@@ -137,16 +131,13 @@ static int trailer_byte(struct fen__http_chunk *c, uint8_t b)
         if (++c->trailers > FEN__HTTP_CHUNK_TRAILERS)
             return -431;
         return fen__http_token[b] ? TRAILER_NAME : -400;
-    case TRAILER_NAME:
-        return b == ':' ? TRAILER_VALUE : fen__http_token[b] ? TRAILER_NAME : -400;
+    case TRAILER_NAME: return b == ':' ? TRAILER_VALUE : fen__http_token[b] ? TRAILER_NAME : -400;
     case TRAILER_VALUE:
         if (b == '\r')
             return TRAILER_LF;
         return (b >= 0x20 && b != 0x7f) || b == '\t' ? TRAILER_VALUE : -400;
-    case TRAILER_LF:
-        return b == '\n' ? TRAILER : -400;
-    default: /* END_LF */
-        return b == '\n' ? DONE : -400;
+    case TRAILER_LF: return b == '\n' ? TRAILER : -400;
+    default: /* END_LF */ return b == '\n' ? DONE : -400;
     }
 }
 

@@ -4,10 +4,10 @@
 
 #include "base/base.h"
 
-#define FEN__HTTP_CHUNK_LINE 256       /* bytes of a chunk-size line with its extensions */
-#define FEN__HTTP_CHUNK_TRAILER 4096   /* bytes of all trailer lines */
-#define FEN__HTTP_CHUNK_TRAILERS 32    /* trailer lines */
-#define FEN__HTTP_CHUNK_SLACK 16384    /* bytes that are not data may be this + twice the data */
+#define FEN__HTTP_CHUNK_LINE 256     /* bytes of a chunk-size line with its extensions */
+#define FEN__HTTP_CHUNK_TRAILER 4096 /* bytes of all trailer lines */
+#define FEN__HTTP_CHUNK_TRAILERS 32  /* trailer lines */
+#define FEN__HTTP_CHUNK_SLACK 16384  /* bytes that are not data may be this + twice the data */
 
 struct fen__http_chunk {
     uint64_t left;       /* data bytes missing in the current chunk */

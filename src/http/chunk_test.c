@@ -15,9 +15,18 @@ struct body {
     size_t n;
     const char *data;
 };
-#define OK(text, data) {0, text, sizeof(text) - 1, data}
-#define MORE(text) {1, text, sizeof(text) - 1, NULL}
-#define BAD(text) {400, text, sizeof(text) - 1, NULL}
+#define OK(text, data)                                                                             \
+    {                                                                                              \
+        0, text, sizeof(text) - 1, data                                                            \
+    }
+#define MORE(text)                                                                                 \
+    {                                                                                              \
+        1, text, sizeof(text) - 1, NULL                                                            \
+    }
+#define BAD(text)                                                                                  \
+    {                                                                                              \
+        400, text, sizeof(text) - 1, NULL                                                          \
+    }
 
 static const struct body bodies[] = {
     OK("0\r\n\r\n", ""),

@@ -78,8 +78,7 @@ static void close_conn(struct fen__conn *c)
 /* Puts the record back into its slot. True: done, the record is no longer ours. */
 static bool go_idle(struct fen__conn *c)
 {
-    atomic_store_explicit(&c->since_ns,
-                          atomic_load_explicit(&c->srv->now_ns, memory_order_relaxed),
+    atomic_store_explicit(&c->since_ns, atomic_load_explicit(&c->srv->now_ns, memory_order_relaxed),
                           memory_order_relaxed);
     atomic_store(&c->state, FEN__CONN_IDLE);
     if (fen__slot_arm(c->slot, FEN__READ, fen__w_hook(&c->hook)) == 0)
@@ -172,8 +171,8 @@ void fen__conn_accept(fen_server *s, int fd)
 void fen__conn_sweep_idle(struct fen__conn *c)
 {
     /* since_ns is by the tick too: the connection may have been in use until just now */
-    int64_t idle = c->srv->now_ns - atomic_load_explicit(&c->since_ns, memory_order_relaxed) -
-                   FEN__TICK_NS;
+    int64_t idle =
+        c->srv->now_ns - atomic_load_explicit(&c->since_ns, memory_order_relaxed) - FEN__TICK_NS;
     if (idle > (c->lingering ? LINGER_NS : c->srv->cfg.idle_timeout_ns) && take_idle(c))
         close_conn(c);
 }
@@ -197,7 +196,7 @@ void fen__conn_cut(struct fen__conn *c)
     fen__lock(&slab.lock);
     if (atomic_load(&c->state) == FEN__CONN_ACTIVE) {
         atomic_store(&c->limit.ended, -ECANCELED); /* pairs with the look in fen__park */
-        fen__sys_shutdown(c->fd, SHUT_RDWR); /* its fiber sees the end of the stream */
+        fen__sys_shutdown(c->fd, SHUT_RDWR);       /* its fiber sees the end of the stream */
     }
     fen__unlock(&slab.lock);
 }

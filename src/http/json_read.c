@@ -47,19 +47,13 @@ enum fen_json_type fen_json_peek(fen_json_reader *r)
     if (r->err || r->p == r->end)
         return FEN_JSON_NONE;
     switch (*r->p) {
-    case 'n':
-        return FEN_JSON_NULL;
+    case 'n': return FEN_JSON_NULL;
     case 't':
-    case 'f':
-        return FEN_JSON_BOOL;
-    case '"':
-        return FEN_JSON_STRING;
-    case '[':
-        return FEN_JSON_ARRAY;
-    case '{':
-        return FEN_JSON_OBJECT;
-    default:
-        return *r->p == '-' || is_digit(r->p, r->end) ? FEN_JSON_NUMBER : FEN_JSON_NONE;
+    case 'f': return FEN_JSON_BOOL;
+    case '"': return FEN_JSON_STRING;
+    case '[': return FEN_JSON_ARRAY;
+    case '{': return FEN_JSON_OBJECT;
+    default: return *r->p == '-' || is_digit(r->p, r->end) ? FEN_JSON_NUMBER : FEN_JSON_NONE;
     }
 }
 
@@ -187,8 +181,7 @@ int fen_json_get_i64(fen_json_reader *r, int64_t *ret_v)
     int64_t v = 0;
     for (const char *p = num.digits; p < num.end; p++) {
         int d = *p - '0';
-        if (__builtin_mul_overflow(v, 10, &v) ||
-            __builtin_add_overflow(v, num.minus ? -d : d, &v))
+        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, num.minus ? -d : d, &v))
             return fail(r, -ERANGE, "the number does not fit 64 bits", from);
     }
     *ret_v = v;
@@ -518,20 +511,12 @@ static int skip_one(fen_json_reader *r)
     enum fen_json_type type = fen_json_peek(r);
     int rc;
     switch (type) {
-    case FEN_JSON_NUMBER:
-        rc = want(r, type, "");
-        return rc < 0 ? rc : scan_number(r, &num);
-    case FEN_JSON_STRING:
-        rc = want(r, type, "");
-        return rc < 0 ? rc : scan_string(r, &raw, &flag);
-    case FEN_JSON_BOOL:
-        return fen_json_get_bool(r, &flag);
-    case FEN_JSON_OBJECT:
-        return enter(r, true);
-    case FEN_JSON_ARRAY:
-        return enter(r, false);
-    default:
-        return fen_json_get_null(r); /* null, or the error */
+    case FEN_JSON_NUMBER: rc = want(r, type, ""); return rc < 0 ? rc : scan_number(r, &num);
+    case FEN_JSON_STRING: rc = want(r, type, ""); return rc < 0 ? rc : scan_string(r, &raw, &flag);
+    case FEN_JSON_BOOL: return fen_json_get_bool(r, &flag);
+    case FEN_JSON_OBJECT: return enter(r, true);
+    case FEN_JSON_ARRAY: return enter(r, false);
+    default: return fen_json_get_null(r); /* null, or the error */
     }
 }
 

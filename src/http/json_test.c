@@ -530,12 +530,12 @@ struct order {
     char note[8];
     fen_slice customer, remark;
 };
-#define ORDER_FIELDS(F)          \
-    F(i64, id, required)         \
-    F(f64, price, required)      \
-    F(bool, paid, optional)      \
-    F(chars, note, optional)     \
-    F(slice, customer, required) \
+#define ORDER_FIELDS(F)                                                                            \
+    F(i64, id, required)                                                                           \
+    F(f64, price, required)                                                                        \
+    F(bool, paid, optional)                                                                        \
+    F(chars, note, optional)                                                                       \
+    F(slice, customer, required)                                                                   \
     F(slice, remark, optional)
 FEN_JSON_STRUCT(order, ORDER_FIELDS)
 

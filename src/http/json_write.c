@@ -104,7 +104,7 @@ static void put_escape(fen_buf *b, uint8_t c)
 {
     static const char hex[] = "0123456789abcdef";
     static const char letters[] = {
-        ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f',
+        ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n',  ['\f'] = 'f',
         ['\r'] = 'r', ['"'] = '"',  ['\\'] = '\\',
     };
     char text[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};

@@ -25,7 +25,7 @@
 
 const uint8_t fen__http_token[256] = {
     YES_ALNUM, ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1, ['&'] = 1, ['\''] = 1, ['*'] = 1,
-    ['+'] = 1, ['-'] = 1, ['.'] = 1, ['^'] = 1, ['_'] = 1, ['`'] = 1,  ['|'] = 1, ['~'] = 1,
+    ['+'] = 1, ['-'] = 1, ['.'] = 1, ['^'] = 1, ['_'] = 1, ['`'] = 1, ['|'] = 1,  ['~'] = 1,
 };
 
 /* Visible ASCII but '#': a fragment is never sent. */
@@ -33,7 +33,7 @@ static const uint8_t target_byte[256] = {[0x21 ... 0x22] = 1, [0x24 ... 0x7e] = 
 
 /* The characters of a registered name, without '%' and ','. */
 static const uint8_t host_byte[256] = {
-    YES_ALNUM, ['-'] = 1,  ['.'] = 1, ['_'] = 1, ['~'] = 1, ['!'] = 1, ['$'] = 1, ['&'] = 1,
+    YES_ALNUM,  ['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1, ['!'] = 1, ['$'] = 1, ['&'] = 1,
     ['\''] = 1, ['('] = 1, [')'] = 1, ['*'] = 1, ['+'] = 1, [';'] = 1, ['='] = 1,
 };
 
@@ -331,8 +331,7 @@ static void note_field(struct facts *f, struct fen__http_request *r,
         if (SAME(name, "transfer-encoding"))
             note_coding(f, value);
         break;
-    default:
-        break;
+    default: break;
     }
 }
 
@@ -469,8 +468,7 @@ static int field_byte(struct fen__http_scan *s, uint8_t c)
         if (c == '\r')
             return VALUE_LF;
         return (c >= 0x20 && c != 0x7f) || c == '\t' ? VALUE : -400;
-    default: /* VALUE_LF */
-        return c == '\n' ? (s->at = 0, NAME) : -400;
+    default: /* VALUE_LF */ return c == '\n' ? (s->at = 0, NAME) : -400;
     }
 }
 

@@ -49,8 +49,8 @@ struct fen__http_request {
  * scan may be NULL for one call on a whole buffer. The verdict does not depend on how the bytes
  * were cut. The slices live as long as the buffer. Any thread, does not block. */
 int fen__http_parse_head(const char *p, size_t n, const struct fen__http_limits *lim,
-                         struct fen__http_scan *scan, struct fen__http_request *ret_req)
-    FEN_MUST_CHECK;
+                         struct fen__http_scan *scan,
+                         struct fen__http_request *ret_req) FEN_MUST_CHECK;
 
 /* The first field of that name (any case); {NULL,0} if absent. */
 fen_slice fen__http_field(const struct fen__http_request *req, const char *name, size_t name_n);

@@ -15,8 +15,14 @@ struct head {
     const char *text;
     size_t n;
 };
-#define OK(text) {0, text, sizeof(text) - 1}
-#define BAD(status, text) {status, text, sizeof(text) - 1}
+#define OK(text)                                                                                   \
+    {                                                                                              \
+        0, text, sizeof(text) - 1                                                                  \
+    }
+#define BAD(status, text)                                                                          \
+    {                                                                                              \
+        status, text, sizeof(text) - 1                                                             \
+    }
 #define H "Host: a\r\n"
 #define POST "POST / HTTP/1.1\r\n" H
 
@@ -158,7 +164,8 @@ static const struct head heads[] = {
     BAD(400, POST "Transfer-Encoding: \"chunked\"\r\n\r\n"),
     BAD(400, POST "Transfer-Encoding: chunked;a=b\r\n\r\n"),
     BAD(400, POST "Transfer-Encoding: chunked x\r\n\r\n"),
-    BAD(400, POST "Transfer-Encoding: \x0b" "chunked\r\n\r\n"),
+    BAD(400, POST "Transfer-Encoding: \x0b"
+                  "chunked\r\n\r\n"),
     BAD(400, POST "Transfer-Encoding: chunked\0\r\n\r\n"),
     BAD(400, POST "Transfer-Encoding\t: chunked\r\n\r\n"),
     BAD(400, POST "Transfer-Encoding:\r\n chunked\r\n\r\n"),
@@ -167,7 +174,8 @@ static const struct head heads[] = {
     BAD(501, POST "Transfer-Encoding: gzip, chunked\r\n\r\n"),
     BAD(501, POST "Transfer-Encoding: identity\r\n\r\n"),
     BAD(501, POST "Transfer-Encoding: x\r\nTransfer-Encoding: chunked\r\n\r\n"),
-    BAD(400, POST "Transfer-Encoding: chunke\xff" "d\r\n\r\n"),
+    BAD(400, POST "Transfer-Encoding: chunke\xff"
+                  "d\r\n\r\n"),
     BAD(417, POST "Expect: 200-ok\r\nContent-Length: 1\r\n\r\n"),
     OK("POST / HTTP/1.0\r\nExpect: 200-ok\r\nContent-Length: 1\r\n\r\n"),
 };

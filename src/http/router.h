@@ -15,11 +15,11 @@ struct fen__route {
     const char *pattern; /* as given, borrowed: also the name of the operation in the bill */
     fen_handler fn;
     void *arg;
-    int index;                           /* 0, 1, ... in the order of adding */
+    int index; /* 0, 1, ... in the order of adding */
     int values_n;
-    fen_slice names[FEN__ROUTE_VALUES];  /* of the parameters, inside pattern */
-    struct fen__route *next;             /* same path, other method */
-    uint16_t method;                     /* index into methods */
+    fen_slice names[FEN__ROUTE_VALUES]; /* of the parameters, inside pattern */
+    struct fen__route *next;            /* same path, other method */
+    uint16_t method;                    /* index into methods */
 };
 
 struct fen__route_match {
@@ -45,8 +45,8 @@ int fen__router_init(struct fen__router *r, fen_arena *arena) FEN_MUST_CHECK;
  * segment) or, at the end, {name...} (the rest, slashes included, perhaps empty). pattern is
  * borrowed. 0; -EINVAL malformed or over a limit above; -EEXIST another route with that method
  * matches exactly the same paths; -ENOMEM. A failure changes no later match. */
-int fen__router_add(struct fen__router *r, const char *pattern, fen_handler fn, void *arg)
-    FEN_MUST_CHECK;
+int fen__router_add(struct fen__router *r, const char *pattern, fen_handler fn,
+                    void *arg) FEN_MUST_CHECK;
 
 /* Finds the route for a method and an encoded path without query. Segment by segment a literal
  * beats a parameter beats a tail, among the routes that have the method; GET answers HEAD.
@@ -58,8 +58,8 @@ int fen__router_match(const struct fen__router *r, fen_slice method, fen_slice p
                       struct fen__route_match *ret) FEN_MUST_CHECK;
 
 /* Writes the Allow list ("GET, HEAD, POST") of a 405: its length, or -ERANGE if cap is short. */
-int fen__router_allow(const struct fen__router *r, uint32_t allowed, char *out, size_t cap)
-    FEN_MUST_CHECK;
+int fen__router_allow(const struct fen__router *r, uint32_t allowed, char *out,
+                      size_t cap) FEN_MUST_CHECK;
 
 /* The captured value of {name}; {NULL,0} if the pattern has none. */
 fen_slice fen__route_value(const struct fen__route_match *m, const char *name);

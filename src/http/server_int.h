@@ -31,25 +31,25 @@
 #define FEN__FIELDS_SMALL 32  /* header fields, likewise; more are taken from the heap */
 #define FEN__CARRY_BYTES 2048 /* read at a time of a chunked body */
 #define FEN__FIELDS_MAX 100
-#define FEN__BATCH_MAX 16     /* pipelined requests answered by one write */
+#define FEN__BATCH_MAX 16 /* pipelined requests answered by one write */
 #define FEN__FLUSH_BYTES 65536
-#define FEN__EXTRA_MAX 16     /* fields that a handler adds to a reply */
-#define FEN__TICK_NS FEN_S    /* how often the date and the idle connections are looked at */
+#define FEN__EXTRA_MAX 16  /* fields that a handler adds to a reply */
+#define FEN__TICK_NS FEN_S /* how often the date and the idle connections are looked at */
 
 enum fen__conn_state { FEN__CONN_FREE, FEN__CONN_IDLE, FEN__CONN_ACTIVE };
 
 struct fen__conn {
-    struct fen__hook hook;  /* in the slot while IDLE */
-    struct fen__start start;/* waits for a fiber after an event */
-    struct fen__limit limit;/* above all that its requests do; ends when the drain cuts it */
-    struct fen__hook watch; /* in the slot while a handler runs: notices the client's leaving */
+    struct fen__hook hook;   /* in the slot while IDLE */
+    struct fen__start start; /* waits for a fiber after an event */
+    struct fen__limit limit; /* above all that its requests do; ends when the drain cuts it */
+    struct fen__hook watch;  /* in the slot while a handler runs: notices the client's leaving */
     struct fen__slot *slot;
     fen_server *srv;
     struct fen__work *work; /* NULL while IDLE */
     int fd;
     _Atomic int state;
     _Atomic int64_t since_ns; /* when it became IDLE, by the server's tick */
-    bool lingering;         /* our side is shut: bytes are discarded until the peer closes */
+    bool lingering;           /* our side is shut: bytes are discarded until the peer closes */
     struct fen__conn *next_free;
 };
 
@@ -65,9 +65,9 @@ struct fen_exchange {
     struct fen__conn *conn;
     struct fen__http_request req;
     struct fen__route_match match;
-    int status;      /* of the reply; 0: none yet */
-    bool head_only;  /* HEAD: no body is sent */
-    bool close;      /* Connection: close after this reply */
+    int status;     /* of the reply; 0: none yet */
+    bool head_only; /* HEAD: no body is sent */
+    bool close;     /* Connection: close after this reply */
     fen_slice body;
     int nextra;
     struct {
@@ -86,20 +86,20 @@ struct fen__mark {
 /* Buffers of one ACTIVE connection, from a pool. */
 struct fen__work {
     struct fen__work *next_free;
-    char *in;               /* in_small, or a heap block of in_cap bytes */
-    size_t in_cap, from, to;/* unread bytes: in[from, to) */
+    char *in;                /* in_small, or a heap block of in_cap bytes */
+    size_t in_cap, from, to; /* unread bytes: in[from, to) */
     fen_arena *arena;
-    fen_buf out;            /* begins in out_small, goes on in the heap */
+    fen_buf out; /* begins in out_small, goes on in the heap */
     int npending;
     struct fen__mark mark;
-    uint64_t arena_from;    /* TSC when the request began to hold memory */
-    int carry_n;            /* bytes behind a chunked body, of the next request */
+    uint64_t arena_from; /* TSC when the request began to hold memory */
+    int carry_n;         /* bytes behind a chunked body, of the next request */
     fen_exchange x;
     struct fen__pending pending[FEN__BATCH_MAX];
-    char *body;             /* heap block for a body that does not fit in `in` */
+    char *body; /* heap block for a body that does not fit in `in` */
     size_t body_cap;
     struct fen__http_field *fields; /* fields_small, or a heap block of FEN__FIELDS_MAX */
-    char *carry;            /* heap block of FEN__CARRY_BYTES, for a chunked body */
+    char *carry;                    /* heap block of FEN__CARRY_BYTES, for a chunked body */
     struct fen__http_field fields_small[FEN__FIELDS_SMALL];
     char in_small[FEN__IN_BYTES];
     char out_small[FEN__OUT_BYTES];

@@ -39,8 +39,8 @@ static int grow_out(fen_buf *b, size_t need)
 
 static void empty_out(struct fen__work *w)
 {
-    w->out = (fen_buf){
-        .p = w->out_small, .cap = sizeof w->out_small, .grow = grow_out, .grow_arg = w};
+    w->out =
+        (fen_buf){.p = w->out_small, .cap = sizeof w->out_small, .grow = grow_out, .grow_arg = w};
 }
 
 /* Lock held. */
@@ -102,10 +102,7 @@ static void drop_out(struct fen__work *w)
     empty_out(w);
 }
 
-void fen__work_out_reset(struct fen__work *w)
-{
-    drop_out(w);
-}
+void fen__work_out_reset(struct fen__work *w) { drop_out(w); }
 
 void fen__work_put(struct fen__work *w)
 {

@@ -99,7 +99,7 @@ static void out_of_memory_is_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fixed_keeps_what_fits), cmocka_unit_test(numbers),
+        cmocka_unit_test(fixed_keeps_what_fits),     cmocka_unit_test(numbers),
         cmocka_unit_test(heap_grows_and_gives_back), cmocka_unit_test(arena_grows),
         cmocka_unit_test(out_of_memory_is_kept),
     };

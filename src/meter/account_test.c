@@ -40,8 +40,7 @@ static void names_are_checked(void **state)
     assert_string_equal(tenant_of(op, name), "_invalid");
     name[64] = 0;
     assert_string_equal(tenant_of(op, name), name);
-    assert_int_equal(fen__meter_account(9999, slice("_bad")),
-                     fen__meter_account(0, slice("_bad")));
+    assert_int_equal(fen__meter_account(9999, slice("_bad")), fen__meter_account(0, slice("_bad")));
     char odd[300];
     memset(odd, 'y', sizeof odd);
     odd[1] = '\n';

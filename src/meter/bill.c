@@ -75,8 +75,8 @@ static void put_line(struct fen__bill *b, uint32_t account, const struct sums *s
         .usage = {.cpu_ns = fen__tsc_to_ns(s->cpu),
                   .wait_ns = fen__tsc_to_ns(s->wait),
                   .arena_bytes = s->arena,
-                  .arena_byte_ns = fen__tsc_to_ns_wide(
-                      ((__int128)s->mib << FEN__MIB_SHIFT) + s->rest),
+                  .arena_byte_ns =
+                      fen__tsc_to_ns_wide(((__int128)s->mib << FEN__MIB_SHIFT) + s->rest),
                   .in_bytes = s->in,
                   .out_bytes = s->out},
     };
@@ -120,8 +120,8 @@ static uint32_t group(const struct fen__bill *b, bool tenant, struct fen__bill_l
                                      .operation = tenant ? UINT32_MAX : l->operation,
                                      .tenant = tenant ? l->tenant : UINT32_MAX};
         uint32_t at = 0;
-        while (at < n && (ret_lines[at].operation != key.operation ||
-                          ret_lines[at].tenant != key.tenant))
+        while (at < n &&
+               (ret_lines[at].operation != key.operation || ret_lines[at].tenant != key.tenant))
             at++;
         if (at == n) {
             if (n == max)

@@ -133,16 +133,11 @@ static int set_switch(struct parse *p, fen_slice value)
 static int set(struct parse *p, enum key key, fen_slice value)
 {
     switch (key) {
-    case CURRENCY:
-        return set_currency(p, value);
-    case CPU:
-        return set_amount(p, value, &p->book.cpu_core_hour_fyuan);
-    case MEM:
-        return set_amount(p, value, &p->book.mem_gb_hour_fyuan);
-    case REQUEST:
-        return set_amount(p, value, &p->book.request_1000_fyuan);
-    default:
-        return set_switch(p, value);
+    case CURRENCY: return set_currency(p, value);
+    case CPU: return set_amount(p, value, &p->book.cpu_core_hour_fyuan);
+    case MEM: return set_amount(p, value, &p->book.mem_gb_hour_fyuan);
+    case REQUEST: return set_amount(p, value, &p->book.request_1000_fyuan);
+    default: return set_switch(p, value);
     }
 }
 
@@ -197,8 +192,10 @@ int fen_price_book_load(const char *path, fen_price_book *ret_book, char *ret_te
         n = -EFBIG;
     int rc = n < 0 ? (int)n : parse_file(&p, room, room + n);
     if (n < 0)
-        snprintf(ret_text, text_bytes, "%s: cannot be read: %s; accepted: a text file of at most "
-                                       "64 KiB", path, fen_strerror(rc));
+        snprintf(ret_text, text_bytes,
+                 "%s: cannot be read: %s; accepted: a text file of at most "
+                 "64 KiB",
+                 path, fen_strerror(rc));
     if (rc == 0)
         *ret_book = p.book;
     fen__mem_free(room, room ? FILE_BYTES_MAX + 1 : 0);

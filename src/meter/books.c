@@ -76,8 +76,8 @@ int fen__books_read(const struct fen__books_mark *m, int64_t others_ns,
 
 void fen__books_close(struct fen__books *b)
 {
-    b->residual_ns = b->thread_cpu_ns - b->requests_ns - b->fibers_ns - b->runtime_ns -
-                     b->unattributed_ns;
+    b->residual_ns =
+        b->thread_cpu_ns - b->requests_ns - b->fibers_ns - b->runtime_ns - b->unattributed_ns;
 }
 
 int64_t fen__books_share_ppm(const struct fen__books *b)
@@ -96,8 +96,11 @@ static int64_t to_ms(int64_t ns)
 static const char *fixed(int64_t v, int places, bool plus, char room[static 32])
 {
     int64_t unit = places == 3 ? 1000 : 100, size = v < 0 ? -v : v;
-    snprintf(room, 32, "%s%lld.%0*lld", v < 0 ? "-" : plus ? "+" : "", (long long)(size / unit),
-             places, (long long)(size % unit));
+    snprintf(room, 32, "%s%lld.%0*lld",
+             v < 0  ? "-"
+             : plus ? "+"
+                    : "",
+             (long long)(size / unit), places, (long long)(size % unit));
     return room;
 }
 

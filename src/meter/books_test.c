@@ -12,8 +12,10 @@
 static void closing_line(void **state)
 {
     (void)state;
-    struct fen__books b = {.requests_ns = 3201 * FEN_MS, .fibers_ns = 10 * FEN_MS,
-                           .runtime_ns = 802 * FEN_MS, .unattributed_ns = 1 * FEN_MS,
+    struct fen__books b = {.requests_ns = 3201 * FEN_MS,
+                           .fibers_ns = 10 * FEN_MS,
+                           .runtime_ns = 802 * FEN_MS,
+                           .unattributed_ns = 1 * FEN_MS,
                            .thread_cpu_ns = 4016 * FEN_MS};
     char text[192];
     fen__books_close(&b);
@@ -72,8 +74,8 @@ static void residual_comes_from_the_kernel(void **state)
     near(b.fibers_ns, 5 * FEN_MS, 10);
     near(b.runtime_ns, 10 * FEN_MS, 10);
     near(b.unattributed_ns, -1 * FEN_MS, 10);
-    assert_int_equal(b.requests_ns + b.fibers_ns + b.runtime_ns + b.unattributed_ns +
-                         b.residual_ns, b.thread_cpu_ns);
+    assert_int_equal(b.requests_ns + b.fibers_ns + b.runtime_ns + b.unattributed_ns + b.residual_ns,
+                     b.thread_cpu_ns);
     assert_true(b.residual_ns >= 6 * FEN_MS - 100);
     struct fen__books less;
     assert_int_equal(fen__books_read(&m, 30 * FEN_MS, &less), 0);
@@ -98,8 +100,11 @@ static void bill_adds_up(void **state)
     static struct fen__tally block[2], *t[2] = {&block[0], &block[1]};
     assert_int_equal(fen__tally_register(t[0]), 0);
     assert_int_equal(fen__tally_register(t[1]), 0);
-    struct fen__usage_ticks u = {.cpu_ticks = 1001, .wait_ticks = 77, .arena_bytes = 8192,
-                                 .arena_byte_ticks = (__int128)1 << 70, .in_bytes = 5,
+    struct fen__usage_ticks u = {.cpu_ticks = 1001,
+                                 .wait_ticks = 77,
+                                 .arena_bytes = 8192,
+                                 .arena_byte_ticks = (__int128)1 << 70,
+                                 .in_bytes = 5,
                                  .out_bytes = 6};
     for (int i = 0; i < 10; i++) {
         fen__meter_settle(t[i % 2], fen__meter_account(a, FEN_SLICE("red")), &u, i == 0);
@@ -120,8 +125,7 @@ static void bill_adds_up(void **state)
             assert_int_equal(b.lines[i].errors, 1);
             assert_int_equal(b.lines[i].usage.cpu_ns, fen__tsc_to_ns(10010));
             assert_int_equal(b.lines[i].usage.arena_bytes, 81920);
-            assert_true(b.lines[i].usage.arena_byte_ns ==
-                        fen__tsc_to_ns_wide((__int128)10 << 70));
+            assert_true(b.lines[i].usage.arena_byte_ns == fen__tsc_to_ns_wide((__int128)10 << 70));
             assert_int_equal(b.lines[i].usage.out_bytes, 60);
         }
     }

@@ -10,11 +10,11 @@
 
 /* ---- accounts (account.c): who pays ---- */
 
-#define FEN__OPERATIONS_MAX 256    /* route patterns told apart, "_other" included */
-#define FEN__OPERATION_BYTES 192   /* of a name, its NUL included */
-#define FEN__TENANTS_MAX 250       /* largest max_tenants */
+#define FEN__OPERATIONS_MAX 256  /* route patterns told apart, "_other" included */
+#define FEN__OPERATION_BYTES 192 /* of a name, its NUL included */
+#define FEN__TENANTS_MAX 250     /* largest max_tenants */
 #define FEN__TENANTS_DEFAULT 64
-#define FEN__TENANT_BYTES 64       /* of a name */
+#define FEN__TENANT_BYTES 64 /* of a name */
 
 /* Names that fen gives itself; clients cannot send them. */
 enum { FEN__TENANT_OTHER, FEN__TENANT_NONE, FEN__TENANT_INVALID, FEN__TENANT_FIRST };
@@ -65,7 +65,7 @@ struct fen__bill {
     struct fen__bill_line *lines; /* accounts with work, by id */
     uint32_t n, cap;
     struct fen__bill_line total;
-    int64_t handlers;             /* that run now */
+    int64_t handlers; /* that run now */
 };
 
 /* Reads every tally. 0 or -ENOMEM; free with fen__bill_free. Any thread, does not block. */

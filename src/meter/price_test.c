@@ -49,8 +49,10 @@ static void worked_by_hand(void **state)
 static void rounds_once_and_to_the_nearest(void **state)
 {
     (void)state;
-    fen_price_book b = {.cpu_core_hour_fyuan = 1, .mem_gb_hour_fyuan = 1,
-                        .request_1000_fyuan = 1, .request_on = true};
+    fen_price_book b = {.cpu_core_hour_fyuan = 1,
+                        .mem_gb_hour_fyuan = 1,
+                        .request_1000_fyuan = 1,
+                        .request_on = true};
     assert_int_equal(price(&b, HOUR_NS / 2 - 1, 0, 0), 0);
     assert_int_equal(price(&b, HOUR_NS / 2, 0, 0), 1);
     /* a third each: 0 alone, 1 together */
@@ -71,8 +73,10 @@ static void does_not_overflow(void **state)
     __int128 both = fen_price_of(&b, &u, 0);
     assert_true(both - cpu >= (__int128)1314000 * YUAN &&
                 both - cpu <= (__int128)1314000 * YUAN + 1);
-    fen_price_book dear = {.cpu_core_hour_fyuan = INT64_MAX, .mem_gb_hour_fyuan = INT64_MAX,
-                           .request_1000_fyuan = INT64_MAX, .request_on = true};
+    fen_price_book dear = {.cpu_core_hour_fyuan = INT64_MAX,
+                           .mem_gb_hour_fyuan = INT64_MAX,
+                           .request_1000_fyuan = INT64_MAX,
+                           .request_on = true};
     u.arena_byte_ns = ((__int128)1 << 126) - 1;
     assert_true(fen_price_of(&dear, &u, INT64_MAX) > 0);
 }
@@ -152,12 +156,9 @@ static void scaled_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(worked_by_hand),
-        cmocka_unit_test(rounds_once_and_to_the_nearest),
-        cmocka_unit_test(does_not_overflow),
-        cmocka_unit_test(lines_add_up_to_the_total),
-        cmocka_unit_test(rate_of_a_known_load),
-        cmocka_unit_test(scaled_text),
+        cmocka_unit_test(worked_by_hand),       cmocka_unit_test(rounds_once_and_to_the_nearest),
+        cmocka_unit_test(does_not_overflow),    cmocka_unit_test(lines_add_up_to_the_total),
+        cmocka_unit_test(rate_of_a_known_load), cmocka_unit_test(scaled_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

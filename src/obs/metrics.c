@@ -264,8 +264,8 @@ static void buckets(fen_buf *b, const char *name, const char *labels, int scale,
             fen__put_scaled(b, (__int128)1 << bit, scale);
         fen_buf_put_char(b, '"');
         fen_buf_put_char(b, '}');
-        end_scaled(b, bit > last ? fen__hist_count(h)
-                                 : fen__hist_count_le(h, INT64_C(1) << bit), 0);
+        end_scaled(b, bit > last ? fen__hist_count(h) : fen__hist_count_le(h, INT64_C(1) << bit),
+                   0);
     }
     const char *const ends[] = {"_sum", "_count"};
     for (int i = 0; i < 2; i++) {

@@ -20,10 +20,10 @@ struct fen__view {
     fen_price_book book;
     struct fen__bill bill;
     struct fen__books books;
-    struct fen__cost_rate rate;   /* cost per second over the last window */
-    int64_t window_ns;            /* length of that window, 0: none yet */
-    const char *service;          /* label of cost_by_service; NULL: "fen" */
-    char cmdline[4096];           /* arguments, each NUL-terminated */
+    struct fen__cost_rate rate; /* cost per second over the last window */
+    int64_t window_ns;          /* length of that window, 0: none yet */
+    const char *service;        /* label of cost_by_service; NULL: "fen" */
+    char cmdline[4096];         /* arguments, each NUL-terminated */
     size_t cmdline_n;
 };
 

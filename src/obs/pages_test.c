@@ -23,8 +23,12 @@ static struct fen__tally block, *tally = &block;
 static void view(struct fen__view *v)
 {
     memset(v, 0, sizeof *v);
-    v->stats = (fen_stats){.fibers_live = 12, .steals = 34, .overflows = 5, .handoffs = 6,
-                           .heap_live_bytes = 7777, .fibers_spawned = 99};
+    v->stats = (fen_stats){.fibers_live = 12,
+                           .steals = 34,
+                           .overflows = 5,
+                           .handoffs = 6,
+                           .heap_live_bytes = 7777,
+                           .fibers_spawned = 99};
     fen__sys_proc_get(&v->proc);
     fen_price_book_default(&v->book);
     assert_int_equal(fen__bill_read(&v->bill), 0);
@@ -46,9 +50,12 @@ static int register_all(void **state)
     assert_int_equal(fen__tally_register(tally), 0);
     uint32_t odd = fen__meter_operation("GET /\"quoted\"\\{id}\n");
     uint32_t plain = fen__meter_operation("GET /plain");
-    struct fen__usage_ticks u = {.cpu_ticks = fen__tsc_from_ns(7000), .wait_ticks = 100,
-                                 .arena_bytes = 8192, .arena_byte_ticks = (__int128)1 << 75,
-                                 .in_bytes = 10, .out_bytes = 20};
+    struct fen__usage_ticks u = {.cpu_ticks = fen__tsc_from_ns(7000),
+                                 .wait_ticks = 100,
+                                 .arena_bytes = 8192,
+                                 .arena_byte_ticks = (__int128)1 << 75,
+                                 .in_bytes = 10,
+                                 .out_bytes = 20};
     fen__meter_settle(tally, fen__meter_account(odd, FEN_SLICE("acme")), &u, true);
     for (int i = 0; i < 4; i++)
         fen__meter_settle(tally, fen__meter_account(plain, FEN_SLICE("a b")), &u, false);
@@ -146,8 +153,8 @@ static void check_sample(const char *at)
     const char *tail = name + strlen(family);
     assert_memory_equal(name, family, strlen(family)); /* contiguous: the family announced last */
     bool is_hist = strcmp(type, "histogram") == 0;
-    if (*tail && !(is_hist && (!strcmp(tail, "_bucket") || !strcmp(tail, "_sum") ||
-                               !strcmp(tail, "_count"))))
+    if (*tail && !(is_hist &&
+                   (!strcmp(tail, "_bucket") || !strcmp(tail, "_sum") || !strcmp(tail, "_count"))))
         fail_msg("sample %s in family %s", name, family);
     if (*end == '{')
         end = labels_end(end + 1, le);
@@ -442,10 +449,8 @@ static void window(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(metrics_follow_the_format),
-        cmocka_unit_test(vars_are_json),
-        cmocka_unit_test(too_little_room_is_an_error),
-        cmocka_unit_test(window),
+        cmocka_unit_test(metrics_follow_the_format),   cmocka_unit_test(vars_are_json),
+        cmocka_unit_test(too_little_room_is_an_error), cmocka_unit_test(window),
         cmocka_unit_test(money_counters_never_fall),
     };
     return cmocka_run_group_tests(tests, register_all, NULL);

@@ -104,9 +104,11 @@ static bool def_ok(const fen_var_def *d)
 static bool reserved(const char *name)
 {
     static const char *const prefixes[] = {"fen_", "process_", "cost_per_", "cost_by_"};
-    static const char *const names[] = {"cmdline", "memstats", "bill", "books", "runtime",
-                                        "process", "currency",
-                                        "active_handlers", "coroutines", "request_latency_p95"};
+    static const char *const names[] = {"cmdline",    "memstats",
+                                        "bill",       "books",
+                                        "runtime",    "process",
+                                        "currency",   "active_handlers",
+                                        "coroutines", "request_latency_p95"};
     for (size_t i = 0; i < FEN__COUNT(prefixes); i++)
         if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
             return true;
@@ -145,13 +147,13 @@ static void drop(struct fen_var *v)
 static struct fen_var *make(const fen_var_def *d)
 {
     const char *labels = d->labels ? d->labels : "", *help = d->help ? d->help : "";
-    size_t bytes = sizeof(struct fen_var) + FEN__LINE + strlen(d->name) + strlen(labels) +
-                   strlen(help) + 3;
+    size_t bytes =
+        sizeof(struct fen_var) + FEN__LINE + strlen(d->name) + strlen(labels) + strlen(help) + 3;
     char *block = fen__mem_calloc(bytes);
     if (!block)
         return NULL;
-    struct fen_var *v = (struct fen_var *)(((uintptr_t)block + FEN__LINE - 1) &
-                                           ~(uintptr_t)(FEN__LINE - 1));
+    struct fen_var *v =
+        (struct fen_var *)(((uintptr_t)block + FEN__LINE - 1) & ~(uintptr_t)(FEN__LINE - 1));
     char *at = (char *)(v + 1);
     v->block = block;
     v->block_bytes = bytes;

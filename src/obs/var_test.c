@@ -34,8 +34,9 @@ static void a_name_can_be_taken_once(void **state)
     assert_ptr_equal(fen_var_find("orders_total", "a=\"1\""), b);
     assert_null(fen_var_find("orders_total", "a=\"2\""));
     assert_null(fen_var_find("order", NULL));
-    static const char *const own[] = {"active_handlers", "coroutines", "fen_x", "process_x",
-                                      "bill", "cost_per_second", "request_latency_p95"};
+    static const char *const own[] = {"active_handlers",    "coroutines", "fen_x",
+                                      "process_x",          "bill",       "cost_per_second",
+                                      "request_latency_p95"};
     for (size_t i = 0; i < FEN__COUNT(own); i++)
         assert_int_equal(new_var(own[i], NULL, FEN_VAR_GAUGE, NULL), -EEXIST);
 }
@@ -49,9 +50,11 @@ static void malformed_definitions_are_refused(void **state)
     static const char *const names[] = {"", "1a", "a-b", "a b", "\xc3\xa9", "a\n"};
     for (size_t i = 0; i < FEN__COUNT(names); i++)
         assert_int_equal(new_var(names[i], NULL, FEN_VAR_GAUGE, NULL), -EINVAL);
-    static const char *const labels[] = {
-        "a", "a=", "a=1", "a=\"1", "a=\"1\",", "a=\"1\" b=\"2\"", "a=\"\\x\"", "a=\"1\n\"",
-        "a=\"1\",a=\"2\"", "__a=\"1\"", ",", "a:b=\"1\"", "1=\"1\"", "a=\"\\"};
+    static const char *const labels[] = {"a",         "a=",        "a=1",
+                                         "a=\"1",     "a=\"1\",",  "a=\"1\" b=\"2\"",
+                                         "a=\"\\x\"", "a=\"1\n\"", "a=\"1\",a=\"2\"",
+                                         "__a=\"1\"", ",",         "a:b=\"1\"",
+                                         "1=\"1\"",   "a=\"\\"};
     for (size_t i = 0; i < FEN__COUNT(labels); i++)
         assert_int_equal(new_var("v_labels", labels[i], FEN_VAR_GAUGE, NULL), -EINVAL);
     assert_int_equal(new_var("v_labels", "a=\"b=\\\"c\\\",\",c=\"\\\\\"", FEN_VAR_GAUGE, NULL), 0);
@@ -180,8 +183,9 @@ static void doubles(void **state)
     static const struct {
         double d;
         const char *want;
-    } cases[] = {{0.1, "0.1"}, {1e300, "1e+300"}, {-2, "-2"}, {1.0 / 3, "0.33333333333333331"},
-                 {NAN, "NaN"}, {INFINITY, "+Inf"}, {-INFINITY, "-Inf"}};
+    } cases[] = {
+        {0.1, "0.1"}, {1e300, "1e+300"},  {-2, "-2"},         {1.0 / 3, "0.33333333333333331"},
+        {NAN, "NaN"}, {INFINITY, "+Inf"}, {-INFINITY, "-Inf"}};
     for (size_t i = 0; i < FEN__COUNT(cases); i++) {
         char room[64] = {0};
         fen_buf b = fen_buf_fixed(room, sizeof room);

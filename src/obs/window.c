@@ -21,8 +21,7 @@ struct fen__window_point fen__window_add(struct fen__window *w, struct fen__wind
         diff.cpu_ns = now.cpu_ns - base->cpu_ns;
         diff.requests = now.requests - base->requests;
     }
-    bool due = kept == 0 ||
-               now.at_ns - w->point[(w->n - 1) % FEN__WINDOW_POINTS].at_ns >= FEN_S;
+    bool due = kept == 0 || now.at_ns - w->point[(w->n - 1) % FEN__WINDOW_POINTS].at_ns >= FEN_S;
     if (due)
         w->point[w->n++ % FEN__WINDOW_POINTS] = now;
     return diff;

@@ -41,8 +41,8 @@ struct fen__row {
     int64_t in_bytes, out_bytes;
 };
 
-#define FEN__ROW_CHUNK 64   /* rows are allocated 64 at a time, on first use */
-#define FEN__ROWS_MAX 4096  /* accounts known at once */
+#define FEN__ROW_CHUNK 64     /* rows are allocated 64 at a time, on first use */
+#define FEN__ROWS_MAX 4096    /* accounts known at once */
 #define FEN__TALLIES_MAX 2048 /* registered at once */
 
 struct fen__tally {
@@ -55,9 +55,9 @@ struct fen__tally {
     int64_t switches, parks, spawns, exits, steals, overflows;
     int64_t polls, poll_events, wakeups;
     int64_t timers_added, timers_removed;
-    int64_t handlers;           /* signed: handlers entered here minus left here; the sum over all
+    int64_t handlers;     /* signed: handlers entered here minus left here; the sum over all
                                    workers is the number that run now */
-    int64_t rows_refused;       /* settled to account 0 for want of memory for a chunk */
+    int64_t rows_refused; /* settled to account 0 for want of memory for a chunk */
     struct fen__row *rows[FEN__ROWS_MAX / FEN__ROW_CHUNK]; /* [0] is there while registered */
 };
 

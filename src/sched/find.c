@@ -196,8 +196,8 @@ static void leave_idle(struct fen__m *m)
 static bool work_elsewhere(struct fen__m *m)
 {
     for (int i = 0; i < fen__sched.nprocs; i++)
-        if (&fen__sched.ps[i] != m->p && (fen__queue_ring_len(&fen__sched.ps[i]) ||
-                                          atomic_load(&fen__sched.ps[i].n_starts)))
+        if (&fen__sched.ps[i] != m->p &&
+            (fen__queue_ring_len(&fen__sched.ps[i]) || atomic_load(&fen__sched.ps[i].n_starts)))
             return true;
     return false;
 }

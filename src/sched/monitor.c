@@ -164,10 +164,7 @@ static void share(void)
         }
 }
 
-static bool all_idle(void)
-{
-    return atomic_load(&fen__sched.n_idle) == fen__sched.nprocs;
-}
+static bool all_idle(void) { return atomic_load(&fen__sched.n_idle) == fen__sched.nprocs; }
 
 /* Sleeps until an M leaves idle. */
 static void deep_sleep(void)

@@ -97,8 +97,7 @@ bool fen__commit(struct fen__g *g)
     uint64_t w = atomic_load_explicit(&g->wait, memory_order_acquire);
     for (;;) {
         if (STATE(w) == FEN__ARMED) {
-            if (atomic_compare_exchange_weak(&g->wait, &w,
-                                             (w & ~UINT64_C(0xffff)) | FEN__PARKED))
+            if (atomic_compare_exchange_weak(&g->wait, &w, (w & ~UINT64_C(0xffff)) | FEN__PARKED))
                 return true;
         } else if (STATE(w) != FEN__CLAIMED) {
             return false;

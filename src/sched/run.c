@@ -110,8 +110,8 @@ static bool wait_for_p(struct fen__m *m)
 
 static void first_fiber(void)
 {
-    struct fen__spawn how = {.fn = boot.fn, .arg = boot.arg, .name = "main",
-                             .limit = &fen__sched.limit};
+    struct fen__spawn how = {
+        .fn = boot.fn, .arg = boot.arg, .name = "main", .limit = &fen__sched.limit};
     int rc = fen__spawn(&how, NULL);
     if (rc) {
         fen__sched.rc = rc;
@@ -294,7 +294,8 @@ static int start_ms(void)
         started++;
     int rc = started == s->nprocs ? fen__monitor_start() : -EAGAIN;
     if (rc)
-        atomic_store(&s->stop, 1); /* under the lock: the first fiber has not begun and never will */
+        atomic_store(&s->stop,
+                     1); /* under the lock: the first fiber has not begun and never will */
     fen__unlock(&s->lock);
     return rc;
 }

@@ -23,8 +23,17 @@
 
 /* Why a fiber waits; one list, so that dumps, traces and gdb agree. */
 enum fen__reason {
-    FEN__R_NONE, FEN__R_READ, FEN__R_WRITE, FEN__R_SLEEP, FEN__R_CHAN_SEND, FEN__R_CHAN_RECV,
-    FEN__R_SELECT, FEN__R_MUTEX, FEN__R_SEM, FEN__R_WG, FEN__R_SCOPE,
+    FEN__R_NONE,
+    FEN__R_READ,
+    FEN__R_WRITE,
+    FEN__R_SLEEP,
+    FEN__R_CHAN_SEND,
+    FEN__R_CHAN_RECV,
+    FEN__R_SELECT,
+    FEN__R_MUTEX,
+    FEN__R_SEM,
+    FEN__R_WG,
+    FEN__R_SCOPE,
 };
 
 /* Low 16 bits of fen__g.wait. From FEN__FIRED on: who woke the fiber. */
@@ -34,7 +43,11 @@ enum fen__wait_state {
     FEN__PARKED,  /* off its stack */
     FEN__CLAIMED, /* a waker is handing something over */
     FEN__FIRED = 16,
-    FEN__BY_IO = 16, FEN__BY_TIMER, FEN__BY_CANCEL, FEN__BY_CLOSE, FEN__BY_NOMEM,
+    FEN__BY_IO = 16,
+    FEN__BY_TIMER,
+    FEN__BY_CANCEL,
+    FEN__BY_CLOSE,
+    FEN__BY_NOMEM,
     FEN__BY_SYNC = 256 /* + index of the select case */
 };
 
@@ -48,11 +61,11 @@ struct fen__limit {
 
 struct fen__timer {
     int64_t when_ns;
-    int32_t at;    /* place in the heap of `home`, -1: not armed */
-    int32_t home;  /* number of the P */
+    int32_t at;   /* place in the heap of `home`, -1: not armed */
+    int32_t home; /* number of the P */
     void (*fn)(void *arg, uint64_t seq);
     void *arg;
-    uint64_t seq;  /* handed to fn: tells a stale firing from a true one */
+    uint64_t seq; /* handed to fn: tells a stale firing from a true one */
 };
 
 /* A fiber's place in a wait queue (sync). Off the stack: others write it while the fiber sleeps. */
@@ -71,16 +84,16 @@ struct fen__node {
 /* A fiber. Slab memory that is never unmapped within a run; epoch counts on across reuses, so a
  * late waker can always look and never hits the wrong wait. */
 struct fen__g {
-    void *sp;                /* saved stack pointer while not running */
-    _Atomic uint64_t wait;   /* epoch << 16 | enum fen__wait_state */
-    struct fen__g *next;     /* in one run queue, or in a free list */
+    void *sp;              /* saved stack pointer while not running */
+    _Atomic uint64_t wait; /* epoch << 16 | enum fen__wait_state */
+    struct fen__g *next;   /* in one run queue, or in a free list */
     struct fen__limit *limit;
-    uint64_t parked_at;      /* TSC when it last left a worker */
-    int64_t cpu_ticks;       /* billed to it so far */
+    uint64_t parked_at; /* TSC when it last left a worker */
+    int64_t cpu_ticks;  /* billed to it so far */
     int64_t wait_ticks;
-    uint32_t id;             /* index in the slab */
-    uint8_t reason, mask;    /* enum fen__reason; >0: cancellation masked */
-    uint8_t convicted;       /* >0: took its P too long of late, gets a short patience */
+    uint32_t id;          /* index in the slab */
+    uint8_t reason, mask; /* enum fen__reason; >0: cancellation masked */
+    uint8_t convicted;    /* >0: took its P too long of late, gets a short patience */
     uint8_t live;
     /* ---- the running fiber only ---- */
     int64_t in_bytes, out_bytes, arena_bytes, arena_byte_ticks;
@@ -101,7 +114,7 @@ struct fen__g {
 struct fen__m;
 
 /* ---- guard.c: the guarded section ---- */
-struct fen__m *fen__enter(void);     /* NULL outside a fiber */
+struct fen__m *fen__enter(void); /* NULL outside a fiber */
 void fen__leave(struct fen__m *m);
 struct fen__g *fen__cur(struct fen__m *m);
 struct fen__tally *fen__tally_of(struct fen__m *m);

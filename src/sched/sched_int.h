@@ -28,9 +28,9 @@
 #define FEN__RING 256
 #endif
 #define FEN__PROCS_MAX 256
-#define FEN__GLOBAL_TICK 61      /* every 61st tick looks at the global queue and the poller */
-#define FEN__STREAK_MAX 8        /* runnext in a row before the ring gets a turn */
-#define FEN__G_CACHE 64          /* finished fibers an M keeps */
+#define FEN__GLOBAL_TICK 61 /* every 61st tick looks at the global queue and the poller */
+#define FEN__STREAK_MAX 8   /* runnext in a row before the ring gets a turn */
+#define FEN__G_CACHE 64     /* finished fibers an M keeps */
 
 enum { FEN__RT, FEN__USER, FEN__BLOCK };
 enum { FEN__OWNED, FEN__ASKED, FEN__TAKEN };
@@ -178,7 +178,7 @@ void fen__monitor_poke(void);
 
 /* run.c */
 void fen__m_give(struct fen__m *m, struct fen__p *p); /* sched.lock held */
-struct fen__m *fen__m_new(struct fen__p *p); /* sched.lock held; NULL when refused */
+struct fen__m *fen__m_new(struct fen__p *p);          /* sched.lock held; NULL when refused */
 
 /* crash.c */
 void fen__crash_init(void);

@@ -36,7 +36,9 @@ struct fen__g *fen__start_pop(struct fen__m *m, struct fen__p *p)
 {
     struct fen__start *s;
     while ((s = take(p))) {
-        struct fen__spawn how = {.fn = s->fn, .arg = s, .name = s->name,
+        struct fen__spawn how = {.fn = s->fn,
+                                 .arg = s,
+                                 .name = s->name,
                                  .limit = s->limit ? s->limit : fen__run_limit()};
         struct fen__g *g;
         if (fen__spawn_make(m, &how, &g) == 0)

@@ -6,7 +6,7 @@
 static void add(struct fen__tally *t, void *arg)
 {
     fen_stats *s = arg;
-        s->fibers_spawned += fen__count_read(&t->spawns);
+    s->fibers_spawned += fen__count_read(&t->spawns);
     s->timers_live += fen__count_read(&t->timers_added) - fen__count_read(&t->timers_removed);
     s->steals += fen__count_read(&t->steals);
     s->overflows += fen__count_read(&t->overflows);

@@ -162,9 +162,9 @@ static int selects(void *arg)
     fen_chan *a = fen_chan_new(sizeof(int), 1), *b = fen_chan_new(sizeof(int), 1);
     int v = 0, one = 1;
     int64_t t = fen_now();
-    assert_int_equal(fen_select((fen_case[]){FEN_RECV(a, &v), FEN_RECV(b, &v)}, 2,
-                                fen_now() + 10 * FEN_MS),
-                     -ETIMEDOUT);
+    assert_int_equal(
+        fen_select((fen_case[]){FEN_RECV(a, &v), FEN_RECV(b, &v)}, 2, fen_now() + 10 * FEN_MS),
+        -ETIMEDOUT);
     assert_true(fen_now() - t >= 10 * FEN_MS);
     assert_int_equal(fen_chan_send(b, &one), 0);
     assert_int_equal(fen_select((fen_case[]){FEN_RECV(a, &v), FEN_RECV(b, &v)}, 2, FEN_NEVER), 1);
@@ -194,9 +194,9 @@ static void produce(void *arg)
 {
     for (int i = 0; i < EACH; i++) {
         int64_t v = (int64_t)(intptr_t)arg * EACH + i;
-        int rc = fen_select((fen_case[]){FEN_SEND(many[0], &v), FEN_SEND(many[1], &v),
-                                         FEN_SEND(many[2], &v)},
-                            3, FEN_NEVER);
+        int rc = fen_select(
+            (fen_case[]){FEN_SEND(many[0], &v), FEN_SEND(many[1], &v), FEN_SEND(many[2], &v)}, 3,
+            FEN_NEVER);
         assert_true(rc >= 0);
     }
 }
@@ -212,9 +212,9 @@ static int select_storm(void *arg)
         assert_int_equal(fen_go(produce, (void *)i), 0);
     for (int i = 0; i < PRODUCERS * EACH; i++) {
         int64_t v = -1;
-        int rc = fen_select((fen_case[]){FEN_RECV(many[0], &v), FEN_RECV(many[1], &v),
-                                         FEN_RECV(many[2], &v)},
-                            3, FEN_NEVER);
+        int rc = fen_select(
+            (fen_case[]){FEN_RECV(many[0], &v), FEN_RECV(many[1], &v), FEN_RECV(many[2], &v)}, 3,
+            FEN_NEVER);
         assert_true(rc >= 0 && v >= 0 && v < PRODUCERS * EACH && !seen[v]);
         seen[v] = true;
     }

@@ -459,8 +459,13 @@ int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void 
     if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
         mark_spawned(s);
     atomic_fetch_add(&s->children, 1);
-    struct fen__spawn how = {.fn = fn, .arg = arg, .name = name, .stack_bytes = stack_bytes,
-                             .limit = &s->limit, .scope = s, .end = child_end};
+    struct fen__spawn how = {.fn = fn,
+                             .arg = arg,
+                             .name = name,
+                             .stack_bytes = stack_bytes,
+                             .limit = &s->limit,
+                             .scope = s,
+                             .end = child_end};
     int rc = fen__spawn(&how, NULL);
     if (rc)
         atomic_fetch_sub(&s->children, 1); /* the caller holds the scope open */
@@ -497,8 +502,8 @@ int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
     *d = (struct detached){fn, arg};
     struct fen__m *m = fen__enter();
     int rc = m ? 0 : FEN_ENOTFIBER;
-    struct fen__spawn how = {.fn = detached_main, .arg = d, .name = name,
-                             .limit = fen__run_limit()};
+    struct fen__spawn how = {
+        .fn = detached_main, .arg = d, .name = name, .limit = fen__run_limit()};
     if (!rc)
         rc = fen__spawn(&how, NULL);
     if (m)

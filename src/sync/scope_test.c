@@ -16,10 +16,7 @@
 static _Atomic int ended;
 static fen_scope *outer;
 
-static void sleep_long(void *rc)
-{
-    atomic_fetch_add(&ended, fen_sleep(20 * FEN_S) == *(int *)rc);
-}
+static void sleep_long(void *rc) { atomic_fetch_add(&ended, fen_sleep(20 * FEN_S) == *(int *)rc); }
 
 static void cancel_outer(void *arg)
 {

@@ -18,14 +18,14 @@ struct fen_scope {
     uint32_t lock;                     /* hooks, joiner */
     uint32_t hook_busy;                /* hooks being called now */
     _Atomic int64_t children;
-    _Atomic bool spawned;              /* it, or one inside it, ever had a child: see scope.c */
-    bool hooked, timed;                /* the owner's: ever had a hook; timer was armed for it */
-    uint64_t join_epoch;               /* owner waits for children == 0; 0: does not */
+    _Atomic bool spawned; /* it, or one inside it, ever had a child: see scope.c */
+    bool hooked, timed;   /* the owner's: ever had a hook; timer was armed for it */
+    uint64_t join_epoch;  /* owner waits for children == 0; 0: does not */
     fen_defer_record *defers;
     fen_cancel_hook *hooks;
-    struct fen__timer timer;           /* calls the hooks at the deadline */
-    uint64_t seq;                      /* counts uses of this memory: a late timer is stale */
-    struct fen__child_bill *bill;      /* of the request this belongs to; NULL outside of one */
+    struct fen__timer timer;      /* calls the hooks at the deadline */
+    uint64_t seq;                 /* counts uses of this memory: a late timer is stale */
+    struct fen__child_bill *bill; /* of the request this belongs to; NULL outside of one */
 };
 
 /* Resources of ended fibers that worked for a request, added as they end. */

@@ -45,7 +45,8 @@ static void on_fault(int sig, siginfo_t *info, void *context)
     }
 }
 
-void fen__sys_fault_install(size_t (*explain)(const void *addr, const void *sp, char *ret, size_t n))
+void fen__sys_fault_install(size_t (*explain)(const void *addr, const void *sp, char *ret,
+                                              size_t n))
 {
     struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     explain_fault = explain;

@@ -74,7 +74,8 @@ static int64_t start_unix_ms(int64_t start_ticks)
     v = clock_ms(CLOCK_REALTIME) - (clock_ms(CLOCK_BOOTTIME) - start_ticks * 1000 / hz);
     int64_t none = -1; /* the first of several that got here stays */
     return __atomic_compare_exchange_n(&known, &none, v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)
-               ? v : none;
+               ? v
+               : none;
 }
 
 static int64_t count_fds(void)

@@ -10,10 +10,10 @@ ssize_t fen__sys_file_read(const char *path, void *buf, size_t n);
 
 /* -1 in a field that could not be read. */
 struct fen__sys_proc {
-    int64_t cpu_ns;           /* user + system */
+    int64_t cpu_ns; /* user + system */
     int64_t resident_bytes, virtual_bytes;
     int64_t open_fds, max_fds;
-    int64_t start_unix_ms;    /* when the process started */
+    int64_t start_unix_ms; /* when the process started */
     int64_t threads;
 };
 void fen__sys_proc_get(struct fen__sys_proc *ret_proc);

@@ -10,7 +10,7 @@
 
 /* ---- clocks ---- */
 int64_t fen__sys_now(void);         /* CLOCK_MONOTONIC, ns */
-int64_t fen__sys_wall_ns(void);             /* CLOCK_REALTIME, ns since 1970 */
+int64_t fen__sys_wall_ns(void);     /* CLOCK_REALTIME, ns since 1970 */
 int64_t fen__sys_thread_cpu(void);  /* this thread's CPU time, ns */
 int64_t fen__sys_process_cpu(void); /* the process's CPU time, ns */
 int64_t fen__sys_cpu_of(int tid);   /* another thread's CPU time, ns, or -errno */
@@ -93,7 +93,8 @@ bool fen__sys_asleep(int tid, int *statfd);
  * called in the signal handler. install and restore go in pairs; altstack gives the calling thread a
  * stack for the handler unless it has one (true), and must be taken back before the thread ends. */
 #define FEN__ALTSTACK_BYTES (32u << 10)
-void fen__sys_fault_install(size_t (*explain)(const void *addr, const void *sp, char *ret, size_t n));
+void fen__sys_fault_install(size_t (*explain)(const void *addr, const void *sp, char *ret,
+                                              size_t n));
 void fen__sys_fault_restore(void);
 bool fen__sys_altstack(void *mem);
 void fen__sys_altstack_drop(void);
@@ -114,7 +115,7 @@ static inline void fen__unlock(uint32_t *word)
         fen__unlock_slow(word);
 }
 
-int fen__sys_fd_limit(void);                        /* soft limit, raised to the hard one */
+int fen__sys_fd_limit(void); /* soft limit, raised to the hard one */
 
 /* ---- descriptors (all non-blocking, close-on-exec) ---- */
 ssize_t fen__sys_read(int fd, void *buf, size_t n);

@@ -41,12 +41,8 @@ static int copy_scalar(fen_json_reader *r, fen_json_writer *w)
         if ((rc = fen_json_get_bool(r, &flag)) == 0)
             fen_json_put_bool(w, flag);
         return rc;
-    case FEN_JSON_OBJECT:
-        fen_json_put_object(w);
-        return fen_json_get_object(r);
-    case FEN_JSON_ARRAY:
-        fen_json_put_array(w);
-        return fen_json_get_array(r);
+    case FEN_JSON_OBJECT: fen_json_put_object(w); return fen_json_get_object(r);
+    case FEN_JSON_ARRAY: fen_json_put_array(w); return fen_json_get_array(r);
     default:
         if ((rc = fen_json_get_null(r)) == 0)
             fen_json_put_null(w);

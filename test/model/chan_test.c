@@ -6,8 +6,16 @@
  * in the second it gives up, and then the element was handed over either for both or for neither. */
 #include "explore.h"
 
-enum { NONE, COPY_WITHOUT_CLAIM, COMMIT_TAKES_CLAIM, TIMER_OVER_CLAIM, NODE_STAYS, DONE_BEFORE_COPY,
-       QUEUE_AFTER_UNLOCK, MUTANTS };
+enum {
+    NONE,
+    COPY_WITHOUT_CLAIM,
+    COMMIT_TAKES_CLAIM,
+    TIMER_OVER_CLAIM,
+    NODE_STAYS,
+    DONE_BEFORE_COPY,
+    QUEUE_AFTER_UNLOCK,
+    MUTANTS
+};
 
 struct side {
     uint8_t pc, word, epoch, queued, runq; /* queued: its node waits, with node_epoch */
@@ -22,8 +30,23 @@ struct state {
 
 static bool gives_up;
 
-enum { LOCK, LOOK, CLAIM, COPY, UNLOCK_HAND, HAND, HAND_QUEUE, WAIT, UNLOCK, COMMIT, OFF, RUN, LEAVE,
-       QUEUE_LATE, FINISHED };
+enum {
+    LOCK,
+    LOOK,
+    CLAIM,
+    COPY,
+    UNLOCK_HAND,
+    HAND,
+    HAND_QUEUE,
+    WAIT,
+    UNLOCK,
+    COMMIT,
+    OFF,
+    RUN,
+    LEAVE,
+    QUEUE_LATE,
+    FINISHED
+};
 enum { R_NONE, R_OK, R_TIMEOUT };
 
 static uint8_t with(uint8_t word, int state) { return (uint8_t)((word & 0xf0) | state); }
@@ -178,8 +201,9 @@ static bool timer(struct side *a)
     if (a->t_pc == 9 || a->epoch < 1)
         return false;
     int st = EX_STATE(a->t_pc ? a->t_seen : a->word);
-    bool may = EX_EPOCH(a->t_pc ? a->t_seen : a->word) == 1 &&
-               (st == EX_ARMED || st == EX_PARKED || (st == EX_CLAIMED && ex_mutant == TIMER_OVER_CLAIM));
+    bool may =
+        EX_EPOCH(a->t_pc ? a->t_seen : a->word) == 1 &&
+        (st == EX_ARMED || st == EX_PARKED || (st == EX_CLAIMED && ex_mutant == TIMER_OVER_CLAIM));
     if (!a->t_pc) {
         a->t_seen = a->word;
         a->t_pc = may ? 1 : 9;

@@ -128,7 +128,8 @@ static inline void ex_trace(uint32_t i)
 /* A state from which no good end can be reached; ex.n if there is none. */
 static inline uint32_t ex_hopeless(void)
 {
-    uint32_t *first = calloc(ex.n + 1, sizeof *first), *next = malloc((ex.n_edges + 1) * sizeof *next);
+    uint32_t *first = calloc(ex.n + 1, sizeof *first),
+             *next = malloc((ex.n_edges + 1) * sizeof *next);
     uint32_t *todo = malloc(ex.n * sizeof *todo), n = 0, i;
     uint8_t *good = calloc(ex.n, 1);
     if (!first || !next || !todo || !good)

@@ -6,8 +6,15 @@
  * P; after a successful take the monitor's new M does: never both. */
 #include "explore.h"
 
-enum { NONE, NO_MEMBARRIER, NO_PHASE_LOOK, NO_CAS_ON_ASKED, TAKE_WITHOUT_CAS, LOOK_BEFORE_BARRIER,
-       MUTANTS };
+enum {
+    NONE,
+    NO_MEMBARRIER,
+    NO_PHASE_LOOK,
+    NO_CAS_ON_ASKED,
+    TAKE_WITHOUT_CAS,
+    LOOK_BEFORE_BARRIER,
+    MUTANTS
+};
 enum { RT, USER };
 enum { OWNED, ASKED, TAKEN };
 

@@ -6,8 +6,19 @@
  * of a ring's tail has a store buffer, which every locked operation of that P drains. */
 #include "explore.h"
 
-enum { NONE, NO_RECHECK, NO_LAST_SEARCHER, RELAXED_TAIL, COUNT_NOT_TAKEN, GLOBAL_NOT_SEEN,
-       STOP_SEARCHING_LATE, IDLE_LATE, NO_KICK, NO_SECOND_LOOK, MUTANTS };
+enum {
+    NONE,
+    NO_RECHECK,
+    NO_LAST_SEARCHER,
+    RELAXED_TAIL,
+    COUNT_NOT_TAKEN,
+    GLOBAL_NOT_SEEN,
+    STOP_SEARCHING_LATE,
+    IDLE_LATE,
+    NO_KICK,
+    NO_SECOND_LOOK,
+    MUTANTS
+};
 
 #define NP 3
 
@@ -28,8 +39,28 @@ static const struct {
 static int scenario;
 
 /* Actor's places. */
-enum { GLOBAL, OWN, GATE_IDLE, GATE_SEARCHING, STEAL, ENTER, ENTER_COUNT, ENTER_STOP, RECHECK, LATE,
-       SLEEP, LEAVE, GOT, RUNS, SCRIPT, WAKE_IDLE, WAKE_SEARCHING, WAKE_SWAP, WAKE_POP, WAKE_KICK };
+enum {
+    GLOBAL,
+    OWN,
+    GATE_IDLE,
+    GATE_SEARCHING,
+    STEAL,
+    ENTER,
+    ENTER_COUNT,
+    ENTER_STOP,
+    RECHECK,
+    LATE,
+    SLEEP,
+    LEAVE,
+    GOT,
+    RUNS,
+    SCRIPT,
+    WAKE_IDLE,
+    WAKE_SEARCHING,
+    WAKE_SWAP,
+    WAKE_POP,
+    WAKE_KICK
+};
 
 static void init(void *v)
 {

@@ -6,18 +6,28 @@
  * descriptor. */
 #include "explore.h"
 
-enum { NONE, FIRE_NOT_READY, ARM_IGNORES_READY, DISARM_STORES, CLEAR_LATE, CLOSE_WAKES_NOBODY,
-       COMMIT_BLIND, ARM_STORES, NO_GENERATION,
-       STILL_DRAINED, MUTANTS };
+enum {
+    NONE,
+    FIRE_NOT_READY,
+    ARM_IGNORES_READY,
+    DISARM_STORES,
+    CLEAR_LATE,
+    CLOSE_WAKES_NOBODY,
+    COMMIT_BLIND,
+    ARM_STORES,
+    NO_GENERATION,
+    STILL_DRAINED,
+    MUTANTS
+};
 
 enum { S_NONE, S_READY, S_CLOSED, S_WAITS }; /* slot: S_WAITS + epoch */
 
 struct state {
     uint8_t slot, gen, word, queued;
-    uint8_t data, edge, sent;              /* in the kernel */
+    uint8_t data, edge, sent; /* in the kernel */
     uint8_t pc, seen, epoch, got, timed_out, closed, drained;
-    uint8_t e_pc, e_seen, e_gen, e_word;   /* the collector */
-    uint8_t t_pc, t_seen;                  /* the timer of wait 1 */
+    uint8_t e_pc, e_seen, e_gen, e_word; /* the collector */
+    uint8_t t_pc, t_seen;                /* the timer of wait 1 */
     uint8_t c_pc, c_seen, c_word, reopened;
 };
 
@@ -64,8 +74,7 @@ static bool reader_waits(struct state *s)
         }
         if (ex_mutant == ARM_STORES)
             s->slot = (uint8_t)(S_WAITS + s->epoch);
-        s->pc = ex_mutant == ARM_STORES ||
-                        ex_cas(&s->slot, s->seen, (uint8_t)(S_WAITS + s->epoch))
+        s->pc = ex_mutant == ARM_STORES || ex_cas(&s->slot, s->seen, (uint8_t)(S_WAITS + s->epoch))
                     ? STILL_OURS
                     : ARM_SLOT;
         return true;

@@ -5,8 +5,19 @@
  * over whatever wait it finds, a canceller. */
 #include "explore.h"
 
-enum { NONE, COMMIT_BLIND, WAKE_QUEUES_ARMED, NO_EPOCH, WAKE_STORES, LOOK_THEN_ARM, NUDGE_THEN_END,
-       COMMIT_TAKES_CLAIM, PUBLISH_FIRST, ARM_AS_PARKED, MUTANTS };
+enum {
+    NONE,
+    COMMIT_BLIND,
+    WAKE_QUEUES_ARMED,
+    NO_EPOCH,
+    WAKE_STORES,
+    LOOK_THEN_ARM,
+    NUDGE_THEN_END,
+    COMMIT_TAKES_CLAIM,
+    PUBLISH_FIRST,
+    ARM_AS_PARKED,
+    MUTANTS
+};
 
 struct waker {
     uint8_t pc, epoch, seen;
@@ -122,7 +133,8 @@ static void resume_live(struct state *s)
 static bool waits(uint8_t seen, uint8_t epoch)
 {
     int st = EX_STATE(seen);
-    return (ex_mutant == NO_EPOCH || EX_EPOCH(seen) == epoch) && (st == EX_ARMED || st == EX_PARKED);
+    return (ex_mutant == NO_EPOCH || EX_EPOCH(seen) == epoch) &&
+           (st == EX_ARMED || st == EX_PARKED);
 }
 
 /* pc 0: learn the epoch; 1: load; 2: swap; 9: finished. epoch 0: any. */
