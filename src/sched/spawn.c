@@ -153,6 +153,7 @@ static void fiber_main(void *arg)
     fen__annot_arrive(&g->annot, &fen__self()->annot);
     fen__leave(fen__self());
     g->fn(g->arg);
+    fen__count_add(&fen__self()->tally.ended, 1); /* before a joiner can look */
     if (g->end)
         g->end(g);
     struct fen__m *m = fen__enter();

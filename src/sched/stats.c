@@ -17,11 +17,18 @@ static void add(struct fen__tally *t, void *arg)
     s->wakeups += fen__count_read(&t->wakeups);
 }
 
+static void add_ended(struct fen__tally *t, void *n)
+{
+    *(int64_t *)n += fen__count_read(&t->ended);
+}
+
 void fen_stats_get(fen_stats *ret_stats)
 {
     fen_stats s = {0};
+    int64_t ended = 0;
+    fen__each_tally(add_ended, &ended); /* before the spawns: never less than what lives */
     fen__each_tally(add, &s);
-    s.fibers_live = fen__fibers_live();
+    s.fibers_live = s.fibers_spawned - ended;
     s.fds_live = fen__poll_open_count();
     s.stacks_mapped_bytes = fen__stack_mapped_bytes();
     s.heap_live_bytes = fen__mem_live_bytes();

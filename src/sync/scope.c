@@ -98,8 +98,7 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     s->spawned = s->hooked = s->timed = false;
     s->join_epoch = 0;
     s->defers = NULL;
-    s->hooks = NULL;
-    s->timer.at = -1;
+    s->timer.at = -1; /* hooks: none since the memory was last withdrawn, or ever */
     s->bill = up ? up->bill : NULL;
     g->scope = s;
     __atomic_store_n(&g->limit, &s->limit, __ATOMIC_RELEASE);
