@@ -1,12 +1,12 @@
 /* handoff_test.c - a litmus for the protocol of src/sched/guard.c on this machine.
  *
- * An owner enters and leaves the guarded section as fast as it can, a monitor takes the P as often as
- * it can; each then adds to a plain counter by load, pause, store. If both are ever inside together,
- * an addition is lost. The owner's stores miss the cache, so that its store buffer is full when it
- * enters: that is when a missing barrier shows.
+ * An owner enters and leaves the guarded section as fast as it can, a monitor takes the P as often
+ * as it can; each then adds to a plain counter by load, pause, store. If both are ever inside
+ * together, an addition is lost. The owner's stores miss the cache, so that its store buffer is
+ * full when it enters: that is when a missing barrier shows.
  *
  * The steps are those of guard.c and monitor.c, written out here so that one can be left out:
- *   MUTANT 1  no membarrier              2  leave is not a release (its store comes before the data's)
+ *   MUTANT 1  no membarrier              2  leave is not a release (its store may come first)
  *          3  phase is not looked at     4  the owner goes on when asked, without the swap
  * A mutant passes when it is caught; test/model/guard_test.c explores the same on paper. */
 #include "sys/sys.h"

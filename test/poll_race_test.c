@@ -98,8 +98,8 @@ static int close_waiting(void *arg)
 static void test_close_wakes_the_reader(void **state)
 {
     (void)state;
-    /* One P: the reader is parked, or waits in a queue, when the close comes; more Ps would let it be
-     * between looking up its descriptor and the system call, which the caller has to prevent. */
+    /* One P: the reader is parked, or waits in a queue, when the close comes; more Ps would let it
+     * be between looking up its descriptor and the system call, which the caller has to prevent. */
     assert_int_equal(fen_run(close_waiting, NULL, &(fen_config){.procs = 1}), 0);
 }
 

@@ -68,7 +68,8 @@ int fen__stack_init(enum fen_guard want, size_t default_bytes)
     if (default_bytes < (16u << 10))
         default_bytes = 16u << 10;
     /* The guard page comes on top, so the size asked for is usable, and slots are an odd number of
-     * pages apart: tops at the same offset of a power of two fight for the same sets of the cache. */
+     * pages apart: tops at the same offset of a power of two fight for the same cache
+     * sets. */
     pool.bytes = ((default_bytes + pool.page - 1) & ~(pool.page - 1)) + pool.page;
     pool.mprotect_spent = false;
     if (want != FEN_GUARD_AUTO) {

@@ -1,9 +1,10 @@
 /* work.c - a pool of buffers for connections that are being served.
  *
  * Last in, first out, so the next request finds warm memory. A connection that waits for a request
- * has none of this. Blocks that a large request needed go back to the heap at once, and past KEEP_WORKS
- * free records their arenas too. The records themselves are never unmapped within the process: each
- * holds a scope, and a cancel may look along a chain of scopes that is just ending (sync/scope.c). */
+ * has none of this. Blocks that a large request needed go back to the heap at once, and past
+ * KEEP_WORKS free records their arenas too. The records themselves are never unmapped within the
+ * process: each holds a scope, and a cancel may look along a chain of scopes that is just ending
+ * (sync/scope.c). */
 #include "http/server_int.h"
 
 #include "mem/mem.h"

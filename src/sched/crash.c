@@ -1,8 +1,8 @@
 /* crash.c - names the fiber whose stack ran over.
  *
- * Guarded stacks fault in their lowest page; a stack with a canary faults only when it has run through
- * everything below it, so the stack pointer is looked at too, and the canary whenever the fiber is
- * switched out. Signal-safe: it reads the M and its fiber, which are this thread's own. */
+ * Guarded stacks fault in their lowest page; a stack with a canary faults only when it has run
+ * through everything below it, so the stack pointer is looked at too, and the canary whenever the
+ * fiber is switched out. Signal-safe: it reads the M and its fiber, which are this thread's own. */
 #include "sched/sched_int.h"
 
 #include <string.h>

@@ -36,8 +36,8 @@ static struct fen__p *pop_idle(void)
     return p;
 }
 
-/* Wakes an idle P if nobody is searching. If none is left to wake, a submitter may have relied on our
- * count meanwhile while another P went idle: look again. */
+/* Wakes an idle P if nobody is searching. If none is left to wake, a submitter may have relied on
+ * our count meanwhile while another P went idle: look again. */
 void fen__wake_p(void)
 {
     struct fen__sched *s = &fen__sched;

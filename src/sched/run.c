@@ -155,14 +155,16 @@ static void *m_main(void *arg)
     return NULL;
 }
 
-/* sched.lock held. The structure, cache and tally of an M whose thread is gone; NULL: none. Not waited
- * for: a demoted thread may take its time to end. */
+/* sched.lock held. The structure, cache and tally of an M whose thread is gone; NULL: none. Not
+ * waited for: a demoted thread may take its time to end. */
 static struct fen__m *take_over(void)
 {
     for (struct fen__m *m = fen__sched.ms; m; m = m->next)
         if (m->joined || (m->ended && pthread_tryjoin_np(m->thread, NULL) == 0)) {
             m->joined = true;
-            m->ended = m->demoted = m->hog = m->spare = false;
+            m->ended = m->spare = false;
+            m->demoted = false;
+            m->hog = false;
             return m;
         }
     return NULL;

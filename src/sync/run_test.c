@@ -1,5 +1,5 @@
 /* run_test.c - fibers, scopes, channels and locks through the public face. */
-#include "fiber/annotate.h"
+#include "sched/sched.h" /* FEN__TSAN */
 
 #include <fen/chan.h>
 #include <fen/defer.h>

@@ -232,7 +232,8 @@ int fen_scope_check(fen_scope *s)
     return d != FEN_NEVER && d <= fen__sys_now() ? -ETIMEDOUT : 0;
 }
 
-/* The scope that a limit heads, or NULL: a connection and the run have limits that are no scopes. */
+/* The scope that a limit heads, or NULL: a connection and the run have limits that are no
+ * scopes. */
 static struct fen_scope *scope_of(struct fen__limit *l)
 {
     bool yes = __atomic_load_n(&l->is_scope, __ATOMIC_RELAXED);
@@ -266,9 +267,9 @@ static void nudge_all(struct fen_scope *s)
 }
 
 /* Takes the first hook out and calls it; until none is left. A cancel and the deadline may be here
- * together: hook_busy counts them. Which use of the scope's memory is meant is told by seq, or, when
- * the cancelled scope `above` is given, by the chain: a scope that has hooks is open, so what is above
- * it is open too and the chain does not change while the lock is held. */
+ * together: hook_busy counts them. Which use of the scope's memory is meant is told by seq, or,
+ * when the cancelled scope `above` is given, by the chain: a scope that has hooks is open, so what
+ * is above it is open too and the chain does not change while the lock is held. */
 static void call_hooks(struct fen_scope *s, uint64_t seq, const struct fen_scope *above, int rc)
 {
     for (bool calling = false;;) {

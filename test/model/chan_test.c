@@ -2,8 +2,9 @@
  * (src/sync/chan.c over src/sched/park.c).
  *
  * One rendezvous channel under one lock. Both sides first wait with a deadline that may come at any
- * moment. In the first scenario a side that timed out tries again without one, and both must succeed;
- * in the second it gives up, and then the element was handed over either for both or for neither. */
+ * moment. In the first scenario a side that timed out tries again without one, and both must
+ * succeed; in the second it gives up, and then the element was handed over either for both or for
+ * neither. */
 #include "explore.h"
 
 enum {

@@ -1,9 +1,9 @@
 /* guard_test.c - taking a P from an M (src/sched/guard.c) on a machine with store buffers.
  *
- * The M enters and leaves the guarded section; the monitor tries to take the P twice. Stores to phase
- * go through the M's store buffer, which drains in order at any time, by the M's own locked
- * operations and by the monitor's membarrier. Between a successful enter and leave the M touches the
- * P; after a successful take the monitor's new M does: never both. */
+ * The M enters and leaves the guarded section; the monitor tries to take the P twice. Stores to
+ * phase go through the M's store buffer, which drains in order at any time, by the M's own locked
+ * operations and by the monitor's membarrier. Between a successful enter and leave the M touches
+ * the P; after a successful take the monitor's new M does: never both. */
 #include "explore.h"
 
 enum {

@@ -1,9 +1,9 @@
 /* idle_test.c - going idle and being woken (src/sched/find.c), for three Ps.
  *
  * P 0 runs a fiber that readies others one by one, then parks or computes for ever; every other
- * fiber computes for ever once it runs; a thread outside puts fibers on the global list. There is no
- * monitor and no time-out, so each ready fiber must get a P through the protocol alone. The store
- * of a ring's tail has a store buffer, which every locked operation of that P drains. */
+ * fiber computes for ever once it runs; a thread outside puts fibers on the global list. There is
+ * no monitor and no time-out, so each ready fiber must get a P through the protocol alone. The
+ * store of a ring's tail has a store buffer, which every locked operation of that P drains. */
 #include "explore.h"
 
 enum {
@@ -173,7 +173,7 @@ static bool search(struct state *s, struct p *p, int self)
         p->seen = (uint8_t)(NP - s->n_idle);
         p->pc = GATE_SEARCHING;
         return true;
-    case GATE_SEARCHING: /* the load and the add in one step: a race here only lets one more search */
+    case GATE_SEARCHING: /* load and add in one step: a race only lets one more search */
         p->pc = 2 * s->n_searching >= p->seen ? ENTER : STEAL;
         p->searching = p->pc == STEAL;
         s->n_searching = (uint8_t)(s->n_searching + p->searching);

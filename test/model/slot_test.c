@@ -1,9 +1,9 @@
 /* slot_test.c - one direction of a descriptor's slot (src/poll/slot.c) with its reader.
  *
- * A reader clears the slot, reads, and waits when there is nothing; it does not read again before the
- * slot says so. Its first wait has a deadline. Data arrives once at any moment and makes one edge; a collector takes the edge and fires
- * the slot; in the second scenario another fiber closes the slot and opens it for another
- * descriptor. */
+ * A reader clears the slot, reads, and waits when there is nothing; it does not read again before
+ * the slot says so. Its first wait has a deadline. Data arrives once at any moment and makes one
+ * edge; a collector takes the edge and fires the slot; in the second scenario another fiber closes
+ * the slot and opens it for another descriptor. */
 #include "explore.h"
 
 enum {

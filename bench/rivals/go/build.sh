@@ -8,6 +8,7 @@ if ! command -v go >/dev/null 2>&1; then
     exit 77
 fi
 mkdir -p "$out"
-export CGO_ENABLED=1 CGO_CFLAGS="-O2 -DSQLITE_DEFAULT_MMAP_SIZE=268435456 -DSQLITE_DEFAULT_MEMSTATUS=0"
+export CGO_ENABLED=1
+export CGO_CFLAGS="-O2 -DSQLITE_DEFAULT_MMAP_SIZE=268435456 -DSQLITE_DEFAULT_MEMSTATUS=0"
 go build -o "$out/go-orders" .
 go build -o "$out/go-micro" ./micro

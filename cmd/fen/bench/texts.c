@@ -98,8 +98,10 @@ struct order {
     F(i64, id, required)                                                                           \
     F(i64, customer, required)                                                                     \
     F(slice, item, required)                                                                       \
-    F(i64, quantity, required) F(i64, price_cents, required) F(slice, status, required)            \
-        F(i64, created_at, required)
+    F(i64, quantity, required)                                                                     \
+    F(i64, price_cents, required)                                                                  \
+    F(slice, status, required)                                                                     \
+    F(i64, created_at, required)
 FEN_JSON_STRUCT(order, ORDER_FIELDS)
 
 /* out: ns to write, ns to read, bytes. */

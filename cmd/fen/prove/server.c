@@ -174,7 +174,7 @@ int server_start_backend(struct server *s, const struct plan *p, const char *log
                          size_t why_bytes)
 {
     const char *argv[] = {p->baseline_path, "--mode=backend", "--addr=127.0.0.1:0",
-                          "--delay=" SLOW_DELAY, NULL};
+                          ("--delay=" SLOW_DELAY), NULL};
     *s = (struct server){.out = -1};
     return start(s, "the back end", argv, &p->helper_cpus, log, why, why_bytes);
 }
