@@ -13,10 +13,10 @@
 #include "baseline.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 enum { EVENTS = 256 };
 
@@ -173,6 +173,9 @@ static void *run(void *arg)
 
 int serve_epoll(const struct options *opt)
 {
-    int n = opt->threads ? opt->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t cpus; /* those it may use: more loops than these would only switch between threads */
+    int n = opt->threads;
+    if (n == 0)
+        n = sched_getaffinity(0, sizeof cpus, &cpus) ? 1 : CPU_COUNT(&cpus);
     return loops_run(opt, n, run);
 }
