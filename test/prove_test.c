@@ -162,12 +162,17 @@ static void test_the_floor_judges_missed_bars(void **state)
     near(b[2].floor, 0);
     verdicts(&f, count_losses, &losses);
     assert_int_equal(losses, 0); /* fen is behind the floor, and that is no loss */
+    set(&f.cell[W_SLOW][2], runs[2], &least, (const double[]){27000}, 1);
+    assert_int_equal(bars(&f, b, 16), 3);
+    assert_string_equal(bar_word(&b[0]), "MISSED"); /* a floor behind fen is no excuse */
+    bar_note(&b[0], note, sizeof note);
+    assert_non_null(strstr(note, "less than fen"));
     set(&f.cell[W_SLOW][2], runs[2], &least, (const double[]){51000}, 1);
     runs[2][0].helper_share = 0.9;
     assert_int_equal(bars(&f, b, 16), 3);
     assert_string_equal(bar_word(&b[0]), "MISSED"); /* the floor gets there */
     bar_note(&b[0], note, sizeof note);
-    assert_non_null(strstr(note, "5.10 on this machine (load side full"));
+    assert_non_null(strstr(note, "5.10 on this machine (there the load side"));
 }
 
 int main(void)

@@ -144,7 +144,8 @@ def verdict(bar, got, floor):
         return "absent"
     if reaches(got):
         return "met"
-    return "out of reach" if floor > 0 and not reaches(floor) else "MISSED"
+    holds = floor > 0 and (floor >= got if op == ">=" else floor <= got)
+    return "out of reach" if holds and not reaches(floor) else "MISSED"
 
 
 def check_bars(check, summary, medians):

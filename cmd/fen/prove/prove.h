@@ -178,7 +178,8 @@ const struct cell *cell_of(const struct proof *f, enum workload_id w, const char
 /* product / baseline of a metric; 0 when unknown. */
 double ratio(const struct cell *product, const struct cell *baseline, enum metric m);
 int bars(const struct proof *f, struct bar *ret, int max);
-/* "met", "MISSED", "out of reach": missed by the floor of the same run as well; or "absent". */
+/* "met", "MISSED", "absent"; "out of reach": missed by the floor of the same run as well, which was
+ * not behind fen. */
 const char *bar_word(const struct bar *b);
 /* What the floor says about a bar that was missed; empty when there is nothing to say. */
 void bar_note(const struct bar *b, char *ret, size_t bytes);

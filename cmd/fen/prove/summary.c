@@ -78,6 +78,12 @@ static bool reaches(const struct bar *b, double x)
     return x > 0 && (b->at_least ? x >= b->want : x <= b->want);
 }
 
+/* A floor that is behind fen was disturbed: it bounds nothing and excuses nothing. */
+static bool floor_holds(const struct bar *b)
+{
+    return b->floor > 0 && (b->at_least ? b->floor >= b->got : b->floor <= b->got);
+}
+
 /* The floor bounds throughput, and what follows from it alone (yuan by node). Its latency is no
  * bound: a server may treat its clients more evenly. */
 static void judge(const struct proof *f, struct bar *b)
@@ -92,7 +98,7 @@ static void judge(const struct proof *f, struct bar *b)
     else if (reaches(b, b->got))
         b->verdict = BAR_MET;
     else
-        b->verdict = b->floor > 0 && !reaches(b, b->floor) ? BAR_OUT_OF_REACH : BAR_MISSED;
+        b->verdict = floor_holds(b) && !reaches(b, b->floor) ? BAR_OUT_OF_REACH : BAR_MISSED;
 }
 
 const char *bar_word(const struct bar *b)
@@ -104,9 +110,12 @@ const char *bar_word(const struct bar *b)
 void bar_note(const struct bar *b, char *ret, size_t bytes)
 {
     *ret = 0;
-    if (b->floor > 0 && (b->verdict == BAR_MISSED || b->verdict == BAR_OUT_OF_REACH))
-        snprintf(ret, bytes, "the floor reaches %.2f on this machine%s", b->floor,
-                 b->floor_load_full ? " (load side full: it may be able to do more)" : "");
+    if (b->floor <= 0 || b->verdict == BAR_ABSENT || b->verdict == BAR_MET)
+        return;
+    snprintf(ret, bytes, "the floor reaches %.2f on this machine%s", b->floor,
+             !floor_holds(b)      ? ", less than fen: disturbed, it judges nothing"
+             : b->floor_load_full ? " (there the load side is the limit)"
+                                  : "");
 }
 
 int bars(const struct proof *f, struct bar *ret, int max)
