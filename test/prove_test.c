@@ -120,10 +120,10 @@ static void test_bars_and_losses(void **state)
     set(&f.cell[W_SLOW][0], runs[0], &fen, (const double[]){50000}, 1);
     set(&f.cell[W_SLOW][1], runs[1], &pool, (const double[]){9999}, 1);
     set(&f.cell[W_SLOW][2], runs[2], &threads, (const double[]){40000}, 1);
-    assert_int_equal(bars(&f, b, 16), 4);  /* orders and go were not measured: no bars */
-    assert_true(b[0].met && b[0].got > 5); /* 5 x the pool */
-    assert_false(b[1].met);                /* 1.25 x the threads, 1.5 wanted */
-    assert_true(b[2].met && b[2].got < 0.2);
+    assert_int_equal(bars(&f, b, 16), 4); /* orders and go were not measured: no bars */
+    assert_true(b[0].verdict == BAR_MET && b[0].got > 5); /* 5 x the pool */
+    assert_int_equal(b[1].verdict, BAR_MISSED);           /* 1.25 x the threads, 1.5 wanted */
+    assert_true(b[2].verdict == BAR_MET && b[2].got < 0.2);
     assert_int_equal(instances(&f.plan, &f.cell[W_SLOW][1]), 11);
     assert_int_equal(instances(&f.plan, &f.cell[W_SLOW][0]), 2);
     verdicts(&f, count_losses, &losses);
@@ -133,12 +133,54 @@ static void test_bars_and_losses(void **state)
     assert_int_equal(losses, 2);
 }
 
+static void test_the_floor_judges_missed_bars(void **state)
+{
+    (void)state;
+    static const struct rival fen = {.name = "fen"}, pool = {"pool200", RIVAL_POOL, 200},
+                              least = {FLOOR, RIVAL_EPOLL, 0};
+    struct bar b[16];
+    char note[120];
+    int losses = 0;
+    memset(f.cell, 0, sizeof f.cell);
+    set(&f.cell[W_SLOW][0], runs[0], &fen, (const double[]){28000}, 1);
+    set(&f.cell[W_SLOW][1], runs[1], &pool, (const double[]){10000}, 1);
+    assert_int_equal(bars(&f, b, 16), 3);
+    assert_int_equal(b[0].verdict, BAR_MISSED); /* no floor, no excuse */
+    bar_note(&b[0], note, sizeof note);
+    assert_string_equal(note, "");
+    set(&f.cell[W_SLOW][2], runs[2], &least, (const double[]){39000}, 1);
+    assert_int_equal(bars(&f, b, 16), 3);
+    assert_string_equal(bar_word(&b[0]), "out of reach"); /* 2.8 and 3.9 of 5 */
+    near(b[0].floor, 3.9);
+    bar_note(&b[0], note, sizeof note);
+    assert_string_equal(note, "the floor reaches 3.90 on this machine");
+    assert_int_equal(b[1].verdict, BAR_MET); /* by node: 1 / 2.8 of 0.58 */
+    bar_note(&b[1], note, sizeof note);
+    assert_string_equal(note, "");
+    assert_int_equal(b[2].verdict,
+                     BAR_MISSED); /* P99: 0.36 of 0.33, which the floor cannot judge */
+    near(b[2].floor, 0);
+    verdicts(&f, count_losses, &losses);
+    assert_int_equal(losses, 0); /* fen is behind the floor, and that is no loss */
+    set(&f.cell[W_SLOW][2], runs[2], &least, (const double[]){27000}, 1);
+    assert_int_equal(bars(&f, b, 16), 3);
+    assert_string_equal(bar_word(&b[0]), "MISSED"); /* a floor behind fen is no excuse */
+    bar_note(&b[0], note, sizeof note);
+    assert_non_null(strstr(note, "less than fen"));
+    set(&f.cell[W_SLOW][2], runs[2], &least, (const double[]){51000}, 1);
+    runs[2][0].helper_share = 0.9;
+    assert_int_equal(bars(&f, b, 16), 3);
+    assert_string_equal(bar_word(&b[0]), "MISSED"); /* the floor gets there */
+    bar_note(&b[0], note, sizeof note);
+    assert_non_null(strstr(note, "5.10 on this machine (there the load side"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bill_rows),       cmocka_unit_test(test_bill_cut_anywhere),
         cmocka_unit_test(test_money_by_hand),   cmocka_unit_test(test_medians_skip_failed_runs),
-        cmocka_unit_test(test_bars_and_losses),
+        cmocka_unit_test(test_bars_and_losses), cmocka_unit_test(test_the_floor_judges_missed_bars),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,7 +5,7 @@
  *
  * The layers, lowest first: http (bytes -> requests, replies -> bytes), orders and quotes (the two
  * stores that a reply can need), session (one connection's bytes through all of these), then one
- * file per server: pthread, pool, epoll, backend. main owns flags, signals and the listener.
+ * file per server: pthread, pool, epoll (with link, its way to the back end), backend. main owns flags, signals and the listener.
  */
 #ifndef BASELINE_H
 #define BASELINE_H
@@ -22,7 +22,9 @@ enum {
     BODY_MAX_BYTES = 3072,    /* one reply's body; leaves room for the head */
     THREADS_MAX = 30000,
     DB_CONNS_MAX = 256,
-    DRAIN_MAX_S = 5, /* after SIGTERM, how long open requests may take */
+    QUESTION_MAX_BYTES = 64, /* to the back end */
+    ANSWER_MAX_BYTES = 1024, /* from it, with its head */
+    DRAIN_MAX_S = 5,         /* after SIGTERM, how long open requests may take */
 };
 
 struct options {
@@ -96,6 +98,13 @@ void quotes_init(const struct options *opt);
 int quotes_json(struct upstream *up, int64_t id, char *body);
 void upstream_close(struct upstream *up);
 
+/* The same for whoever does not block. The request's length in buf (QUESTION_MAX_BYTES). */
+size_t quotes_question(int64_t id, char *buf);
+/* The JSON's length, a negative status, or 0 when the answer is not whole yet. */
+int quotes_answer(int64_t id, const char *buf, size_t len, char *body);
+/* A non-blocking socket that is connected or on its way, or -1. */
+int quotes_dial(void);
+
 /* ---- session.c ---------------------------------------------------------------------------- */
 
 /* One connection's bytes while a thread works on it. `out` comes first and is filled from its
@@ -132,6 +141,10 @@ struct conn {
     char *rest;          /* those bytes, or NULL */
     unsigned waiting;    /* backend: replies that are not due yet */
     bool ended;          /* backend: the peer sends no more; close after the last reply */
+    bool news;           /* epoll: an event came while a quote was awaited; look after it */
+    bool dead;           /* epoll: to be freed when the batch of events is done */
+    struct conn *below;  /* epoll: in the list of those */
+    struct link *link;   /* epoll: its connection to the back end, or NULL */
     _Atomic bool handed; /* see conn_hand_over */
 };
 
@@ -167,6 +180,29 @@ struct loop {
 /* Runs n loops and an acceptor that deals connections out in turn, until the signal. Each event's
  * data pointer is a conn, registered once: edge-triggered input and hang-up. */
 int loops_run(const struct options *opt, int n, void *(*run)(void *loop));
+
+/* ---- link.c ------------------------------------------------------------------------------- */
+
+/* Added to the conn's address in the data pointer of events of its link. */
+enum { LINK_TAG = 1 };
+
+struct link {
+    int fd;                    /* -1: closed */
+    bool waiting;              /* a question has no answer yet */
+    bool sent;                 /* the question has left; else the connection is still being made */
+    bool proved;               /* an answer has come over this connection */
+    bool is_head, close;       /* of the client's request */
+    int64_t id;                /* the quote asked for */
+    unsigned len;              /* bytes in `in` */
+    char in[ANSWER_MAX_BYTES]; /* an answer in pieces; one that comes whole never touches it */
+};
+
+/* Asks for a quote; false when the back end cannot be reached. */
+bool link_ask(struct loop *l, struct conn *c, int64_t id, const struct request *rq);
+/* An event of the link. The JSON's length or a negative status when the question is answered, 0
+ * otherwise. */
+int link_hear(struct loop *l, struct conn *c, unsigned events, char *body);
+void link_free(struct link *k); /* NULL is fine */
 
 /* ---- main.c ------------------------------------------------------------------------------- */
 

@@ -366,6 +366,61 @@ static void floor_answers(void **state)
     expect_end(other);
 }
 
+static void floor_passes_quotes_on(void **state)
+{
+    (void)state;
+    struct server backend = start_backend(0);
+    struct server s = start_front("epoll", &backend, "--threads=2");
+    int fds[20];
+    char path[32], want[64];
+    for (int k = 0; k < 20; k++)
+        fds[k] = dial(&s);
+    for (int round = 0; round < 3; round++) { /* the second and third on kept connections */
+        int64_t sent = now_ms();
+        for (int k = 0; k < 20; k++) {
+            snprintf(path, sizeof path, "/quotes/%d", k + 1);
+            ask(fds[k], path);
+        }
+        for (int k = 0; k < 20; k++) {
+            snprintf(want, sizeof want, "{\"id\":%d,\"price\":%d}", k + 1,
+                     1000 + (k + 1) * 7919 % 9000);
+            expect(fds[k], 200, want);
+        }
+        assert_true(now_ms() - sent >= DELAY_MS - 1);
+    }
+    for (int k = 0; k < 3; k++) { /* pipelined, with what needs no back end between */
+        ask(fds[0], "/quotes/7");
+        ask(fds[0], "/");
+        ask(fds[0], "/quotes/8");
+    }
+    usleep(DELAY_MS * 500);
+    ask(fds[0], "/quotes/x"); /* arrives while a quote is awaited */
+    assert_int_equal(shutdown(fds[0], SHUT_WR), 0);
+    for (int k = 0; k < 3; k++) {
+        expect(fds[0], 200, "{\"id\":7,\"price\":2433}");
+        expect(fds[0], 200, "ok\n");
+        expect(fds[0], 200, "{\"id\":8,\"price\":1352}");
+    }
+    expect(fds[0], 404, "{\"error\":\"not found\"}");
+    expect_end(fds[0]);
+    say(fds[1], "GET /quotes/7 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+    expect(fds[1], 200, "{\"id\":7,\"price\":2433}");
+    expect_end(fds[1]);
+    for (int k = 2; k < 10; k++) { /* peers that leave before their answer */
+        ask(fds[k], "/quotes/7");
+        close(fds[k]);
+    }
+    ask(fds[10], "/quotes/7");
+    usleep(DELAY_MS * 300);
+    assert_int_equal(kill(s.pid, SIGTERM), 0); /* with a quote awaited */
+    expect(fds[10], 200, "{\"id\":7,\"price\":2433}");
+    expect_end(fds[10]);
+    assert_int_equal(wait_exit(&s), 0);
+    for (int k = 11; k < 20; k++)
+        close(fds[k]);
+    stop(&backend);
+}
+
 static void backend_is_never_early(void **state)
 {
     (void)state;
@@ -397,9 +452,9 @@ static void backend_is_never_early(void **state)
 static void backend_lost_and_found(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         struct server backend = start_backend(0);
-        struct server s = start_front(fronts[i], &backend, "--threads=1");
+        struct server s = start_front(i < 2 ? fronts[i] : "epoll", &backend, "--threads=1");
         int fd = dial(&s);
         ask(fd, "/quotes/7");
         expect(fd, 200, "{\"id\":7,\"price\":2433}");
@@ -585,6 +640,7 @@ int main(void)
         cmocka_unit_test(pipelined_split_and_half_closed),
         cmocka_unit_test(malformed),
         cmocka_unit_test(floor_answers),
+        cmocka_unit_test(floor_passes_quotes_on),
         cmocka_unit_test(backend_is_never_early),
         cmocka_unit_test(backend_lost_and_found),
         cmocka_unit_test(pool_is_bounded_and_complete),

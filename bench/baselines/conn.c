@@ -34,6 +34,7 @@ struct conn *conn_new(int fd)
 
 void conn_free(struct conn *c)
 {
+    link_free(c->link);
     peers_close(c->fd);
     free(c->rest);
     free(c);

@@ -3,82 +3,148 @@
  * One edge-triggered loop per CPU, a receive and a send a request, a reply that needs no work. What
  * it spends is what the kernel's TCP path and the bare protocol cost on this machine; no server
  * that answers over sockets can do with much less. Orders are not looked up: each is the same row.
+ * With --backend, quotes are passed on: receive, send, receive, send and a share of epoll_wait.
+ *
+ * A client connection is open, or waits for a quote (link->waiting), or dead. While it waits, it is
+ * not read: what follows the request is put away, an event is noted (news), and both are taken up
+ * after the reply. A dead one is freed after the batch, which may hold an event of its other
+ * descriptor still.
  */
 #include "baseline.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 enum { EVENTS = 256 };
 
 static const char order[] = "{\"id\":1,\"customer\":17,\"item\":\"widget-42\",\"quantity\":3,"
                             "\"price_cents\":1999,\"status\":\"paid\",\"created_at\":1700000000}";
 
-static bool answer(struct conn *c, struct reply *out, const struct request *rq)
+static const char json[] = "application/json";
+static const char nothing[] = "{\"error\":\"not found\"}";
+static const char unavailable[] = "{\"error\":\"backend unavailable\"}";
+
+static bool waits(const struct conn *c) { return c->link && c->link->waiting; }
+
+/* Appends; makes room first when there is none. A peer that does not read is dropped (false). */
+static bool reply(struct conn *c, struct reply *out, int status, const char *type, const char *body,
+                  size_t len, const struct request *rq)
 {
-    static const char error[] = "{\"error\":\"not found\"}";
+    return http_reply(out, status, type, body, len, rq) ||
+           (http_flush(c->fd, out) && http_reply(out, status, type, body, len, rq));
+}
+
+static bool answer(struct loop *l, struct conn *c, struct reply *out, const struct request *rq)
+{
     int64_t id;
-    bool known = rq->is_get && http_path_id(rq, "/orders/", 8, &id) == 0;
-    for (int tries = 0; tries < 2; tries++) {
-        if (rq->is_get && rq->path_len == 1) {
-            if (http_reply(out, 200, "text/plain", "ok\n", 3, rq))
-                return true;
-        } else if (known) {
-            if (http_reply(out, 200, "application/json", order, sizeof order - 1, rq))
-                return true;
-        } else if (http_reply(out, 404, "application/json", error, sizeof error - 1, rq)) {
-            return true;
-        }
-        if (!http_flush(c->fd, out)) /* a peer that does not read is dropped */
-            return false;
-    }
-    return false;
+    if (rq->is_get && rq->path_len == 1)
+        return reply(c, out, 200, "text/plain", "ok\n", 3, rq);
+    if (rq->is_get && http_path_id(rq, "/orders/", 8, &id) == 0)
+        return reply(c, out, 200, json, order, sizeof order - 1, rq);
+    if (!rq->is_get || !l->opt->has_backend || http_path_id(rq, "/quotes/", 8, &id))
+        return reply(c, out, 404, json, nothing, sizeof nothing - 1, rq);
+    return link_ask(l, c, id, rq) ||
+           reply(c, out, 502, json, unavailable, sizeof unavailable - 1, rq);
 }
 
 /* Returns false when the connection is to be closed. */
-static bool feed(struct conn *c, struct reply *out, const char *in, size_t len)
+static bool feed(struct loop *l, struct conn *c, const char *in, size_t len)
 {
+    struct reply out;
     size_t used = 0;
     bool open = true;
-    out->len = 0;
-    while (open && used < len) {
+    out.len = 0;
+    while (open && used < len && !waits(c)) {
         struct request rq;
         int n = http_parse(in + used, len - used, &rq);
         if (n == 0)
             break;
         if (n < 0) {
             rq = (struct request){.close = true};
-            http_reply(out, -n, "application/json", "{}", 2, &rq);
-            http_flush(c->fd, out);
+            http_reply(&out, -n, json, "{}", 2, &rq);
+            http_flush(c->fd, &out);
             http_last_word(c->fd);
             return false;
-        } else {
-            open = answer(c, out, &rq) && !rq.close;
-            used += (size_t)n;
         }
+        open = answer(l, c, &out, &rq) && (!rq.close || waits(c));
+        used += (size_t)n;
     }
-    if (out->len && !http_flush(c->fd, out))
+    if (out.len && !http_flush(c->fd, &out))
         return false;
     return open && conn_keep(c, in + used, len - used);
 }
 
-static void serve_conn(struct conn *c, unsigned events)
+static bool on_client(struct loop *l, struct conn *c, bool ending)
 {
     char in[REQUEST_MAX_BYTES];
-    struct reply out;
     bool more = true;
-    conn_take_over(c);
-    while (more) {
+    while (more && !waits(c)) {
         int n = conn_receive(c, in, &more);
         if (n == -EAGAIN)
-            return;
-        if (n <= 0 || !feed(c, &out, in, (size_t)n)) {
-            conn_free(c);
-            return;
-        }
-        more |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0; /* the end comes after */
+            return true;
+        if (n <= 0 || !feed(l, c, in, (size_t)n))
+            return false;
+        more |= ending; /* the end comes after */
+    }
+    c->news |= more;
+    return true;
+}
+
+/* What came while the quote was awaited. */
+static bool resume(struct loop *l, struct conn *c)
+{
+    if (c->rest_len) {
+        char *rest = c->rest;
+        size_t len = c->rest_len;
+        c->rest = NULL;
+        c->rest_len = 0;
+        bool open = feed(l, c, rest, len);
+        free(rest);
+        if (!open)
+            return false;
+    }
+    if (!c->news || waits(c))
+        return true;
+    c->news = false;
+    return on_client(l, c, true); /* the news may be the end: read until there is nothing */
+}
+
+static bool on_link(struct loop *l, struct conn *c, unsigned events)
+{
+    char body[BODY_MAX_BYTES];
+    struct reply out;
+    int n = link_hear(l, c, events, body);
+    if (n == 0)
+        return true;
+    const struct request rq = {.is_head = c->link->is_head, .close = c->link->close};
+    out.len = 0;
+    if (n > 0)
+        http_reply(&out, 200, json, body, (size_t)n, &rq);
+    else
+        http_reply(&out, -n, json, unavailable, sizeof unavailable - 1, &rq);
+    return http_flush(c->fd, &out) && !rq.close && resume(l, c);
+}
+
+static bool on_event(struct loop *l, struct conn *c, bool of_link, unsigned events)
+{
+    if (of_link)
+        return on_link(l, c, events);
+    conn_take_over(c);
+    if (!waits(c))
+        return on_client(l, c, (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+    c->news = true;
+    return true;
+}
+
+static void free_all(struct conn *dead)
+{
+    while (dead) {
+        struct conn *below = dead->below;
+        conn_free(dead);
+        dead = below;
     }
 }
 
@@ -87,17 +153,29 @@ static void *run(void *arg)
     struct loop *l = arg;
     struct epoll_event ev[EVENTS];
     for (;;) {
+        struct conn *dead = NULL;
         int n = epoll_wait(l->epfd, ev, EVENTS, -1);
         for (int i = 0; i < n; i++) {
-            if (!ev[i].data.ptr)
-                return NULL;
-            serve_conn(ev[i].data.ptr, ev[i].events);
+            char *p = ev[i].data.ptr;
+            if (!p)
+                return NULL; /* every connection was gone before: `dead` is empty */
+            bool of_link = ((uintptr_t)p & LINK_TAG) != 0;
+            struct conn *c = (struct conn *)(void *)(of_link ? p - LINK_TAG : p);
+            if (c->dead || on_event(l, c, of_link, ev[i].events))
+                continue;
+            c->dead = true;
+            c->below = dead;
+            dead = c;
         }
+        free_all(dead);
     }
 }
 
 int serve_epoll(const struct options *opt)
 {
-    int n = opt->threads ? opt->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t cpus; /* those it may use: more loops than these would only switch between threads */
+    int n = opt->threads;
+    if (n == 0)
+        n = sched_getaffinity(0, sizeof cpus, &cpus) ? 1 : CPU_COUNT(&cpus);
     return loops_run(opt, n, run);
 }

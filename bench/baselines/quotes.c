@@ -1,6 +1,6 @@
-/* quotes.c - a blocking client of the back end.
+/* quotes.c - what is said to the back end, and a blocking client of it.
  *
- * Each thread owns one keep-alive connection, opened at its first quote. A connection that the back
+ * In the blocking servers each thread owns one keep-alive connection, opened at its first quote. A connection that the back
  * end has closed while it was idle shows as an error or as end of input before the first byte: the
  * request is then made once more on a new one. It is safe to repeat because it is a GET.
  */
@@ -14,7 +14,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-enum { ANSWER_MAX_BYTES = 1024, WAIT_MAX_S = 5 };
+enum { WAIT_MAX_S = 5 };
 
 static struct {
     struct sockaddr_in addr;
@@ -101,20 +101,47 @@ static int quote_json(int64_t id, const char *at, const char *end, char *body)
     return (int)(to + 9 + n + 1 - body);
 }
 
+size_t quotes_question(int64_t id, char *buf)
+{
+    memcpy(buf, "GET /quote/", 11);
+    char *at = put_i64(buf + 11, id);
+    memcpy(at, " HTTP/1.1\r\nHost: backend\r\n\r\n", 28);
+    return (size_t)(at + 28 - buf);
+}
+
+int quotes_answer(int64_t id, const char *buf, size_t len, char *body)
+{
+    const char *from, *end;
+    int whole = answer_whole(buf, len, &from, &end);
+    if (whole <= 0)
+        return whole < 0 ? -502 : 0;
+    return quote_json(id, from, end, body);
+}
+
+int quotes_dial(void)
+{
+    const int on = 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (!connect(fd, (const struct sockaddr *)&backend.addr, sizeof backend.addr) ||
+        errno == EINPROGRESS)
+        return fd;
+    close(fd);
+    return -1;
+}
+
 /* One exchange. Returns the JSON's length, a negative status, or 0 when the connection was dead
  * before a byte came. */
 static int ask(struct upstream *up, int64_t id, char *body)
 {
     char buf[ANSWER_MAX_BYTES];
-    memcpy(buf, "GET /quote/", 11);
-    char *at = put_i64(buf + 11, id);
-    memcpy(at, " HTTP/1.1\r\nHost: backend\r\n\r\n", 28);
-    size_t want = (size_t)(at + 28 - buf);
+    size_t want = quotes_question(id, buf);
     if (send(up->fd, buf, want, MSG_NOSIGNAL) != (ssize_t)want)
         return 0;
     size_t len = 0;
     while (len < sizeof buf) {
-        const char *from, *end;
         ssize_t n = recv(up->fd, buf + len, sizeof buf - len, 0);
         if (n < 0 && errno == EINTR)
             continue;
@@ -123,11 +150,9 @@ static int ask(struct upstream *up, int64_t id, char *body)
         if (n <= 0)
             return len ? -502 : 0;
         len += (size_t)n;
-        int whole = answer_whole(buf, len, &from, &end);
-        if (whole < 0)
-            return -502;
-        if (whole)
-            return quote_json(id, from, end, body);
+        int rc = quotes_answer(id, buf, len, body);
+        if (rc)
+            return rc;
     }
     return -502;
 }

@@ -189,9 +189,14 @@ int pack_summary(const struct proof *p)
     int n = bars(p, b, 16);
     for (int i = 0; i < n; i++)
         fprintf(f,
-                "%s\n  {\"bar\":\"%s\",\"wanted\":\"%s %g\",\"got\":%.6g,\"known\":%s,\"met\":%s}",
-                i ? "," : "", b[i].text, b[i].at_least ? ">=" : "<=", b[i].want, b[i].got,
-                b[i].known ? "true" : "false", b[i].met ? "true" : "false");
+                "%s\n  {\"bar\":\"%s\",\"workload\":\"%s\",\"rival\":\"%s\",\"figure\":\"%s\","
+                "\"wanted\":\"%s %g\",\"got\":%.6g,\"floor\":%.6g,\"floor_load_side_full\":%s,"
+                "\"known\":%s,\"met\":%s,\"verdict\":\"%s\"}",
+                i ? "," : "", b[i].text, p->plan.workload[b[i].workload].key, b[i].rival,
+                metric_info[b[i].metric].key, b[i].at_least ? ">=" : "<=", b[i].want, b[i].got,
+                b[i].floor, b[i].floor_load_full ? "true" : "false",
+                b[i].verdict != BAR_ABSENT ? "true" : "false",
+                b[i].verdict == BAR_MET ? "true" : "false", bar_word(&b[i]));
     fprintf(f, "],\n \"cells\":[");
     const char *comma = "\n";
     for (int w = 0; w < WORKLOADS; w++)

@@ -22,7 +22,7 @@ static int bad(const char *flag, const char *value, const char *accepted)
     return 2;
 }
 
-/* "pool200", "pthread", "epoll". */
+/* "pool200", "pthread". */
 static bool rival_parse(struct rival *r, const char *name)
 {
     memset(r, 0, sizeof *r);
@@ -36,14 +36,14 @@ static bool rival_parse(struct rival *r, const char *name)
         r->threads = (int)n;
         return name[4] >= '1' && name[4] <= '9' && !*end && n <= 20000;
     }
-    r->kind = !strcmp(name, "epoll") ? RIVAL_EPOLL : RIVAL_PTHREAD;
-    return r->kind == RIVAL_EPOLL || !strcmp(name, "pthread");
+    r->kind = RIVAL_PTHREAD;
+    return !strcmp(name, "pthread");
 }
 
 static int take_baselines(struct plan *p, const char *list)
 {
     static const char accepted[] =
-        "expected a list of poolN (N threads, up to 20000), pthread, epoll, at most 10 of them";
+        "expected a list of poolN (N threads, up to 20000), pthread, at most 10 of them";
     char text[512], *save;
     if (strlen(list) >= sizeof text)
         return bad("baseline", list, accepted);
@@ -51,6 +51,8 @@ static int take_baselines(struct plan *p, const char *list)
     p->rivals = 1;
     snprintf(p->rival[0].name, sizeof p->rival[0].name, "%s", "fen");
     for (char *word = strtok_r(text, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+        if (!strcmp(word, "epoll") || !strcmp(word, FLOOR))
+            continue; /* it always runs, as the floor */
         if (p->rivals > 10 || !rival_parse(&p->rival[p->rivals], word))
             return bad("baseline", list, accepted);
         for (int i = 0; i < p->rivals; i++)
@@ -163,6 +165,13 @@ static void add_go(struct plan *p, bool want)
                        : "skipped: go not installed");
 }
 
+static void add_floor(struct plan *p)
+{
+    struct rival *r = &p->rival[p->rivals++];
+    snprintf(r->name, sizeof r->name, "%s", FLOOR);
+    r->kind = RIVAL_EPOLL;
+}
+
 static void take_workloads(struct plan *p)
 {
     p->workload[W_ORDERS] = (struct workload){"orders",
@@ -228,6 +237,7 @@ static int settle(struct plan *p, const struct texts *t)
     if (rc)
         return rc;
     add_go(p, !strcmp(t->go, "auto"));
+    add_floor(p);
     take_cores(p);
     take_workloads(p);
     return 0;
@@ -250,7 +260,8 @@ int plan_parse(struct plan *p, int argc, char **argv)
                        .pin = true};
     const struct arg tab[] = {
         {"service", ARG_STR, &p->service, 0, 0, "what fen serves (orders)"},
-        {"baseline", ARG_STR, &t.baseline, 0, 0, "poolN,pthread,epoll (pool200,pool2000,pthread)"},
+        {"baseline", ARG_STR, &t.baseline, 0, 0,
+         "poolN,pthread (pool200,pool2000,pthread); a floor runs always"},
         {"load", ARG_STR, &t.load, 0, 0, "clients and time of a run (c100,4s)"},
         {"slow-connections", ARG_INT, &p->slow_connections, 1, 20000,
          "clients of the slow back end (2000)"},

@@ -1,6 +1,7 @@
 /* prove.h - the comparison: a plan, servers run in turn, figures, a report.
  *
- * A rival is a server with its flags. A workload is a kind of request and a load. A cell is one
+ * A rival is a server with its flags. The last one is the floor: the least that the machine's sockets
+ * cost; it says how far a bar can be reached here and is in no list of wins and losses. A workload is a kind of request and a load. A cell is one
  * rival under one workload: several runs, and the median of each metric over them. */
 #ifndef FEN_PROVE_H
 #define FEN_PROVE_H
@@ -16,6 +17,7 @@
 #define SERIES_MAX 600  /* 100 ms intervals kept for the plots */
 #define BILL_MAX 256
 #define SLOW_DELAY "20ms"
+#define FLOOR "floor"
 
 enum rival_kind { RIVAL_FEN, RIVAL_POOL, RIVAL_PTHREAD, RIVAL_EPOLL, RIVAL_GO };
 
@@ -115,10 +117,16 @@ struct proof {
     double seconds;
 };
 
+enum verdict { BAR_ABSENT, BAR_MET, BAR_MISSED, BAR_OUT_OF_REACH };
+
 struct bar {
-    char text[160];
+    const char *text, *rival;
+    enum workload_id workload;
+    enum metric metric;
     double got, want;
-    bool at_least, known, met;
+    double floor; /* what the floor gets; 0: not measured, or the bar is not one of throughput */
+    bool at_least, floor_load_full;
+    enum verdict verdict;
 };
 
 extern volatile bool prove_stop; /* SIGINT or SIGTERM came */
@@ -170,6 +178,11 @@ const struct cell *cell_of(const struct proof *f, enum workload_id w, const char
 /* product / baseline of a metric; 0 when unknown. */
 double ratio(const struct cell *product, const struct cell *baseline, enum metric m);
 int bars(const struct proof *f, struct bar *ret, int max);
+/* "met", "MISSED", "absent"; "out of reach": missed by the floor of the same run as well, which was
+ * not behind fen. */
+const char *bar_word(const struct bar *b);
+/* What the floor says about a bar that was missed; empty when there is nothing to say. */
+void bar_note(const struct bar *b, char *ret, size_t bytes);
 /* Was the machine at work before the first run? */
 bool machine_busy(const struct plan *p);
 /* Machines that carry target_qps; 0 when unknown. */
@@ -178,7 +191,7 @@ int64_t instances(const struct plan *p, const struct cell *c);
 bool helpers_full(const struct cell *c);
 /* One line: what came out on the deciding workload. */
 void headline(const struct proof *f, char *ret, size_t bytes);
-/* Calls back for every comparison of fen with a baseline: better or worse. */
+/* Calls back for every comparison of fen with a baseline (not the floor): better or worse. */
 typedef void verdict_fn(void *arg, enum workload_id w, const struct cell *fen,
                         const struct cell *other, enum metric m, bool win, double times);
 void verdicts(const struct proof *f, verdict_fn *fn, void *arg);

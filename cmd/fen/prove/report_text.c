@@ -110,6 +110,14 @@ static void verdict(void *arg, enum workload_id w, const struct cell *fen, const
             times);
 }
 
+static void bar_line(FILE *f, const struct bar *b)
+{
+    char note[120];
+    bar_note(b, note, sizeof note);
+    fprintf(f, "  %-12s %s: %.2f, wanted %s %.2f%s%s\n", bar_word(b), b->text, b->got,
+            b->at_least ? ">=" : "<=", b->want, *note ? "; " : "", note);
+}
+
 void report_text(const struct proof *p, FILE *f)
 {
     char text[400];
@@ -133,11 +141,7 @@ void report_text(const struct proof *p, FILE *f)
     fprintf(f, "\nbars\n");
     int n = bars(p, b, 16);
     for (int i = 0; i < n; i++)
-        fprintf(f, "  %-6s %s: %.2f, wanted %s %.2f\n",
-                !b[i].known ? "absent"
-                : b[i].met  ? "met"
-                            : "MISSED",
-                b[i].text, b[i].got, b[i].at_least ? ">=" : "<=", b[i].want);
+        bar_line(f, &b[i]);
     headline(p, text, sizeof text);
     fprintf(f, "\n%s\n", text);
     if (machine_busy(&p->plan))

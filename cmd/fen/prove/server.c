@@ -135,6 +135,8 @@ static int free_port(void)
 int server_start(struct server *s, const struct plan *p, const struct rival *r, int backend_port,
                  const char *log, char *why, size_t why_bytes)
 {
+    static const char *const modes[] = {
+        [RIVAL_POOL] = "pool", [RIVAL_PTHREAD] = "pthread", [RIVAL_EPOLL] = "epoll"};
     char db[160], backend[64] = "", admin[64], threads[32], mode[32];
     const char *argv[12] = {0};
     int n = 0;
@@ -156,7 +158,7 @@ int server_start(struct server *s, const struct plan *p, const struct rival *r, 
         argv[n++] = p->go_path;
         argv[n++] = "--addr=127.0.0.1:0";
     } else {
-        snprintf(mode, sizeof mode, "--mode=%.*s", r->kind == RIVAL_POOL ? 4 : 20, r->name);
+        snprintf(mode, sizeof mode, "--mode=%s", modes[r->kind]);
         argv[n++] = p->baseline_path;
         argv[n++] = mode;
         argv[n++] = "--addr=127.0.0.1:0";

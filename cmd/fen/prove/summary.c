@@ -73,15 +73,49 @@ double ratio(const struct cell *product, const struct cell *baseline, enum metri
     return product->median[m] / baseline->median[m];
 }
 
-static void bar(const struct proof *f, struct bar *b, enum workload_id w, const char *rival,
-                enum metric m, bool at_least, double want, const char *text)
+static bool reaches(const struct bar *b, double x)
 {
-    b->got = ratio(cell_of(f, w, "fen"), cell_of(f, w, rival), m);
-    b->known = b->got > 0;
-    b->want = want;
-    b->at_least = at_least;
-    b->met = b->known && (at_least ? b->got >= want : b->got <= want);
-    snprintf(b->text, sizeof b->text, "%s", text);
+    return x > 0 && (b->at_least ? x >= b->want : x <= b->want);
+}
+
+/* A floor that is behind fen was disturbed: it bounds nothing and excuses nothing. */
+static bool floor_holds(const struct bar *b)
+{
+    return b->floor > 0 && (b->at_least ? b->floor >= b->got : b->floor <= b->got);
+}
+
+/* The floor bounds throughput, and what follows from it alone (yuan by node). Its latency is no
+ * bound: a server may treat its clients more evenly. */
+static void judge(const struct proof *f, struct bar *b)
+{
+    const struct cell *floor = cell_of(f, b->workload, FLOOR),
+                      *other = cell_of(f, b->workload, b->rival);
+    b->got = ratio(cell_of(f, b->workload, "fen"), other, b->metric);
+    b->floor = b->metric == M_QPS || b->metric == M_NODE ? ratio(floor, other, b->metric) : 0;
+    b->floor_load_full = b->floor > 0 && helpers_full(floor);
+    if (b->got <= 0)
+        b->verdict = BAR_ABSENT;
+    else if (reaches(b, b->got))
+        b->verdict = BAR_MET;
+    else
+        b->verdict = floor_holds(b) && !reaches(b, b->floor) ? BAR_OUT_OF_REACH : BAR_MISSED;
+}
+
+const char *bar_word(const struct bar *b)
+{
+    static const char *const words[] = {"absent", "met", "MISSED", "out of reach"};
+    return words[b->verdict];
+}
+
+void bar_note(const struct bar *b, char *ret, size_t bytes)
+{
+    *ret = 0;
+    if (b->floor <= 0 || b->verdict == BAR_ABSENT || b->verdict == BAR_MET)
+        return;
+    snprintf(ret, bytes, "the floor reaches %.2f on this machine%s", b->floor,
+             !floor_holds(b)      ? ", less than fen: disturbed, it judges nothing"
+             : b->floor_load_full ? " (there the load side is the limit)"
+                                  : "");
 }
 
 int bars(const struct proof *f, struct bar *ret, int max)
@@ -106,8 +140,13 @@ int bars(const struct proof *f, struct bar *ret, int max)
     for (size_t i = 0; i < sizeof table / sizeof table[0] && n < max; i++) {
         if (!cell_of(f, table[i].w, table[i].rival))
             continue;
-        bar(f, &ret[n++], table[i].w, table[i].rival, table[i].m, table[i].at_least, table[i].want,
-            table[i].text);
+        ret[n] = (struct bar){.text = table[i].text,
+                              .rival = table[i].rival,
+                              .workload = table[i].w,
+                              .metric = table[i].m,
+                              .want = table[i].want,
+                              .at_least = table[i].at_least};
+        judge(f, &ret[n++]);
     }
     return n;
 }
@@ -160,6 +199,8 @@ void verdicts(const struct proof *f, verdict_fn *fn, void *arg)
         const struct cell *fen = cell_of(f, (enum workload_id)w, "fen");
         for (int i = 1; fen && i < RIVALS_MAX; i++) {
             const struct cell *c = &f->cell[w][i];
+            if (c->good && c->rival->kind == RIVAL_EPOLL)
+                continue;
             for (size_t k = 0; c->good && k < sizeof judged / sizeof judged[0]; k++) {
                 double x = ratio(fen, c, judged[k].m);
                 if (x > 0)
