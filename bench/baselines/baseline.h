@@ -5,7 +5,8 @@
  *
  * The layers, lowest first: http (bytes -> requests, replies -> bytes), orders and quotes (the two
  * stores that a reply can need), session (one connection's bytes through all of these), then one
- * file per server: pthread, pool, epoll (with link, its way to the back end), backend. main owns flags, signals and the listener.
+ * file per server: pthread, pool, epoll (with link, its way to the back end), backend. main owns
+ * flags, signals and the listener.
  */
 #ifndef BASELINE_H
 #define BASELINE_H

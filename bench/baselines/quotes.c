@@ -1,8 +1,9 @@
 /* quotes.c - what is said to the back end, and a blocking client of it.
  *
- * In the blocking servers each thread owns one keep-alive connection, opened at its first quote. A connection that the back
- * end has closed while it was idle shows as an error or as end of input before the first byte: the
- * request is then made once more on a new one. It is safe to repeat because it is a GET.
+ * In the blocking servers each thread owns one keep-alive connection, opened at its first quote. A
+ * connection that the back end has closed while it was idle shows as an error or as end of input
+ * before the first byte: the request is then made once more on a new one. It is safe to repeat
+ * because it is a GET.
  */
 #include "baseline.h"
 

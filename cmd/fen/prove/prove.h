@@ -1,8 +1,9 @@
 /* prove.h - the comparison: a plan, servers run in turn, figures, a report.
  *
- * A rival is a server with its flags. The last one is the floor: the least that the machine's sockets
- * cost; it says how far a bar can be reached here and is in no list of wins and losses. A workload is a kind of request and a load. A cell is one
- * rival under one workload: several runs, and the median of each metric over them. */
+ * A rival is a server with its flags. The last one is the floor: the least that the machine's
+ * sockets cost; it says how far a bar can be reached here and is in no list of wins and losses. A
+ * workload is a kind of request and a load. A cell is one rival under one workload: several runs,
+ * and the median of each metric over them. */
 #ifndef FEN_PROVE_H
 #define FEN_PROVE_H
 

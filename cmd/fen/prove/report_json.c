@@ -1,7 +1,7 @@
 /* report_json.c - the figures that bars are set on, one JSON object a line, for machines. All are
  * on the deciding workload (many clients, slow back end) unless the name says orders, and against
- * the baseline that was named first. floor_ratio is what the floor of the same run gets against that
- * baseline, 0 where it bounds nothing. */
+ * the baseline that was named first. floor_ratio is what the floor of the same run gets against
+ * that baseline, 0 where it bounds nothing. */
 #include "prove.h"
 
 static void line(FILE *to, const struct cell *fen, const struct cell *other, const char *figure,
