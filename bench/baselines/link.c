@@ -1,10 +1,10 @@
 /* link.c - --mode=epoll: a client connection's own connection to the back end.
  *
  * Non-blocking, kept alive, opened at the first quote, in the same epoll as its client: one send
- * and one receive a quote and no thread changes. At most one question is on its way. States: closed (fd
- * -1), idle, asked but not yet sent (still connecting), sent. A kept connection that the back end
- * has closed shows as an end or an error before the first byte: the question is then put once more
- * on a new one, as in quotes.c. There is no time limit: a timer would be work above the floor.
+ * and one receive a quote and no thread changes. At most one question is on its way. States: closed
+ * (fd -1), idle, asked but not yet sent (still connecting), sent. A kept connection that the back
+ * end has closed shows as an end or an error before the first byte: the question is then put once
+ * more on a new one, as in quotes.c. There is no time limit: a timer would be work above the floor.
  */
 #include "baseline.h"
 
