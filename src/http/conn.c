@@ -150,7 +150,7 @@ void fen__conn_accept(fen_server *s, int fd)
     c->hook.fire = conn_fire;
     c->start = (struct fen__start){
         .name = "http", .limit = &c->limit, .fn = conn_main, .refused = conn_refused};
-    c->limit.parent = fen__run_limit();
+    __atomic_store_n(&c->limit.parent, fen__run_limit(), __ATOMIC_RELAXED);
     atomic_store_explicit(&c->limit.deadline_ns, FEN_NEVER, memory_order_relaxed);
     atomic_store_explicit(&c->limit.ended, 0, memory_order_relaxed);
     c->watch.fire = fen__watch_fire;
