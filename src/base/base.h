@@ -27,6 +27,13 @@ __attribute__((noreturn, cold)) void fen__panic(const char *what, const char *fi
 static inline int64_t fen__min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t fen__max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* Asks for the cache lines of [p, p + bytes): a hint, any address will do. */
+static inline void fen__prefetch(const void *p, int bytes)
+{
+    for (int i = 0; i < bytes; i += FEN__LINE)
+        __builtin_prefetch((const char *)p + i, 1);
+}
+
 /* xorshift64*: fast, not for secrets. The state must not be 0. */
 static inline uint64_t fen__rand(uint64_t *state)
 {

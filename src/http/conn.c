@@ -345,6 +345,7 @@ static void conn_main(void *start)
         if (!w)
             break;
         c->work = w;
+        fen__cur(fen__self())->local = w;
         w->mark = fen__mark_now();
         fen__request_begin(w);
         bool stays = serve(c, w);

@@ -77,6 +77,7 @@ struct fen__work *fen__work_get(void)
     struct fen__work *w = pool.free;
     if (w) {
         pool.free = w->next_free;
+        fen__prefetch(pool.free, 8 * FEN__LINE);
         __atomic_store_n(&pool.nfree, pool.nfree - 1, __ATOMIC_RELAXED);
     }
     fen__unlock(&pool.lock);

@@ -99,11 +99,10 @@ static inline void ask_ahead(struct fen__p *p, uint32_t h, uint32_t t)
         return;
     struct fen__g *one = atomic_load_explicit(&p->ring[(h + 1) % FEN__RING], memory_order_relaxed);
     struct fen__g *two = atomic_load_explicit(&p->ring[(h + 2) % FEN__RING], memory_order_relaxed);
-    char *sp = __atomic_load_n((char **)&one->sp, __ATOMIC_RELAXED);
-    __builtin_prefetch(sp, 1);
-    __builtin_prefetch(sp + FEN__LINE, 1);
-    __builtin_prefetch(two, 1);
-    __builtin_prefetch((char *)two + FEN__LINE, 1);
+    fen__prefetch(__atomic_load_n((char **)&one->sp, __ATOMIC_RELAXED), 10 * FEN__LINE);
+    fen__prefetch((char *)one + FEN__LINE, 4 * FEN__LINE);
+    fen__prefetch(__atomic_load_n(&one->local, __ATOMIC_RELAXED), 6 * FEN__LINE);
+    fen__prefetch(two, 3 * FEN__LINE); /* up to `local` */
 #else
     (void)p, (void)h, (void)t;
 #endif

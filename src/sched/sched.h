@@ -103,7 +103,7 @@ struct fen__g {
     const char *name;
     uint64_t number;         /* from 1, never reused within a run */
     void *scope;             /* sync's */
-    void *local;             /* the server's exchange, for the meter */
+    void *local;             /* what the fiber touches first when it runs again: asked for ahead */
     struct fen__timer timer; /* deadline of the present wait */
     struct fen__node node;
     struct fen__stack stack;

@@ -84,8 +84,8 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
         m->gfree = m->gfree->next;
         m->ngfree--;
         if (m->gfree) { /* the next spawn's object and stack */
-            __builtin_prefetch(m->gfree->next, 1);
-            __builtin_prefetch((char *)m->gfree->sp + FEN__LINE, 1);
+            fen__prefetch(m->gfree->next, 3 * FEN__LINE);
+            fen__prefetch((char *)m->gfree->sp - 6 * FEN__LINE, 10 * FEN__LINE);
         }
         return 0;
     }

@@ -24,6 +24,7 @@ static struct fen__start *take(struct fen__p *p)
     struct fen__start *s = p->starts;
     if (s) {
         p->starts = s->next;
+        fen__prefetch(s->next, 3 * FEN__LINE);
         if (!s->next)
             p->starts_tail = &p->starts;
         atomic_fetch_sub(&p->n_starts, 1);

@@ -45,7 +45,7 @@ static void configure(const struct plan *p, const struct workload *w, int run,
     (void)load_conf_tenants(c, "prove", "acme,globex,initech");
     c->connections = w->connections;
     c->threads = p->helper_cores > 1 && w->connections > 1 ? 2 : 1;
-    c->duration_ns = p->duration_ns;
+    c->duration_ns = p->duration_ns / w->part;
     c->warmup_ns = p->warmup_ns + w->connections * CONNECT_NS;
     c->timeout_ns = 10 * FEN_S;
     c->seed = run + 1;
@@ -157,7 +157,7 @@ static int load_server(struct proof *f, const struct workload *w, int number,
                        const struct server *s, const struct server *back, struct run *run)
 {
     static struct load_conf c;
-    struct watch watch = {.pid = s->pid, .middle_ns = f->plan.duration_ns / 2};
+    struct watch watch = {.pid = s->pid, .middle_ns = f->plan.duration_ns / w->part / 2};
     configure(&f->plan, w, number, s, &c);
     c.tick = on_tick;
     c.tick_arg = &watch;

@@ -179,27 +179,32 @@ static void take_workloads(struct plan *p)
                                               "GET /orders/{1..100000}, no artificial wait",
                                               "/orders/",
                                               p->connections,
-                                              false};
+                                              false,
+                                              1};
     p->workload[W_SLOW] = (struct workload){
         "backend",
         "Quotes: a back end that takes 20 ms, many clients",
         "GET /quotes/{1..100000}, each asks another process that answers after 20 ms",
         "/quotes/",
         p->slow_connections,
-        true};
-    p->workload[W_SLOW_FEW] = (struct workload){
-        "backend-few",
-        "Quotes: the same back end, few clients",
-        "as above with few clients: by Little's law nobody can beat connections / 20 ms",
-        "/quotes/",
-        p->connections,
-        true};
-    p->workload[W_SWEEP] = (struct workload){"sweep",
-                                             "Quotes: how large a pool would it take?",
-                                             "the same load against pools of different sizes",
-                                             "/quotes/",
-                                             p->slow_connections,
-                                             true};
+        true,
+        1};
+    p->workload[W_SLOW_FEW] = (struct workload){"backend-few",
+                                                "Quotes: the same back end, few clients",
+                                                "as above with few clients, half the time: by "
+                                                "Little's law nobody can beat connections / 20 ms",
+                                                "/quotes/",
+                                                p->connections,
+                                                true,
+                                                2};
+    p->workload[W_SWEEP] =
+        (struct workload){"sweep",
+                          "Quotes: how large a pool would it take?",
+                          "the same load, half the time, against pools of different sizes",
+                          "/quotes/",
+                          p->slow_connections,
+                          true,
+                          2};
 }
 
 static int check_out(const struct plan *p)

@@ -35,6 +35,7 @@ struct workload {
     const char *path; /* with its {a..b} */
     int64_t connections;
     bool backend;
+    int part; /* its runs last a part of --load's time: 1 or 2 */
 };
 
 enum metric {
