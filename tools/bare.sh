@@ -27,6 +27,7 @@ archive=$(mirror | head -n 1)
 archive=${archive:-http://deb.debian.org/debian}
 
 root=$(mktemp -d "${FEN_BARE_DIR:-/tmp}/fen-bare.XXXXXX")
+chmod 755 "$root" # it becomes "/": not only root looks through it
 trap 'rm -rf --one-file-system "$root"' EXIT
 trap 'exit 1' INT TERM HUP
 
