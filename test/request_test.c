@@ -19,7 +19,7 @@
 #endif
 #define CLIENTS 100
 
-static _Atomic int64_t stub_ended_ns, stub_rc;
+static _Atomic int64_t store_ended_ns, store_rc;
 static _Atomic int cancelled;
 
 static void at_most(double got, double limit, const char *what)
@@ -81,11 +81,11 @@ static int five_ms(fen_exchange *x, void *arg)
     return wait_for(x, 5 * FEN_MS);
 }
 
-static void stub(void *arg)
+static void slow_store(void *arg)
 {
     (void)arg;
-    atomic_store(&stub_rc, fen_sleep(FEN_S));
-    atomic_store(&stub_ended_ns, fen_now());
+    atomic_store(&store_rc, fen_sleep(FEN_S));
+    atomic_store(&store_ended_ns, fen_now());
 }
 
 /* 100 ms for all; the store, a fiber of its own, takes 1 s. */
@@ -96,7 +96,7 @@ static int hurried(fen_exchange *x, void *arg)
     fen_scope *s = fen_scope_open(FEN_NEVER);
     if (!s)
         return -ENOMEM;
-    int rc = fen_go(stub, NULL);
+    int rc = fen_go(slow_store, NULL);
     int closed = fen_scope_close(s);
     return rc ? rc : closed ? closed : fen_reply(x, 200, NULL, (fen_slice){0});
 }
@@ -133,9 +133,9 @@ static int crowd(fen_exchange *x, void *arg)
 static int endless(fen_exchange *x, void *arg)
 {
     (void)arg;
-    atomic_store(&stub_rc, 1); /* it runs */
+    atomic_store(&store_rc, 1); /* it runs */
     int rc = fen_sleep(3600 * FEN_S);
-    atomic_store(&stub_rc, rc);
+    atomic_store(&store_rc, rc);
     return rc ? rc : fen_reply(x, 200, NULL, (fen_slice){0});
 }
 
@@ -213,13 +213,13 @@ static void the_deadline_reaches_the_store(void **state)
 {
     (void)state;
     int fd = rig_dial(&rig);
-    atomic_store(&stub_ended_ns, 0);
+    atomic_store(&store_ended_ns, 0);
     int64_t from = fen_now();
     struct rig_reply r = rig_get(fd, "/hurried");
     double took = seconds_since(from);
     assert_int_equal(r.status, 504);
-    assert_int_equal(atomic_load(&stub_rc), -ETIMEDOUT);
-    double gone = (double)(atomic_load(&stub_ended_ns) - from) / 1e9;
+    assert_int_equal(atomic_load(&store_rc), -ETIMEDOUT);
+    double gone = (double)(atomic_load(&store_ended_ns) - from) / 1e9;
     assert_true(took >= 0.1 && gone >= 0.1);
     at_most(took, 0.110, "504");
     at_most(gone, 0.120, "the waiting fiber ended");
@@ -244,13 +244,13 @@ static void the_client_leaves(void **state)
 {
     (void)state;
     int fd = rig_dial(&rig);
-    atomic_store(&stub_rc, 0);
+    atomic_store(&store_rc, 0);
     rig_say(fd, "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n");
-    for (int i = 0; i < RIG_WAIT_S * 1000 && atomic_load(&stub_rc) == 0; i++)
+    for (int i = 0; i < RIG_WAIT_S * 1000 && atomic_load(&store_rc) == 0; i++)
         rig_nap(FEN_MS);
     rig_reset(fd);
     rig_settled(idle, "the client left");
-    assert_int_equal(atomic_load(&stub_rc), -ECANCELED);
+    assert_int_equal(atomic_load(&store_rc), -ECANCELED);
 }
 
 static int setup(void **state)
