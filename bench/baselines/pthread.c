@@ -1,9 +1,12 @@
 /* pthread.c - --mode=pthread: a thread for each connection.
  *
- * The accept loop blocks in accept4 and starts one detached thread per connection with a small
- * stack; glibc keeps the stacks of finished threads and hands them out again. A thread blocks in
- * recv, answers what came in one send, and blocks again: two system calls a request and no epoll.
- * No idle timeout: a timer per recv would cost this server time that the others do not pay.
+ * Leader and followers: the one thread that blocks in accept4 starts the next leader and then
+ * serves what it accepted, with a small stack; glibc keeps the stacks of finished threads and hands
+ * them out again. A single accepting thread would get one share of a busy core like any other: with
+ * 1,000 runnable threads it is some 50 accepts a second, and half of 2,000 clients wait for ever.
+ * A thread blocks in recv, answers what came in one send, and blocks again: two system calls a
+ * request and no epoll. No idle timeout: a timer per recv would cost this server time that the
+ * others do not pay.
  *
  * Rejected: SO_REUSEPORT with several acceptors (accepting is no bottleneck with keep-alive), and
  * one SQLite connection per thread (see orders.c).
@@ -20,10 +23,18 @@
 
 enum { STACK_BYTES = 96 * 1024 }; /* SQLite's deepest frame here stays under 20 KiB */
 
-static void *connection(void *arg)
+static struct {
+    const struct options *opt;
+    pthread_attr_t attr;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool over; /* the listener is shut; no leader is left */
+} front = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void serve_peer(int fd)
 {
     struct session s;
-    s.fd = (int)(intptr_t)arg;
+    s.fd = fd;
     s.in_len = 0;
     s.out.len = 0;
     s.up.fd = -1;
@@ -39,43 +50,63 @@ static void *connection(void *arg)
     }
     upstream_close(&s.up);
     peers_close(s.fd);
-    return NULL;
 }
 
-static void *accept_loop(void *arg)
+static int accept_one(void)
 {
-    const struct options *opt = arg;
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     bool stop = false;
     while (!stop) {
-        pthread_t t;
-        int fd = accept_peer(opt->listen_fd, SOCK_CLOEXEC, &stop);
-        if (fd < 0)
-            continue;
-        peers_add(fd);
-        int rc = pthread_create(&t, &attr, connection, (void *)(intptr_t)fd);
-        if (rc) {
-            fprintf(stderr, "fen-baseline: thread refused: %s\n", strerror(rc));
-            peers_close(fd);
-        }
+        int fd = accept_peer(front.opt->listen_fd, SOCK_CLOEXEC, &stop);
+        if (fd >= 0)
+            return fd;
     }
-    pthread_attr_destroy(&attr);
+    return -1;
+}
+
+static void resign(void)
+{
+    pthread_mutex_lock(&front.lock);
+    front.over = true;
+    pthread_cond_signal(&front.changed);
+    pthread_mutex_unlock(&front.lock);
+}
+
+static void *lead(void *arg)
+{
+    pthread_t t;
+    int fd, rc;
+    (void)arg;
+    while ((fd = accept_one()) >= 0) {
+        peers_add(fd);
+        rc = pthread_create(&t, &front.attr, lead, NULL);
+        if (!rc) {
+            serve_peer(fd);
+            return NULL;
+        }
+        fprintf(stderr, "fen-baseline: thread refused: %s\n", strerror(rc));
+        peers_close(fd); /* no successor: this thread goes on leading */
+    }
+    resign();
     return NULL;
 }
 
 int serve_pthread(const struct options *opt)
 {
     pthread_t t;
-    if (pthread_create(&t, NULL, accept_loop, (void *)opt)) {
+    front.opt = opt;
+    pthread_attr_init(&front.attr);
+    pthread_attr_setstacksize(&front.attr, STACK_BYTES);
+    pthread_attr_setdetachstate(&front.attr, PTHREAD_CREATE_DETACHED);
+    if (pthread_create(&t, &front.attr, lead, NULL)) {
         fprintf(stderr, "fen-baseline: cannot start the accept loop\n");
         return 1;
     }
     wait_for_stop(opt);
     shutdown(opt->listen_fd, SHUT_RD); /* ends accept4 with EINVAL */
-    pthread_join(t, NULL);
+    pthread_mutex_lock(&front.lock);
+    while (!front.over)
+        pthread_cond_wait(&front.changed, &front.lock);
+    pthread_mutex_unlock(&front.lock);
     peers_hang_up();
     peers_drain();
     return 0;

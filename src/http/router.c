@@ -17,18 +17,21 @@
 
 #include <string.h>
 
+/* All that the table's check needs is in the node, so a step of a match is one line of cache beside
+ * the table's. */
 struct fen__route_node {
-    uint64_t seed; /* what makes the hashes of this node's children its own */
+    const struct fen__route_node *from;
+    fen_slice segment; /* the literal that leads here from there */
+    uint64_t last;     /* its last segment.n % 8 bytes */
+    uint64_t seed;     /* what makes the hashes of this node's children its own */
     struct fen__route_node *param;
     struct fen__route *routes; /* that end here */
     struct fen__route *tails;  /* that end in {name...} here */
-};
+} FEN__ALIGN(FEN__LINE);
 
 struct fen__route_edge {
     uint64_t hash;
-    const struct fen__route_node *from;
     struct fen__route_node *to; /* NULL: free */
-    fen_slice segment;
 };
 
 #define NO_METHOD (-1)
@@ -40,54 +43,89 @@ static uint64_t mix(uint64_t h, uint64_t w)
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-/* Not against chosen collisions: only patterns are stored, and they are the programmer's. */
-static uint64_t segment_hash(uint64_t seed, fen_slice s)
+/* The 8 bytes at p as a little-endian word, zeroes from end on. [begin, end) is all that may be
+ * read. */
+static inline uint64_t word_at(const char *begin, const char *p, const char *end)
 {
-    uint64_t h = seed ^ s.n, w;
-    while (s.n >= 8) {
-        memcpy(&w, s.p, 8);
-        h = mix(h, w);
-        s.p += 8;
-        s.n -= 8;
+    uint64_t w = 0;
+    if (FEN__LIKELY(end - p >= 8)) {
+        memcpy(&w, p, 8);
+    } else if (FEN__LIKELY(end - begin >= 8 && p < end)) {
+        memcpy(&w, end - 8, 8);
+        w >>= 8 * (8 - (end - p));
+    } else {
+        for (int i = 0; p + i < end; i++)
+            w |= (uint64_t)(uint8_t)p[i] << 8 * i;
     }
-    w = 0;
-    for (size_t i = 0; i < s.n; i++)
-        w = w << 8 | (uint8_t)s.p[i];
-    return mix(h, w + 1);
+    return w;
 }
 
-static struct fen__route_edge *edge_slot(struct fen__route_edge *edges, size_t cap,
-                                         const struct fen__route_node *from, fen_slice segment,
-                                         uint64_t hash)
+/* Where the first '/' is in the word; 8: nowhere. A byte of x is zero where w has a slash, and the
+ * lowest top bit of the usual test for zero bytes is exact. */
+static inline size_t slash_in(uint64_t w)
+{
+    uint64_t x = w ^ UINT64_C(0x2f2f2f2f2f2f2f2f);
+    uint64_t zero = (x - UINT64_C(0x0101010101010101)) & ~x & UINT64_C(0x8080808080808080);
+    return zero ? (size_t)__builtin_ctzll(zero) / 8 : 8;
+}
+
+struct segment {
+    fen_slice text;
+    uint64_t last; /* its last text.n % 8 bytes, as word_at reads them */
+    uint64_t hash; /* not against chosen collisions: only patterns are stored, they are ours */
+};
+
+/* Takes the segment behind the '/' at **p; *p moves to the next '/' or the end. One pass finds the
+ * end and the hash, 8 bytes at a time. */
+static inline __attribute__((always_inline)) struct segment
+next_segment(const char *begin, const char **p, const char *end)
+{
+    const char *from = *p + 1, *at = from;
+    uint64_t h = 0, w = word_at(begin, at, end);
+    size_t n;
+    while ((n = slash_in(w)) == 8 && end - at >= 8) {
+        h = mix(h, w);
+        at += 8;
+        w = word_at(begin, at, end);
+    }
+    if (n == 8)
+        n = (size_t)(end - at); /* zeroes follow */
+    else
+        w &= (UINT64_C(1) << 8 * n) - 1;
+    *p = at + n;
+    return (struct segment){{from, (size_t)(*p - from)}, w, mix(h, w + n + 1)};
+}
+
+static inline bool leads_to(const struct fen__route_node *node, const struct segment *s)
+{
+    return node->segment.n == s->text.n && node->last == s->last &&
+           (s->text.n < 8 || !memcmp(node->segment.p, s->text.p, s->text.n));
+}
+
+/* The slot of that child, or the free one where it would be. hash: with the node's seed. */
+static inline struct fen__route_edge *edge_slot(struct fen__route_edge *edges, size_t cap,
+                                                const struct fen__route_node *from,
+                                                const struct segment *s, uint64_t hash)
 {
     for (size_t i = hash & (cap - 1);; i = (i + 1) & (cap - 1)) {
         struct fen__route_edge *e = &edges[i];
-        if (!e->to)
-            return e;
-        if (e->hash == hash && e->from == from && e->segment.n == segment.n &&
-            !memcmp(e->segment.p, segment.p, segment.n))
+        if (!e->to || (e->hash == hash && e->to->from == from && leads_to(e->to, s)))
             return e;
     }
-}
-
-static struct fen__route_node *literal_child(const struct fen__router *r,
-                                             const struct fen__route_node *node, fen_slice segment)
-{
-    uint64_t hash = segment_hash(node->seed, segment);
-    return edge_slot(r->edges, r->edges_cap, node, segment, hash)->to;
 }
 
 /* ---- adding ---- */
 
-static void *zeroed(fen_arena *a, size_t bytes)
+/* align: a power of two; the arena's own is 16. */
+static void *zeroed(fen_arena *a, size_t bytes, size_t align)
 {
-    void *p = fen_arena_alloc(a, bytes);
-    return p ? memset(p, 0, bytes) : NULL;
+    char *p = fen_arena_alloc(a, bytes + align - 16);
+    return p ? memset(p + (-(uintptr_t)p % align), 0, bytes) : NULL;
 }
 
 static struct fen__route_node *node_new(fen_arena *a, uint64_t seed)
 {
-    struct fen__route_node *node = zeroed(a, sizeof *node);
+    struct fen__route_node *node = zeroed(a, sizeof *node, FEN__LINE);
     if (node)
         node->seed = seed;
     return node;
@@ -97,38 +135,44 @@ int fen__router_init(struct fen__router *r, fen_arena *arena)
 {
     *r = (struct fen__router){.arena = arena, .edges_cap = FIRST_EDGES};
     r->root = node_new(arena, 1);
-    r->edges = zeroed(arena, FIRST_EDGES * sizeof *r->edges);
+    r->edges = zeroed(arena, FIRST_EDGES * sizeof *r->edges, FEN__LINE);
     return r->root && r->edges ? 0 : -ENOMEM;
 }
 
 static int grow_edges(struct fen__router *r)
 {
     size_t cap = r->edges_cap * 2;
-    struct fen__route_edge *edges = zeroed(r->arena, cap * sizeof *edges);
+    struct fen__route_edge *edges = zeroed(r->arena, cap * sizeof *edges, FEN__LINE);
     if (!edges)
         return -ENOMEM;
     for (size_t i = 0; i < r->edges_cap; i++) {
         const struct fen__route_edge *e = &r->edges[i];
+        size_t k = e->hash & (cap - 1);
+        while (e->to && edges[k].to)
+            k = (k + 1) & (cap - 1);
         if (e->to)
-            *edge_slot(edges, cap, e->from, e->segment, e->hash) = *e;
+            edges[k] = *e;
     }
     r->edges = edges; /* the old table stays in the arena: patterns are added once */
     r->edges_cap = cap;
     return 0;
 }
 
-static int child_literal(struct fen__router *r, struct fen__route_node *node, fen_slice segment,
-                         struct fen__route_node **ret_child)
+static int child_literal(struct fen__router *r, struct fen__route_node *node,
+                         const struct segment *s, struct fen__route_node **ret_child)
 {
     if (r->edges_n * 2 >= r->edges_cap && grow_edges(r) < 0)
         return -ENOMEM;
-    uint64_t hash = segment_hash(node->seed, segment);
-    struct fen__route_edge *e = edge_slot(r->edges, r->edges_cap, node, segment, hash);
+    uint64_t hash = mix(s->hash, node->seed);
+    struct fen__route_edge *e = edge_slot(r->edges, r->edges_cap, node, s, hash);
     if (!e->to) {
         struct fen__route_node *child = node_new(r->arena, mix(hash, r->edges_n + 2));
         if (!child)
             return -ENOMEM;
-        *e = (struct fen__route_edge){hash, node, child, segment};
+        child->from = node;
+        child->segment = s->text;
+        child->last = s->last;
+        *e = (struct fen__route_edge){hash, child};
         r->edges_n++;
     }
     *ret_child = e->to;
@@ -189,32 +233,23 @@ static int classify(struct fen__route *route, fen_slice s)
     return tail ? 't' : 'p';
 }
 
-/* Takes the segment behind the '/' at **p; *p moves to the next '/' or the end. */
-static fen_slice next_segment(const char **p, const char *end)
-{
-    const char *from = *p + 1;
-    const char *slash = from < end ? memchr(from, '/', (size_t)(end - from)) : NULL;
-    *p = slash ? slash : end;
-    return (fen_slice){from, (size_t)(*p - from)};
-}
-
 /* Walks the path into the trie: the list that the route belongs to. */
 static int place(struct fen__router *r, struct fen__route *route, const char *path,
                  struct fen__route ***ret_list)
 {
     struct fen__route_node *node = r->root;
-    const char *end = path + strlen(path);
+    const char *begin = path, *end = path + strlen(path);
     int rc = 0;
     for (int depth = 0; path < end; depth++) {
-        fen_slice segment = next_segment(&path, end);
-        int kind = depth < FEN__ROUTE_SEGMENTS ? classify(route, segment) : -EINVAL;
+        struct segment s = next_segment(begin, &path, end);
+        int kind = depth < FEN__ROUTE_SEGMENTS ? classify(route, s.text) : -EINVAL;
         if (kind < 0)
             return kind;
         if (kind == 't') {
             *ret_list = &node->tails;
             return path == end ? 0 : -EINVAL;
         }
-        rc = kind == 'p' ? child_param(r, node, &node) : child_literal(r, node, segment, &node);
+        rc = kind == 'p' ? child_param(r, node, &node) : child_literal(r, node, &s, &node);
         if (rc < 0)
             return rc;
     }
@@ -240,9 +275,11 @@ int fen__router_add(struct fen__router *r, const char *pattern, fen_handler fn, 
         n++;
     if (!n || pattern[n] != ' ' || pattern[n + 1] != '/')
         return -EINVAL;
-    struct fen__route *route = zeroed(r->arena, sizeof *route), **list;
+    fen_slice names[FEN__ROUTE_VALUES];
+    struct fen__route *route = zeroed(r->arena, sizeof *route, FEN__LINE), **list;
     if (!route)
         return -ENOMEM;
+    route->names = names;
     int rc = place(r, route, pattern + n + 1, &list);
     if (rc < 0)
         return rc;
@@ -252,6 +289,10 @@ int fen__router_add(struct fen__router *r, const char *pattern, fen_handler fn, 
         if ((*list)->method == rc)
             return -EEXIST;
     }
+    size_t bytes = (size_t)route->values_n * sizeof *names;
+    if (!(route->names = fen_arena_alloc(r->arena, bytes)))
+        return -ENOMEM;
+    memcpy(route->names, names, bytes);
     route->pattern = pattern;
     route->fn = fn;
     route->arg = arg;
@@ -273,7 +314,7 @@ struct branch {
 
 struct walk {
     int method, get; /* get: the fall-back for HEAD, else NO_METHOD */
-    const char *end;
+    const char *begin, *end;
     struct fen__route_match *ret;
     int stack_n;
     struct branch stack[2 * FEN__ROUTE_SEGMENTS + 2];
@@ -305,15 +346,16 @@ static const struct fen__route *descend(const struct fen__router *r, struct walk
 {
     while (node && at < w->end) {
         const char *next = at;
-        fen_slice segment = next_segment(&next, w->end);
-        const struct fen__route_node *child = literal_child(r, node, segment);
+        struct segment s = next_segment(w->begin, &next, w->end);
+        const struct fen__route_node *child =
+            edge_slot(r->edges, r->edges_cap, node, &s, mix(s.hash, node->seed))->to;
         if (node->tails)
             remember(w, node, at, values_n, false);
-        if (node->param && segment.n) {
+        if (node->param && s.text.n) {
             if (child) {
                 remember(w, node, at, values_n, true);
             } else {
-                w->ret->values[values_n++] = segment;
+                w->ret->values[values_n++] = s.text;
                 child = node->param;
             }
         }
@@ -331,7 +373,7 @@ static const struct fen__route *resume(const struct fen__router *r, struct walk 
         w->ret->values[b.values_n] = (fen_slice){b.at + 1, (size_t)(w->end - b.at - 1)};
         return choose(w, b.node->tails);
     }
-    w->ret->values[b.values_n] = next_segment(&next, w->end);
+    w->ret->values[b.values_n] = next_segment(w->begin, &next, w->end).text;
     return descend(r, w, b.node->param, next, b.values_n + 1);
 }
 
@@ -344,6 +386,7 @@ int fen__router_match(const struct fen__router *r, fen_slice method, fen_slice p
     w.method = method_id(r, method);
     w.get = method.n == 4 && !memcmp(method.p, "HEAD", 4) ? method_id(r, FEN_SLICE("GET"))
                                                           : NO_METHOD - 1;
+    w.begin = path.p;
     w.end = path.p + path.n;
     w.ret = ret;
     w.stack_n = 0;

@@ -15,11 +15,11 @@ struct fen__route {
     const char *pattern; /* as given, borrowed: also the name of the operation in the bill */
     fen_handler fn;
     void *arg;
-    int index; /* 0, 1, ... in the order of adding */
+    struct fen__route *next; /* same path, other method */
+    int index;               /* 0, 1, ... in the order of adding */
     int values_n;
-    fen_slice names[FEN__ROUTE_VALUES]; /* of the parameters, inside pattern */
-    struct fen__route *next;            /* same path, other method */
-    uint16_t method;                    /* index into methods */
+    uint16_t method;  /* index into methods */
+    fen_slice *names; /* [values_n] of the parameters, inside pattern */
 };
 
 struct fen__route_match {
