@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """wrk_check.py - does an independent client see the same server CPU per request as fen load?
 
-Starts `fen serve orders` on loopback, then loads one URL with wrk and with fen load in turn: the same
-number of connections, one thread each, the same time. The server's CPU is its process clock, read
-around each run and divided by the requests that the client counted. Pairs are interleaved; what is
-compared is the median of each. Exit 0: within 10 %; 1: not; 3: skipped, wrk is not installed.
+Starts `fen serve orders` on loopback, then loads one URL with wrk and with fen load in turn: the
+same number of connections, one thread each, the same time. The server's CPU is its process clock,
+read around each run and divided by the requests that the client counted. Pairs are interleaved;
+what is compared is the median of each. Exit 0: within 10 %; 1: not; 3: skipped, no wrk.
 """
 import json
 import os
@@ -31,7 +31,7 @@ def start(db):
     argv = [FEN, "serve", "orders", "--http-addr=127.0.0.1:0", "--admin-addr=", "--db=" + db]
     p = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for line in p.stdout:
-        m = re.search(r"http://([0-9.]+:[1-9]\d*)", line) or re.search(r"(127\.0\.0\.1:[1-9]\d*)", line)
+        m = re.search(r"(127\.0\.0\.1:[1-9]\d*)", line)
         if m:
             return p, f"http://{m[1]}/orders/{ORDER}"
     sys.exit("wrk_check: the service did not say where it listens")
@@ -46,9 +46,9 @@ def by_wrk(url):
 
 
 def by_fen(url):
-    out = subprocess.run([FEN, "load", "--url=" + url, f"--connections={CONNECTIONS}", "--threads=1",
-                          f"--duration={SECONDS}s", "--warmup=0s", "--json=on"], check=True,
-                         capture_output=True, text=True).stdout
+    argv = [FEN, "load", "--url=" + url, f"--connections={CONNECTIONS}", "--threads=1",
+            f"--duration={SECONDS}s", "--warmup=0s", "--json=on"]
+    out = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     return json.loads(out)["requests"]
 
 

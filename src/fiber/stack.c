@@ -24,16 +24,11 @@
 #define CANARY UINT64_C(0xFE4C0FFEE5AFE57A)
 #define CANARY_WORDS 16
 
-struct slab {
-    struct slab *next;
-    char *map;
-};
-
 static struct {
     uint32_t lock;
     enum fen_guard guard;
     size_t bytes, page;
-    struct slab *slabs;
+    char **slabs;            /* [slots / SLAB_STACKS], room for cap / SLAB_STACKS */
     struct fen__stack *free; /* array used as a stack */
     size_t nfree, cap;
     uint32_t slots;
@@ -83,12 +78,9 @@ int fen__stack_init(enum fen_guard want, size_t default_bytes)
 
 void fen__stack_fini(void)
 {
-    while (pool.slabs) {
-        struct slab *s = pool.slabs;
-        pool.slabs = s->next;
-        fen__sys_unmap(s->map, SLAB_STACKS * pool.bytes);
-        fen__mem_free(s, sizeof *s);
-    }
+    for (uint32_t i = 0; i < pool.slots / SLAB_STACKS; i++)
+        fen__sys_unmap(pool.slabs[i], SLAB_STACKS * pool.bytes);
+    fen__mem_free(pool.slabs, pool.cap / SLAB_STACKS * sizeof *pool.slabs);
     fen__mem_free(pool.free, pool.cap * sizeof *pool.free);
     memset(&pool, 0, sizeof pool);
 }
@@ -121,7 +113,7 @@ bool fen__stack_intact(const struct fen__stack *s)
     return w[0] == CANARY && w[CANARY_WORDS - 1] == CANARY;
 }
 
-/* Lock held. Room in the free array for every slot that will exist. */
+/* Lock held. Room in both arrays for every slot that will exist. */
 static int reserve(size_t slots)
 {
     if (slots <= pool.cap)
@@ -129,10 +121,21 @@ static int reserve(size_t slots)
     size_t cap = pool.cap ? pool.cap * 2 : 1024;
     while (cap < slots)
         cap *= 2;
-    void *p = fen__mem_resize(pool.free, pool.cap * sizeof *pool.free, cap * sizeof *pool.free);
-    if (!p)
+    size_t bytes = cap / SLAB_STACKS * sizeof *pool.slabs;
+    size_t old = pool.cap / SLAB_STACKS * sizeof *pool.slabs;
+    char **maps = fen__mem_alloc(bytes);
+    void *p =
+        !maps ? NULL
+              : fen__mem_resize(pool.free, pool.cap * sizeof *pool.free, cap * sizeof *pool.free);
+    if (!p) {
+        fen__mem_free(maps, bytes);
         return -ENOMEM;
+    }
+    if (old)
+        memcpy(maps, pool.slabs, old);
+    fen__mem_free(pool.slabs, old);
     pool.free = p;
+    pool.slabs = maps;
     pool.cap = cap;
     return 0;
 }
@@ -143,21 +146,14 @@ static int add_slab(void)
     int rc = reserve(pool.slots + SLAB_STACKS);
     if (rc)
         return rc;
-    struct slab *s = fen__mem_alloc(sizeof *s);
-    if (!s)
-        return -ENOMEM;
     void *map;
     rc = fen__sys_map(SLAB_STACKS * pool.bytes, &map);
-    if (rc) {
-        fen__mem_free(s, sizeof *s);
+    if (rc)
         return rc;
-    }
-    s->map = map;
-    s->next = pool.slabs;
-    pool.slabs = s;
+    pool.slabs[pool.slots / SLAB_STACKS] = map;
     __atomic_fetch_add(&pool.mapped, (int64_t)(SLAB_STACKS * pool.bytes), __ATOMIC_RELAXED);
     for (int i = SLAB_STACKS - 1; i >= 0; i--) {
-        struct fen__stack t = {s->map + (size_t)i * pool.bytes, pool.bytes,
+        struct fen__stack t = {(char *)map + (size_t)i * pool.bytes, pool.bytes,
                                pool.slots + (uint32_t)i, false};
         guard(&t);
         pool.free[pool.nfree++] = t;

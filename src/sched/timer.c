@@ -12,6 +12,7 @@
 
 #define ARITY 4
 #define BATCH 32
+#define CAP_MIN 256 /* entries */
 
 void fen__anchor(struct fen__p *p)
 {
@@ -76,6 +77,25 @@ static void down(struct fen__timers *h, int32_t i, struct fen__heap_entry e)
 }
 
 /* Lock held. */
+static int resize(struct fen__timers *h, int32_t cap)
+{
+    struct fen__heap_entry *heap =
+        fen__mem_resize(h->heap, (size_t)h->cap * sizeof *heap, (size_t)cap * sizeof *heap);
+    if (!heap)
+        return -ENOMEM;
+    h->heap = heap;
+    h->cap = cap;
+    return 0;
+}
+
+/* Lock held. A burst of timers does not keep its memory. */
+static void shrink(struct fen__timers *h)
+{
+    if (FEN__UNLIKELY(h->cap > CAP_MIN && h->n < h->cap / 8))
+        (void)resize(h, h->cap / 2);
+}
+
+/* Lock held. */
 static void remove_at(struct fen__timers *h, int32_t i)
 {
     h->heap[i].t->at = -1;
@@ -100,17 +120,7 @@ static void publish(struct fen__p *p)
 }
 
 /* Lock held. */
-static int grow(struct fen__timers *h)
-{
-    int32_t cap = h->cap ? h->cap * 2 : 256;
-    struct fen__heap_entry *heap =
-        fen__mem_resize(h->heap, (size_t)h->cap * sizeof *heap, (size_t)cap * sizeof *heap);
-    if (!heap)
-        return -ENOMEM;
-    h->heap = heap;
-    h->cap = cap;
-    return 0;
-}
+static int grow(struct fen__timers *h) { return resize(h, h->cap ? h->cap * 2 : CAP_MIN); }
 
 int fen__timer_add(struct fen__timer *t, int64_t when_ns, void (*fn)(void *, uint64_t), void *arg,
                    uint64_t seq)
@@ -143,6 +153,7 @@ bool fen__timer_del(struct fen__timer *t)
     bool armed = t->at >= 0;
     if (armed) {
         remove_at(h, t->at);
+        shrink(h);
         publish(p);
     }
     fen__unlock(&h->lock);
@@ -163,6 +174,7 @@ void fen__timers_run(struct fen__p *p)
         due[n++] = *h->heap[0].t;
         remove_at(h, 0);
     }
+    shrink(h);
     atomic_store_explicit(&h->next_ns, INT64_MIN, memory_order_relaxed); /* publish afresh */
     publish(p);
     fen__unlock(&h->lock);
