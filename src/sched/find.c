@@ -12,12 +12,18 @@
  * without a herd. At most half the busy Ps search. An idle P keeps its M: the M sleeps in
  * epoll_wait and is kicked by the shard's eventfd. test/model/idle_test.c explores the protocol.
  *
+ * A jam: FEN__JAM fibers in a row parked on a mutex or a semaphore and nothing else runs. Who holds
+ * it may be ready on another P, whose thread the kernel has taken away for milliseconds; in that
+ * time this P would turn each start into one more waiter with a stack, thousands of them. So it
+ * steals first, and when there is nothing it sleeps a millisecond before it starts more.
+ *
  * Rejected: one poller for all (Go's collapses at 192 cores); parking idle Ms on a futex
  * apart from the poller (two wake-ups for an event). */
 #include "sched/sched_int.h"
 
 #define PASSES 4
 #define START_TICK 8
+#define JAM_NAP FEN_MS
 
 /* Half of the long slice, 100 us: a busy P looks at its descriptors that often. */
 static uint64_t poll_gap(void) { return fen__long_ticks / 2; }
@@ -119,11 +125,13 @@ static void back_off(void)
         ;
 }
 
+static bool jammed(const struct fen__p *p) { return p->jam >= FEN__JAM; }
+
 /* Half of nothing is nothing: starts are taken one at a time, they are not in a ring. */
 static struct fen__g *steal_from(struct fen__m *m, struct fen__p *from, bool runnext)
 {
     struct fen__g *g = fen__queue_steal(m->p, from, runnext);
-    return g ? g : fen__start_pop(m, from);
+    return g || jammed(m->p) ? g : fen__start_pop(m, from);
 }
 
 static struct fen__g *steal(struct fen__m *m)
@@ -212,10 +220,13 @@ static void idle(struct fen__m *m)
     int n = 0;
     if (!work_elsewhere(m)) {
         int64_t until = atomic_load_explicit(&m->p->timers.next_ns, memory_order_relaxed);
+        if (atomic_load(&m->p->n_starts))
+            until = fen__min_i64(until, fen__sys_now() + JAM_NAP);
         n = fen__poll_wait(m->p->number, w, (int)FEN__COUNT(w), until, &kicked);
         fen__count_add(&m->tally.polls, 1);
     }
     leave_idle(m);
+    m->p->jam = 0;
     fen__charge_sleep(m);
     m->p->last_poll = m->bill.last;
     fen__count_add(&m->tally.wakeups, 1);
@@ -246,7 +257,7 @@ static struct fen__g *own(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     struct fen__g *g = NULL;
-    bool starts = atomic_load_explicit(&p->n_starts, memory_order_relaxed);
+    bool starts = atomic_load_explicit(&p->n_starts, memory_order_relaxed) && !jammed(p);
     if (FEN__UNLIKELY(starts && p->tick % START_TICK == 0))
         g = fen__start_pop(m, p);
     if (!g)

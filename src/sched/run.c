@@ -31,6 +31,13 @@ static void check_canary(const struct fen__g *g)
         fen__crash_overflow(g);
 }
 
+/* Waits for what another fiber holds? Then one more fiber would most likely do the same. */
+static void note_jam(struct fen__p *p, const struct fen__g *g)
+{
+    bool held = g->reason == FEN__R_SEM || g->reason == FEN__R_MUTEX;
+    p->jam = held ? p->jam + 1 : 0;
+}
+
 /* On the M's stack: does what the fiber that switched out asked for. */
 static void after(struct fen__m *m, struct fen__g *g)
 {
@@ -45,10 +52,14 @@ static void after(struct fen__m *m, struct fen__g *g)
         break;
     case FEN__ACT_PARK:
         fen__count_add(&m->tally.parks, 1);
+        note_jam(m->p, g);
         if (!fen__commit(g))
             fen__queue_next(m, g);
         break;
-    case FEN__ACT_EXIT: fen__g_free(m, g); break;
+    case FEN__ACT_EXIT:
+        m->p->jam = 0;
+        fen__g_free(m, g);
+        break;
     case FEN__ACT_LOST:
         if (atomic_load_explicit(&m->hog, memory_order_relaxed))
             g->convicted = CONVICT_RUNS;

@@ -8,7 +8,7 @@
  * the protocol.
  *
  * Touched by            fields
- * its M in RT           fen__p.tick, streak, last_poll, anchor_*, ring.tail, push side of runnext
+ * its M in RT           fen__p.tick, streak, jam, last_poll, anchor_*, ring.tail, push of runnext
  * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
  * sched.lock            idle list, spare list, global queue, M list, fen__m.p while it has none
  * its M, any phase      cur, g0_sp, bill, tally, gfree (what user code can touch belongs to the M)
@@ -31,6 +31,7 @@
 #define FEN__GLOBAL_TICK 61 /* every 61st tick looks at the global queue and the poller */
 #define FEN__STREAK_MAX 8   /* runnext in a row before the ring gets a turn */
 #define FEN__G_CACHE 64     /* finished fibers an M keeps */
+#define FEN__JAM 64         /* parks in a row on a lock before a P starts no more; find.c */
 
 enum { FEN__RT, FEN__USER, FEN__BLOCK };
 enum { FEN__OWNED, FEN__ASKED, FEN__TAKEN };
@@ -53,6 +54,7 @@ struct fen__p {
     _Atomic(struct fen__g *) runnext;
     _Atomic uint32_t head;
     uint32_t tick, streak;
+    uint32_t jam; /* parks in a row for what another fiber holds */
     struct fen__m *_Atomic m;
     uint64_t last_poll, anchor_tsc;
     int64_t anchor_ns;

@@ -1,0 +1,95 @@
+/* jam_test.c - starts that would all wait for one holder: few become fibers, none is forgotten. */
+#include "sched/sched.h"
+
+#include <fen/fiber.h>
+#include <fen/run.h>
+#include <fen/sync.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+enum { STARTS = 3000, PERCENT_MAX = 25 };
+
+static struct {
+    struct fen__start start[STARTS];
+    fen_sem gate;
+    _Atomic int passed;
+    _Atomic int free_at; /* how many had passed when the one that needs no permit ran */
+    int64_t fibers;      /* made while the gate was shut */
+} t;
+
+static void through_the_gate(void *start)
+{
+    if (start == &t.start[STARTS - 1]) {
+        atomic_store(&t.free_at, atomic_load(&t.passed));
+        return;
+    }
+    if (fen_sem_acquire(&t.gate))
+        abort();
+    atomic_fetch_add(&t.passed, 1);
+    fen_sem_release(&t.gate);
+}
+
+static void refused(struct fen__start *s)
+{
+    (void)s;
+    abort();
+}
+
+static int crowd(void *arg)
+{
+    (void)arg;
+    fen_stats before, after;
+    fen_sem_init(&t.gate, 1);
+    atomic_store(&t.passed, 0);
+    atomic_store(&t.free_at, -1);
+    if (fen_sem_acquire(&t.gate))
+        return -EINVAL;
+    fen_stats_get(&before);
+    struct fen__m *m = fen__enter();
+    for (int i = 0; i < STARTS; i++) {
+        t.start[i] = (struct fen__start){.fn = through_the_gate, .refused = refused};
+        fen__start_later(&t.start[i]);
+    }
+    fen__leave(m);
+    /* The holder sleeps; the P has nothing but starts. */
+    fen_sleep(5 * FEN_MS);
+    fen_stats_get(&after);
+    t.fibers = after.fibers_spawned - before.fibers_spawned;
+    while (atomic_load(&t.free_at) < 0) /* the gate stays shut until the last start has run */
+        fen_sleep(FEN_MS);
+    fen_sem_release(&t.gate);
+    while (atomic_load(&t.passed) < STARTS - 1)
+        fen_sleep(FEN_MS);
+    return 0;
+}
+
+static void a_jam_makes_few_fibers(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(crowd, NULL, &(fen_config){.procs = 1}), 0);
+    assert_true(t.fibers > 0);
+    print_message("%d fibers for %d starts\n", (int)t.fibers, (int)STARTS);
+    assert_in_range(t.fibers, 1, STARTS * PERCENT_MAX / 100);
+    assert_int_equal(atomic_load(&t.free_at), 0);
+}
+
+static void a_jam_on_many_procs_ends(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(crowd, NULL, &(fen_config){.procs = 4}), 0);
+    assert_int_equal(atomic_load(&t.free_at), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_jam_makes_few_fibers),
+        cmocka_unit_test(a_jam_on_many_procs_ends),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
