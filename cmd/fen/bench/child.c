@@ -288,7 +288,8 @@ bool run_load(const struct child *server, const char *path, int connections, dou
     snprintf(count, sizeof count, "--connections=%d", connections);
     snprintf(time, sizeof time, "--duration=%.0fms", seconds * 1000);
     snprintf(pid, sizeof pid, "--server-pid=%d", (int)server->pid);
-    const char *argv[] = {self_path(), "load", url, count, time, pid, "--json", NULL};
+    const char *warmup = seconds < 1 ? "--warmup=100ms" : "--warmup=500ms";
+    const char *argv[] = {self_path(), "load", url, count, time, warmup, pid, "--json", NULL};
     if (pipe2(fds, O_CLOEXEC))
         return false;
     pid_t child = start(NULL, load_main, argv, cpus, fds[1]);
