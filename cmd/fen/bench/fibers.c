@@ -352,9 +352,34 @@ static void scaling_main(void *arg, double *out)
     fen_run(scaling_run, out, &(fen_config){.procs = *(const int *)arg});
 }
 
+static _Atomic int units_left;
+
+static void *work_units(void *arg)
+{
+    while (atomic_fetch_sub(&units_left, 1) > 0)
+        work(arg);
+    return NULL;
+}
+
+/* The floor: the same units, taken by threads that share nothing but a counter. */
+static void threads_main(void *arg, double *out)
+{
+    int n = *(const int *)arg;
+    pthread_t t[2];
+    _Atomic uint64_t sum = 0;
+    atomic_store(&units_left, WORKERS);
+    double from = now_s();
+    for (int i = 0; i < n; i++)
+        if (pthread_create(&t[i], NULL, work_units, (void *)&sum))
+            abort();
+    for (int i = 0; i < n; i++)
+        pthread_join(t[i], NULL);
+    *out = now_s() - from;
+}
+
 void bench_scaling(void)
 {
-    double v[BENCH_RUNS_MAX];
+    double v[BENCH_RUNS_MAX], threads[BENCH_RUNS_MAX];
     int runs = runs_or(9), one = 1, two = 2;
     cpu_set_t cpus;
     sched_getaffinity(0, sizeof cpus, &cpus);
@@ -364,10 +389,15 @@ void bench_scaling(void)
         in_child(scaling_main, &one, &a, 1);
         in_child(scaling_main, &two, &b, 1);
         v[i] = a / b;
+        in_child(threads_main, &one, &a, 1);
+        in_child(threads_main, &two, &b, 1);
+        threads[i] = a / b;
     }
+    double floor = able ? median(threads, runs) : NAN;
     emit(FIGURE(.name = "scaling_1_to_2", .unit = "x", .more_is_better = true,
-                .value = able ? median(v, runs) : NAN, .bar = true, .at_least = 1.8, .runs = runs,
-                .note = able ? NULL : "fewer than two cores"));
+                .value = able ? median(v, runs) : NAN, .rival = "threads", .rival_value = floor,
+                .ratio = able ? median(v, runs) / floor : NAN, .bar = true, .at_least = 1.8,
+                .runs = runs, .note = able ? NULL : "fewer than two cores"));
 }
 
 /* ---- cancel ---- */
