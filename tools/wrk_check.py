@@ -4,7 +4,8 @@
 Starts `fen serve orders` on loopback, then loads one URL with wrk and with fen load in turn: the
 same number of connections, one thread each, the same time. The server's CPU is its process clock,
 read around each run and divided by the requests that the client counted. Pairs are interleaved;
-what is compared is the median of each. Exit 0: within 10 %; 1: not; 3: skipped, no wrk.
+what is compared is the median of each. Exit 0: within 10 %; 1: not; 2: nothing
+built to measure; 3: skipped, no wrk.
 """
 import json
 import os
@@ -56,6 +57,10 @@ def main():
     if not shutil.which("wrk"):
         print("skipped: wrk not installed")
         return 3
+    os.chdir(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if not os.path.exists(FEN):
+        print(f"wrk_check: {FEN} is not there: run ./dev build first")
+        return 2
     cost = {by_wrk: [], by_fen: []}
     with tempfile.TemporaryDirectory() as folder:
         server, url = start(os.path.join(folder, "orders.db"))

@@ -29,7 +29,6 @@ struct fen__stack {
 int fen__stack_init(enum fen_guard want, size_t default_bytes);
 /* Unmaps every slab. No stack may be in use. */
 void fen__stack_fini(void);
-enum fen_guard fen__stack_guard(void);
 
 /* A stack of at least bytes (0: the default). 0, -ENOMEM, -EINVAL. Any thread. */
 int fen__stack_new(size_t bytes, struct fen__stack *ret_stack);

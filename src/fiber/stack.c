@@ -36,7 +36,6 @@ static struct {
     bool mprotect_spent; /* the map budget is used up: canaries from here */
 } pool;
 
-enum fen_guard fen__stack_guard(void) { return pool.guard; }
 int64_t fen__stack_mapped_bytes(void) { return __atomic_load_n(&pool.mapped, __ATOMIC_RELAXED); }
 
 static int probe_guard(enum fen_guard g)

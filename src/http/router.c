@@ -147,11 +147,12 @@ static int grow_edges(struct fen__router *r)
         return -ENOMEM;
     for (size_t i = 0; i < r->edges_cap; i++) {
         const struct fen__route_edge *e = &r->edges[i];
+        if (!e->to)
+            continue;
         size_t k = e->hash & (cap - 1);
-        while (e->to && edges[k].to)
+        while (edges[k].to)
             k = (k + 1) & (cap - 1);
-        if (e->to)
-            edges[k] = *e;
+        edges[k] = *e;
     }
     r->edges = edges; /* the old table stays in the arena: patterns are added once */
     r->edges_cap = cap;

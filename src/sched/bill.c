@@ -93,7 +93,6 @@ FEN__NOINLINE void fen__bill_reconcile(struct fen__m *m, struct fen__g *g, uint6
 
 /* RT. */
 void fen__charge_now(struct fen__m *m) { fen__charge(m, m->cur); }
-bool fen__meter_on(void) { return fen__sched.meter; }
 
 void fen__each_tally(void (*fn)(struct fen__tally *t, void *arg), void *arg)
 {

@@ -205,7 +205,8 @@ static bool work_elsewhere(struct fen__m *m)
 {
     for (int i = 0; i < fen__sched.nprocs; i++)
         if (&fen__sched.ps[i] != m->p &&
-            (fen__queue_ring_len(&fen__sched.ps[i]) || atomic_load(&fen__sched.ps[i].n_starts)))
+            (fen__queue_ring_len(&fen__sched.ps[i]) ||
+             (!jammed(m->p) && atomic_load(&fen__sched.ps[i].n_starts))))
             return true;
     return false;
 }
@@ -220,7 +221,7 @@ static void idle(struct fen__m *m)
     int n = 0;
     if (!work_elsewhere(m)) {
         int64_t until = atomic_load_explicit(&m->p->timers.next_ns, memory_order_relaxed);
-        if (atomic_load(&m->p->n_starts))
+        if (jammed(m->p)) /* it leaves starts behind, here or elsewhere, that it may take soon */
             until = fen__min_i64(until, fen__sys_now() + JAM_NAP);
         n = fen__poll_wait(m->p->number, w, (int)FEN__COUNT(w), until, &kicked);
         fen__count_add(&m->tally.polls, 1);

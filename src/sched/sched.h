@@ -202,7 +202,6 @@ bool fen__timer_del(struct fen__timer *t);
 /* ---- bill.c ---- */
 /* Closes the running slice, so that g->cpu_ticks is up to date (RT). */
 void fen__charge_now(struct fen__m *m);
-bool fen__meter_on(void);
 /* Sums over all workers, in ns; cpu is the independent process clock since the run began. */
 struct fen__cpu_books {
     int64_t fibers_ns, runtime_ns, unattributed_ns, process_ns;

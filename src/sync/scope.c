@@ -512,9 +512,3 @@ int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
         fen__mem_free(d, sizeof *d);
     return rc;
 }
-
-int fen__spawn_root(const char *name, void (*fn)(void *), void *arg)
-{
-    struct fen__spawn how = {.fn = fn, .arg = arg, .name = name, .limit = fen__run_limit()};
-    return fen__spawn(&how, NULL);
-}

@@ -41,8 +41,4 @@ int fen__scope_fini(struct fen_scope *s);
 /* Masks (+1) and unmasks (-1) cancellation for the running fiber. */
 void fen__mask(int by);
 
-/* Starts a fiber with its own root scope; RT, from a hook. scope is the fiber's memory for it: the
- * fiber calls fen__scope_init itself. 0, -ENOMEM, FEN_ELIMIT. */
-int fen__spawn_root(const char *name, void (*fn)(void *arg), void *arg);
-
 #endif
