@@ -3,17 +3,9 @@
 #ifndef FEN_FIBER_ANNOTATE_H
 #define FEN_FIBER_ANNOTATE_H
 
-#include <stddef.h>
+#include "base/sanitize.h"
 
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-#define FEN__ASAN 1
-#endif
-#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
-#define FEN__TSAN 1
-#endif
+#include <stddef.h>
 
 #ifdef FEN__ASAN
 void __sanitizer_start_switch_fiber(void **save, const void *bottom, size_t size);

@@ -1,6 +1,7 @@
 /* service.c - what a service needs around its server: signals, the admin listener, the last bill.
  *
  * This is where library code may print and look at the process: everything below returns. */
+#include "base/sanitize.h"
 #include "svc/svc_int.h"
 
 #include "mem/mem.h"
@@ -18,7 +19,7 @@
 #define READY_STEP_NS (FEN_MS / 5)
 /* TSan keeps a signal back until the thread leaves the kernel, and a restarted futex wait of the
  * main thread never does. */
-#ifdef __SANITIZE_THREAD__
+#ifdef FEN__TSAN
 #define RESTART 0
 #else
 #define RESTART SA_RESTART

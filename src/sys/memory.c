@@ -1,4 +1,5 @@
 /* memory.c - maps, guards and giving pages back. */
+#include "base/sanitize.h"
 #include "sys/sys.h"
 
 #include <errno.h>
@@ -9,34 +10,18 @@
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
 #endif
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FEN__ASAN 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(FEN__ASAN)
+#ifdef FEN__ASAN
 /* Maps hold pointers to heap blocks; the leak checker must see them. */
 void __lsan_register_root_region(const void *p, size_t n);
 void __lsan_unregister_root_region(const void *p, size_t n);
+void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
 #define ROOT_ADD(p, n) __lsan_register_root_region(p, n)
 #define ROOT_DEL(p, n) __lsan_unregister_root_region(p, n)
+#define UNPOISON(p, n) __asan_unpoison_memory_region(p, n)
 #else
 #define ROOT_ADD(p, n) ((void)0)
 #define ROOT_DEL(p, n) ((void)0)
-#endif
-
-#ifdef __has_feature
-#if __has_feature(address_sanitizer)
-#define FEN__UNPOISON(p, n) __asan_unpoison_memory_region(p, n)
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) && !defined(FEN__UNPOISON)
-#define FEN__UNPOISON(p, n) __asan_unpoison_memory_region(p, n)
-#endif
-#ifdef FEN__UNPOISON
-void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
-#else
-#define FEN__UNPOISON(p, n) ((void)0)
+#define UNPOISON(p, n) ((void)0)
 #endif
 
 int fen__sys_map(size_t bytes, void **ret_p)
@@ -50,7 +35,7 @@ int fen__sys_map(size_t bytes, void **ret_p)
         return -errno;
     ROOT_ADD(p, bytes);
     /* It may lie where a stack was whose marks ASan still has. */
-    FEN__UNPOISON(p, bytes);
+    UNPOISON(p, bytes);
     *ret_p = p;
     return 0;
 }
