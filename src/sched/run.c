@@ -380,7 +380,7 @@ static void wait_all(void)
     struct fen__sched *s = &fen__sched;
     while (!atomic_load(&s->done))
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
-    atomic_store(&s->limit.ended, -ECANCELED);
+    fen__limit_end(&s->limit, -ECANCELED);
     while (fen__fibers_live() > 0) {
         fen__each_g(nudge, NULL);
         fen__sys_nap(FEN_MS / 4);

@@ -174,6 +174,7 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
     g->reason = g->mask = g->convicted = 0;
     g->local = NULL;
+    g->limits_seen = 0;
     g->live = 1;
 }
 
