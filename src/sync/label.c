@@ -104,11 +104,11 @@ static struct labels *make(const uint64_t text[WORDS], uint32_t bytes)
         return NULL;
     uint32_t v = atomic_load_explicit(&l->version, memory_order_relaxed);
     atomic_store_explicit(&l->version, v + 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release); /* odd is seen before a new word; fen__labels_read */
-    __atomic_store_n(&l->bytes, bytes, __ATOMIC_RELAXED);
+    /* release: who sees a new word sees the odd version; pairs with the acquires in read_once */
+    __atomic_store_n(&l->bytes, bytes, __ATOMIC_RELEASE);
     for (int i = 0; i < WORDS; i++)
-        __atomic_store_n(&l->text[i], text[i], __ATOMIC_RELAXED);
-    atomic_store_explicit(&l->version, v + 2, memory_order_release); /* pairs as above */
+        __atomic_store_n(&l->text[i], text[i], __ATOMIC_RELEASE);
+    atomic_store_explicit(&l->version, v + 2, memory_order_release); /* pairs likewise */
     atomic_store_explicit(&l->users, 1, memory_order_relaxed);
     return l;
 }
@@ -122,10 +122,9 @@ static bool read_once(struct fen__g *g, uint64_t text[WORDS], size_t *ret_bytes)
     if (!l)
         return true;
     uint32_t v = atomic_load_explicit(&l->version, memory_order_acquire); /* pairs with make */
-    *ret_bytes = __atomic_load_n(&l->bytes, __ATOMIC_RELAXED);
+    *ret_bytes = __atomic_load_n(&l->bytes, __ATOMIC_ACQUIRE);
     for (int i = 0; i < WORDS; i++)
-        text[i] = __atomic_load_n(&l->text[i], __ATOMIC_RELAXED);
-    atomic_thread_fence(memory_order_acquire); /* pairs with the release fence in make */
+        text[i] = __atomic_load_n(&l->text[i], __ATOMIC_ACQUIRE);
     return !(v & 1) && atomic_load_explicit(&l->version, memory_order_relaxed) == v &&
            __atomic_load_n((struct labels **)&g->labels, __ATOMIC_RELAXED) == l;
 }
