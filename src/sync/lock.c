@@ -151,7 +151,8 @@ void fen_wg_add(fen_wg *wg, int64_t n)
     fen__lock(&wg->lock);
     wg->count += n;
     fen_assert(wg->count >= 0);
-    wg->zeros += wg->count == 0;
+    if (wg->count == 0) /* atomic: a wait that begins reads it without the lock */
+        __atomic_store_n(&wg->zeros, wg->zeros + 1, __ATOMIC_RELAXED);
     while (wg->count == 0 && (node = fen__waitq_claim(&wg->waiters, &claim))) {
         node->rc = claim;
         node->next = list;
