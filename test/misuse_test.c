@@ -167,7 +167,8 @@ static void wait_cond(void *arg)
 {
     (void)arg;
     lock_it(NULL);
-    (void)!fen_cond_wait(&cond, &mutex);
+    while (!fen_cond_wait(&cond, &mutex))
+        ;
 }
 static void cond_without_mutex(void) { (void)!fen_cond_wait(&cond, &mutex); }
 static void cond_with_waiter(void)

@@ -238,8 +238,7 @@ static bool done(const void *v)
 static const struct ex_model model = {sizeof(struct state), 2 * FIBERS, init, step, done};
 
 /* Each scenario: w or r for a fiber, in capitals if its alarm comes; then what it does at it. */
-static const char *const scenarios[] = {"Wrwr-", "Wrwr+", "WRr.-", "WRr.+",
-                                        "WWr.-", "wrRw-", "wrw.+"};
+static const char *const scenarios[] = {"Wrwr-", "Wrwr+", "WWrr-", "wrRw-", "wrwr+"};
 
 static struct ex_result explore_scenario(const char *text)
 {
