@@ -34,6 +34,10 @@ enum fen__reason {
     FEN__R_SEM,
     FEN__R_WG,
     FEN__R_SCOPE,
+    FEN__R_RWLOCK,
+    FEN__R_COND,
+    FEN__R_ONCE,
+    FEN__R_BARRIER,
 };
 
 /* Low 16 bits of fen__g.wait. From FEN__FIRED on: who woke the fiber. */
@@ -105,6 +109,7 @@ struct fen__g {
     const char *name;
     uint64_t number;         /* from 1, never reused within a run */
     void *scope;             /* sync's */
+    void *locals, *labels;   /* sync's; NULL: none */
     void *local;             /* what the fiber touches first when it runs again: asked for ahead */
     struct fen__timer timer; /* deadline of the present wait */
     struct fen__node node;
@@ -172,8 +177,12 @@ struct fen__spawn {
     size_t stack_bytes;
     struct fen__limit *limit;
     void *scope;
+    void *labels;
     void (*end)(struct fen__g *g);
 };
+/* Filled in by the room above: called on a fiber that has ended with locals or labels, before its
+ * end and before it stops counting as live. */
+extern void (*fen__attached_end)(struct fen__g *g);
 /* A new ready fiber. 0, -ENOMEM, FEN_ELIMIT. RT. */
 int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g);
 /* Work that gets a fiber only when a P has nothing better to run, so that a burst of events costs a
