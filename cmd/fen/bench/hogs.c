@@ -1,7 +1,7 @@
 /* hogs.c - a fiber that works 0.2 ms every 5 ms, beside others that do not let go. How late does it
  * wake, and how much of the machine is left to fibers that behave?
  *
- * One process a scenario: all start; after 0.8 s of warm-up (each new hog costs a P until it is
+ * One process a scenario: all start; after a second of warm-up (each new hog costs a P until it is
  * known) the lateness of each tick is recorded for 1.5 s. With endless loops four good fibers
  * follow that always have work and yield every 0.1 ms: 0.4 s later, lateness again and the
  * CPU time of the good ones, as a share of wall time times Ps.
@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WARM_UP (800 * FEN_MS)
+#define WARM_UP (1000 * FEN_MS)
 #define WINDOW (1500 * FEN_MS)
 #define SETTLE (400 * FEN_MS)
 #define GAP (5 * FEN_MS)

@@ -13,7 +13,7 @@ import (
 // The scenarios of cmd/fen/bench/hogs.c: a goroutine that works 0.2 ms every 5 ms, beside others
 // that do not let go. See there for what is measured.
 const (
-	warmUp   = 800 * time.Millisecond
+	warmUp   = 1000 * time.Millisecond
 	window   = 1500 * time.Millisecond
 	settle   = 400 * time.Millisecond
 	tickGap  = 5 * time.Millisecond
