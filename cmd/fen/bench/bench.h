@@ -46,8 +46,8 @@ struct pairs {
     double fen[PAIR_FIGURES][BENCH_RUNS_MAX], other[PAIR_FIGURES][BENCH_RUNS_MAX];
 };
 
-/* fen (a function in a child) and Go (go-micro SCENARIO PROCS) one after the other, runs times. Each
- * gives n numbers that mean the same on both sides. */
+/* fen (a function in a child) and Go (go-micro SCENARIO PROCS) in turn, runs times. Both
+ * give n numbers of the same meaning. */
 void pairs_with_go(struct pairs *p, void (*fen)(void *arg, double *out), void *arg, int n,
                    const char *scenario, int procs, int runs);
 /* The same with a rival that is a function too. */

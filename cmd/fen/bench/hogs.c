@@ -192,7 +192,8 @@ static double p99_ms(int which)
     int n = atomic_load(&ticks[which]);
     n = n < TICKS_MAX ? n : TICKS_MAX;
     qsort(late[which], (size_t)n, sizeof late[which][0], by_time);
-    return n ? (double)late[which][n * 99 / 100] / 1e6 : NAN;
+    int at = n * 99 / 100;
+    return n ? (double)late[which][at] / 1e6 : NAN;
 }
 
 struct keeper {

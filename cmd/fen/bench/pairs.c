@@ -1,5 +1,5 @@
-/* pairs.c - fen and a rival in turn: fen, rival, fen, rival ... so that a drift of the machine meets
- * both alike. The ratio is the median of the ratios of the pairs, not the ratio of the medians.
+/* pairs.c - fen and a rival in turn: fen, rival, fen, rival ... so a drift of the machine meets
+ * both. The ratio is the median of the ratios of the pairs, not the ratio of the medians.
  *
  * Each side of a pair is a process of its own that warms up apart: its first round is reported as
  * such, the rounds after it give the figure. */
