@@ -49,11 +49,19 @@ static const struct {
 #define BENCHES (sizeof benches / sizeof benches[0])
 
 int bench_runs;
-static bool as_json, all_met = true;
+#define ALL_RUNS 5
+static bool as_json, all_met = true, all_at_once;
 static const char *current;
 static char commit[64] = "unknown", machine[256];
 
-int runs_or(int own) { return bench_runs ? bench_runs : own; }
+/* `all` takes some minutes as it is. */
+int runs_or(int own)
+{
+    if (bench_runs)
+        return bench_runs;
+    return all_at_once && own > ALL_RUNS ? ALL_RUNS : own;
+}
+
 double now_s(void) { return (double)fen_now() / 1e9; }
 
 static int by_value(const void *a, const void *b)
@@ -257,6 +265,7 @@ int cmd_bench(int argc, char **argv)
             return usage(stderr);
         }
     bench_runs = (int)runs;
+    all_at_once = all;
     signal(SIGPIPE, SIG_IGN);
     raise_files();
     identify();

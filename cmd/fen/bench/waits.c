@@ -301,7 +301,7 @@ void bench_timer(void)
 
 /* ---- mutex ---- */
 
-#define LOCKS 2000000
+#define LOCKS 1000000
 #define LOCKERS 8
 
 static struct {
@@ -372,7 +372,7 @@ void bench_mutex(void)
 
 /* ---- blocking ---- */
 
-#define SECTIONS 3000000
+#define SECTIONS 1000000
 
 static double section_round(void)
 {

@@ -129,7 +129,7 @@ func contextRound() float64 {
 	return per(timers, start)
 }
 
-const locks = 2000000
+const locks = 1000000
 
 var mu sync.Mutex
 var count int
@@ -167,7 +167,7 @@ func contendedRound() float64 {
 
 // What the scheduler adds to a system call so that it may block: Syscall less RawSyscall.
 func sectionRound() float64 {
-	const n = 1000000
+	const n = 300000
 	start := time.Now()
 	for i := 0; i < n; i++ {
 		syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
