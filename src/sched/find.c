@@ -274,6 +274,7 @@ static struct fen__g *slow(struct fen__m *m)
 {
     struct fen__g *g = NULL;
     while (!g && !atomic_load_explicit(&fen__sched.stop, memory_order_relaxed)) {
+        fen__bill_follow(m);
         if (timers_due(m))
             fen__timers_run(m->p);
         g = fen__global_pop(m, 128);
@@ -298,8 +299,10 @@ struct fen__g *fen__find(struct fen__m *m)
     struct fen__g *g = NULL;
     if (FEN__UNLIKELY(timers_due(m)))
         fen__timers_run(p);
-    if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0))
+    if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0)) {
+        fen__bill_follow(m);
         g = fen__global_pop(m, 1);
+    }
     if (FEN__UNLIKELY(m->bill.last - p->last_poll > poll_gap()) && fen__poll_open_count()) {
         poll_now(m);
         fen__charge(m, NULL);
