@@ -57,7 +57,7 @@ struct fen__conn {
 struct fen__pending {
     uint32_t operation, account;
     bool billed, error; /* not billed: operation and began are all that is filled */
-    uint64_t began; /* TSC */
+    uint64_t began;     /* TSC */
     struct fen__usage_ticks used;
 };
 

@@ -15,10 +15,10 @@
  * repeated and what lies between belongs to the runtime.
  *
  * Invariant, for each M at a close: fiber + runtime + unattributed ticks = CPU clock since its
- * start, less what ran while the bill was off (fen_meter_switch). It is checked from outside against the process clock (fen__cpu_books), which this file
- * never uses for billing. Rejected: reading the clock at every switch (650 ns, and 6 % error by its
- * own cost); raw TSC (3.7 times the truth at fourfold oversubscription); scaling a tick (42 %
- * off). */
+ * start, less what ran while the bill was off (fen_meter_switch). It is checked from outside
+ * against the process clock (fen__cpu_books), which this file never uses for billing. Rejected:
+ * reading the clock at every switch (650 ns, and 6 % error by its own cost); raw TSC (3.7 times the
+ * truth at fourfold oversubscription); scaling a tick (42 % off). */
 #include "sched/sched_int.h"
 
 #define LONG_NS (200 * FEN_US)
