@@ -218,6 +218,9 @@ bool fen__timer_del(struct fen__timer *t);
 /* ---- bill.c ---- */
 /* Closes the running slice, so that g->cpu_ticks is up to date (RT). */
 void fen__charge_now(struct fen__m *m);
+/* The worker keeps the bill now; else counters stand still. A fiber sees a change only after it
+ * parked. */
+bool fen__metered(void);
 /* Sums over all workers, in ns; cpu is the independent process clock since the run began. */
 struct fen__cpu_books {
     int64_t fibers_ns, runtime_ns, unattributed_ns, process_ns;
