@@ -2,7 +2,9 @@
  *
  * Questions gather in the lane's buffer while a batch of events is worked off and leave in one send
  * at its end; one receive brings many answers, which are dealt out in order. So the back end costs
- * each request a small share of two system calls. One thread, no lock, no timer.
+ * each request a small share of two system calls. One thread, no lock, no timer. Level-triggered,
+ * and one receive of INPUT_BYTES an event: to deal out everything that has come before the next
+ * client is heard would bunch the clients up and leave the back end idle meanwhile.
  *
  * Whoever has asked stands in the lane's queue, through conn.link, and is not closed before it has
  * its answer (epoll.c). States: closed (fd -1, nobody waits), open. An end, an error or nonsense
@@ -18,10 +20,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { INPUT_BYTES = 1 << 16, OUTPUT_BYTES = 1 << 12 };
+enum { INPUT_BYTES = 1 << 14, OUTPUT_BYTES = 1 << 12 };
 
 struct lane {
     int fd;
+    bool blocked; /* the socket takes no more, or is not connected yet: EPOLLOUT is asked for */
     struct conn *first, *last; /* who waits, in the order of the questions */
     char *out;
     size_t out_from, out_to, out_cap;
@@ -63,15 +66,21 @@ static bool put_question(struct lane *k, int64_t id)
     return true;
 }
 
+static bool watch(struct loop *l, struct lane *k, int op, bool blocked)
+{
+    struct epoll_event ev = {.events = blocked ? EPOLLIN | EPOLLOUT : EPOLLIN,
+                             .data.ptr = (char *)k + LANE_TAG};
+    k->blocked = blocked;
+    return !epoll_ctl(l->epfd, op, k->fd, &ev);
+}
+
 static bool dial(struct loop *l, struct lane *k)
 {
-    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                             .data.ptr = (char *)k + LANE_TAG};
     k->out_from = k->out_to = k->in_len = 0;
     k->fd = quotes_dial();
     if (k->fd < 0)
         return false;
-    if (!epoll_ctl(l->epfd, EPOLL_CTL_ADD, k->fd, &ev))
+    if (watch(l, k, EPOLL_CTL_ADD, true))
         return true;
     close(k->fd);
     k->fd = -1;
@@ -109,21 +118,24 @@ bool lane_ask(struct loop *l, struct conn *c, int64_t id, const struct request *
 }
 
 /* An error shows at the next event. */
-static void flush(struct lane *k)
+static void flush(struct loop *l, struct lane *k)
 {
     ssize_t n = 0;
-    while (k->fd >= 0 && k->out_from < k->out_to &&
+    while (k->out_from < k->out_to &&
            (n = send(k->fd, k->out + k->out_from, k->out_to - k->out_from, MSG_NOSIGNAL)) > 0)
         k->out_from += (size_t)n;
-    if (k->out_from == k->out_to)
+    bool blocked = k->out_from < k->out_to;
+    if (!blocked)
         k->out_from = k->out_to = 0;
+    if (blocked != k->blocked)
+        watch(l, k, EPOLL_CTL_MOD, blocked);
 }
 
 void lanes_flush(struct loop *l)
 {
     for (int i = 0; l->lanes && i < l->opt->backend_conns; i++)
-        if (l->lanes[i].out_to)
-            flush(&l->lanes[i]);
+        if (l->lanes[i].fd >= 0 && l->lanes[i].out_to && !l->lanes[i].blocked)
+            flush(l, &l->lanes[i]);
 }
 
 static struct conn *take(struct lane *k)
@@ -178,22 +190,16 @@ static bool deal(struct loop *l, struct lane *k, lane_answered *answered, void *
 
 void lane_hear(struct loop *l, struct lane *k, unsigned events, lane_answered *answered, void *arg)
 {
-    ssize_t n = 1;
-    bool ending = (events & ~(unsigned)(EPOLLIN | EPOLLOUT)) != 0, more = true;
     if (k->fd < 0)
         return;
-    while (more) { /* a short read has emptied the socket; the end comes after */
-        size_t room = sizeof k->in - k->in_len;
-        n = recv(k->fd, k->in + k->in_len, room, 0);
-        if (n <= 0)
-            break;
-        more = (size_t)n == room || ending;
-        k->in_len += (size_t)n;
-        if (!deal(l, k, answered, arg)) {
-            lost(l, k, answered, arg);
-            return;
-        }
-    }
-    if (n == 0 || (n < 0 && errno != EAGAIN))
+    if (events & EPOLLOUT)
+        flush(l, k);
+    if (!(events & ~(unsigned)EPOLLOUT))
+        return;
+    ssize_t n = recv(k->fd, k->in + k->in_len, sizeof k->in - k->in_len, 0);
+    if (n < 0 && errno == EAGAIN)
+        return;
+    k->in_len += n > 0 ? (size_t)n : 0;
+    if (n <= 0 || !deal(l, k, answered, arg))
         lost(l, k, answered, arg);
 }

@@ -22,7 +22,7 @@
 #include "sched/sched_int.h"
 
 #define PASSES 4
-#define START_TICK 8
+#define START_TICK 2
 #define JAM_NAP FEN_MS
 
 /* Half of the long slice, 100 us: a busy P looks at its descriptors that often. */

@@ -282,7 +282,6 @@ static bool take_out(struct line *l, bool *ret_waiting)
 static int write_out(struct line *l, int64_t *last_ns, bool *ret_waiting)
 {
     int64_t now = fen_now();
-    fen_yield(); /* who is ready may ask too */
     for (;;) {
         int rc = now - *last_ns < GATHER_NS ? fen_sleep_until(*last_ns + GATHER_NS) : 0;
         if (rc < 0)
