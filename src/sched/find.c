@@ -22,7 +22,8 @@
 #include "sched/sched_int.h"
 
 #define PASSES 4
-#define START_TICK 2
+#define START_TICK 8
+#define CROWD 8
 #define JAM_NAP FEN_MS
 
 /* Half of the long slice, 100 us: a busy P looks at its descriptors that often. */
@@ -253,13 +254,15 @@ static bool timers_due(struct fen__m *m)
 }
 
 /* What this P has: ready fibers first, because they are under way; each START_TICK-th time a start
- * first, so that fibers which never stop being ready cannot keep them out. */
+ * first, so that fibers which never stop being ready cannot keep them out. While CROWD and more are
+ * ready, start and fiber take turns: they were woken together, by one answer that held many, and
+ * the waits that starts begin should not all begin only when the crowd has gone. */
 static struct fen__g *own(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     struct fen__g *g = NULL;
     bool starts = atomic_load_explicit(&p->n_starts, memory_order_relaxed) && !jammed(p);
-    if (FEN__UNLIKELY(starts && p->tick % START_TICK == 0))
+    if (starts && p->tick % (fen__queue_ring_len(p) < CROWD ? START_TICK : 2) == 0)
         g = fen__start_pop(m, p);
     if (!g)
         g = fen__queue_pop(p);
