@@ -181,8 +181,9 @@ static void answer(struct clockwork *cw, const struct due *d)
     int status = d->what >= 0 ? 200 : (int)-d->what;
     http_reply(&out, status, "application/json", body, (size_t)(at - body), &rq);
     struct outbox *o = outbox_of(cw, d->conn);
+    bool put = o && outbox_put(o, out.data, out.len);
     d->conn->last_word |= d->close;
-    d->conn->ended |= d->close || !o || !outbox_put(o, out.data, out.len);
+    d->conn->ended |= d->close || !put;
 }
 
 /* Everything that is due, one send a connection. A conn without outbox ends in outbox_send too:

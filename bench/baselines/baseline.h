@@ -36,11 +36,11 @@ struct options {
     struct sockaddr_in addr;
     struct sockaddr_in backend;
     bool has_backend;
-    int threads;      /* pool: workers; epoll and backend: loops (0 = one per CPU, 1) */
+    int threads;       /* pool: workers; epoll and backend: loops (0 = one per CPU, 1) */
     int backend_conns; /* pipelined ones to the back end (epoll: of each loop); 0: see quotes.c */
-    bool blocking;    /* the mode has a thread for each request under way */
-    int db_conns;     /* SQLite connections shared by all threads; 0 = one per thread */
-    int64_t delay_ns; /* backend: least time between a request and its reply */
+    bool blocking;     /* the mode has a thread for each request under way */
+    int db_conns;      /* SQLite connections shared by all threads; 0 = one per thread */
+    int64_t delay_ns;  /* backend: least time between a request and its reply */
     int listen_fd;
 };
 
@@ -154,17 +154,17 @@ bool peers_drain(void);
 /* One connection between two events; buffers belong to whoever works on it. */
 struct conn {
     int fd;
-    unsigned rest_len;   /* bytes of an unfinished request */
-    char *rest;          /* those bytes, or NULL */
-    unsigned waiting;    /* backend: replies that are not due yet */
-    bool ended;          /* backend: the peer sends no more; close after the last reply */
-    bool last_word;      /* backend: unread input must not reset the last reply */
+    unsigned rest_len;     /* bytes of an unfinished request */
+    char *rest;            /* those bytes, or NULL */
+    unsigned waiting;      /* backend: replies that are not due yet */
+    bool ended;            /* backend: the peer sends no more; close after the last reply */
+    bool last_word;        /* backend: unread input must not reset the last reply */
     struct outbox *outbox; /* backend: replies not sent yet, or NULL */
-    bool news;           /* epoll: an event came while a quote was awaited; look after it */
-    bool dead;           /* epoll: to be freed when the batch of events is done */
-    struct conn *below;  /* epoll: in the list of those */
-    struct link *link;   /* epoll: its connection to the back end, or NULL */
-    _Atomic bool handed; /* see conn_hand_over */
+    bool news;             /* epoll: an event came while a quote was awaited; look after it */
+    bool dead;             /* epoll: to be freed when the batch of events is done */
+    struct conn *below;    /* epoll: in the list of those */
+    struct link *link;     /* epoll: its connection to the back end, or NULL */
+    _Atomic bool handed;   /* see conn_hand_over */
 };
 
 struct conn *conn_new(int fd);  /* marks fd as a peer; closes it and returns NULL without memory */

@@ -48,8 +48,7 @@ static bool answer(struct loop *l, struct conn *c, struct reply *out, const stru
     if (!rq->is_get || !l->opt->has_backend || http_path_id(rq, "/quotes/", 8, &id))
         return reply(c, out, 404, json, nothing, sizeof nothing - 1, rq);
     bool asked = l->lanes ? lane_ask(l, c, id, rq) : link_ask(l, c, id, rq);
-    return asked ||
-           reply(c, out, 502, json, unavailable, sizeof unavailable - 1, rq);
+    return asked || reply(c, out, 502, json, unavailable, sizeof unavailable - 1, rq);
 }
 
 /* Returns false when the connection is to be closed. */

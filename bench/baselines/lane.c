@@ -156,7 +156,8 @@ static void lost(struct loop *l, struct lane *k, lane_answered *answered, void *
     k->out_from = k->out_to = k->in_len = 0;
     for (; c; c = behind) {
         behind = c->link->behind;
-        bool again = !c->link->repeated && (k->fd >= 0 || dial(l, k)) && put_question(k, c->link->id);
+        bool again =
+            !c->link->repeated && (k->fd >= 0 || dial(l, k)) && put_question(k, c->link->id);
         if (again) {
             c->link->repeated = true;
             append(k, c);

@@ -138,9 +138,11 @@ static int report(int rc, const struct options *o)
 
 int cmd_serve(int argc, char **argv)
 {
-    struct options o = {
-        .addr = ":8080", .db = "orders.db", .deadline_ns = 100 * FEN_MS, .max_body_bytes = 65536,
-        .backend_conns = -1};
+    struct options o = {.addr = ":8080",
+                        .db = "orders.db",
+                        .deadline_ns = 100 * FEN_MS,
+                        .max_body_bytes = 65536,
+                        .backend_conns = -1};
     int rc = parse(argc, argv, &o);
     if (rc)
         return rc < 0 ? 0 : rc;

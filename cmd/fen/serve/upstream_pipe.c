@@ -48,14 +48,14 @@
 #define STUCK_NS FEN_S
 #define DIAL_NS (5 * FEN_S)
 
-enum { ROOM = 4096, INPUT_BYTES = 64 << 10, OUTPUT_BYTES = 4 << 10, SMALL = 384 };
+enum { ROOM = 4096, INPUT_BYTES = 8 << 10, OUTPUT_BYTES = 4 << 10, SMALL = 384 };
 
 enum call_state { WAITING, DONE, LEFT };
 
 struct call {
     struct call *next; /* in the queue */
-    fen_sem done;
-    int refs, state; /* atomic */
+    fen_wg done;       /* not a semaphore: that would look like a jam (docs/adr/0007-starts.md) */
+    int refs, state;   /* atomic */
     bool blamed;
     int64_t left_ns; /* written before LEFT */
     int result;      /* this and the rest: before DONE */
@@ -107,7 +107,8 @@ static void unref(struct call *c)
 
 static bool move(struct call *c, enum call_state to)
 {
-    int from = WAITING; /* release: result or left_ns; pairs with the acquire here and in has_left */
+    int from =
+        WAITING; /* release: result or left_ns; pairs with the acquire here and in has_left */
     return __atomic_compare_exchange_n(&c->state, &from, (int)to, false, __ATOMIC_ACQ_REL,
                                        __ATOMIC_ACQUIRE);
 }
@@ -122,7 +123,7 @@ static void finish(struct line *l, struct call *c, int result)
 {
     c->result = result;
     if (move(c, DONE))
-        fen_sem_release(&c->done);
+        fen_wg_done(&c->done);
     unref(c);
     fen_sem_release(&l->room);
 }
@@ -151,7 +152,7 @@ static struct call *call_new(const char *path)
     if (!c)
         return NULL;
     memset(c, 0, offsetof(struct call, small));
-    fen_sem_init(&c->done, 0);
+    fen_wg_add(&c->done, 1);
     c->bytes = c->small;
     c->refs = 2;
     memcpy(c->path, path, n);
@@ -220,13 +221,13 @@ static int ask(struct line *l, struct call *c)
 
 static int wait_for(struct call *c)
 {
-    int rc = fen_sem_acquire(&c->done);
+    int rc = fen_wg_wait(&c->done);
     if (rc < 0) {
         c->left_ns = fen_now();
         if (move(c, LEFT))
             return rc;
     }
-    return c->result; /* DONE: ordered by the semaphore, or by the CAS that failed */
+    return c->result; /* DONE: ordered by the wait group, or by the CAS that failed */
 }
 
 int pipe_get(struct pipe *p, const char *path, struct upstream_answer *a)
@@ -315,9 +316,9 @@ static void writer_main(void *arg)
 /* ---- the reader ---- */
 
 struct harvest {
-    bool any;      /* an answer has come over this connection */
-    bool polite;   /* the last one announced the close */
-    int head_rc;   /* what the first in the queue gets if it is not asked again; 0: unknown */
+    bool any;    /* an answer has come over this connection */
+    bool polite; /* the last one announced the close */
+    int head_rc; /* what the first in the queue gets if it is not asked again; 0: unknown */
 };
 
 /* The first answer of `have` bytes: its length, 0 when it is not whole, or an error. */
@@ -357,6 +358,7 @@ static void read_answers(struct line *l, struct harvest *h)
         }
         memmove(l->in, l->in + at, have - at);
         have -= at;
+        fen_yield(); /* they first: thousands made ready at once would wait for each other */
     }
 }
 
