@@ -8,7 +8,9 @@
 #include <fen/defer.h>
 #include <fen/err.h>
 #include <fen/fiber.h>
+#include <fen/file.h>
 #include <fen/http.h>
+#include <fen/io.h>
 #include <fen/json.h>
 #include <fen/meter.h>
 #include <fen/net.h>

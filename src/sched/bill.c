@@ -94,6 +94,15 @@ FEN__NOINLINE void fen__bill_reconcile(struct fen__m *m, struct fen__g *g, uint6
 /* RT. */
 void fen__charge_now(struct fen__m *m) { fen__charge(m, m->cur); }
 
+void fen__charge_extra(struct fen__m *m, int64_t cpu_ns)
+{
+    if (!m->meter)
+        return;
+    int64_t ticks = fen__tsc_from_ns(cpu_ns);
+    m->cur->cpu_ticks += ticks;
+    fen__count_add(&m->tally.fiber_ticks, ticks);
+}
+
 void fen__each_tally(void (*fn)(struct fen__tally *t, void *arg), void *arg)
 {
     fen__lock(&fen__sched.lock);
