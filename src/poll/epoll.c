@@ -19,7 +19,6 @@ static int nshards;
 
 static int open_shard(struct shard *h)
 {
-    h->kick = -1;
     h->ep = fen__sys_epoll_create();
     if (h->ep < 0)
         return h->ep;
@@ -34,15 +33,15 @@ int fen__poll_init(int n)
     shards = fen__mem_calloc((size_t)n * sizeof *shards);
     if (!shards)
         return -ENOMEM;
-    for (nshards = 0; nshards < n; nshards++) {
-        int rc = open_shard(&shards[nshards]);
-        if (rc) {
-            nshards++;
-            fen__poll_fini();
-            return rc;
-        }
-    }
-    return 0;
+    nshards = n;
+    for (int i = 0; i < n; i++)
+        shards[i].ep = shards[i].kick = -1;
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++)
+        rc = open_shard(&shards[i]);
+    if (rc)
+        fen__poll_fini();
+    return rc;
 }
 
 void fen__poll_fini(void)

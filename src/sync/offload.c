@@ -137,15 +137,9 @@ static void pool_stop(void)
 /* Lock held. One more thread, unless as many as there are jobs are waiting already. */
 static int add_thread(void)
 {
-    pthread_attr_t attr;
     if (pool.idle >= pool.queued || pool.threads >= pool.max)
         return 0;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    int rc = fen__sys_fault ? -fen__sys_fault("thread") : 0;
-    if (!rc)
-        rc = pthread_create(&pool.thread[pool.threads], &attr, thread_main, NULL);
-    pthread_attr_destroy(&attr);
+    int rc = fen__sys_thread(&pool.thread[pool.threads], STACK_BYTES, thread_main, NULL);
     if (rc)
         return pool.threads ? 0 : -EAGAIN; /* one that is there will come round to it */
     pool.threads++;

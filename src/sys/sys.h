@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -76,6 +77,7 @@ size_t fen__sys_page_bytes(void);
 
 /* ---- threads ---- */
 int fen__sys_gettid(void);
+int fen__sys_thread(pthread_t *ret_thread, size_t stack_bytes, void *(*fn)(void *arg), void *arg);
 int fen__sys_cpus_allowed(void); /* affinity and cgroup quota, at least 1 */
 /* Sleeps while *word == seen, at most until deadline (FEN_NEVER: no limit). */
 void fen__sys_futex_wait(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns);
