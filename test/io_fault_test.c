@@ -1,5 +1,5 @@
-/* io_fault_test.c - every n-th system call of sockets, files and foreign descriptors fails: no crash,
- * no hang, nothing left behind. */
+/* io_fault_test.c - every n-th system call of sockets, files and foreign descriptors fails: no
+ * crash, no hang, nothing left behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

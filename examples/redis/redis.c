@@ -13,7 +13,7 @@
 
 #define CLIENTS 20
 
-/* Sends what is appended and waits for one reply. 0, -errno, or -EPROTO for what hiredis refuses. */
+/* Sends what is appended, waits for one reply. 0, -errno, or -EPROTO for what hiredis refuses. */
 static int one_reply(redisContext *c, redisReply **ret_reply)
 {
     void *reply = NULL;

@@ -22,8 +22,8 @@ FEN_API int fen_file_open(const char *path, int flags, int mode) FEN_MUST_CHECK;
  * -errno of close, after which the descriptor is gone all the same. */
 FEN_API int fen_file_close(int fd);
 
-/* Reads up to n bytes at the file's position, or at an offset (which leaves the position alone): the
- * count, less than n only at the end of the file, 0 there. For pipes and terminals use
+/* Reads up to n bytes at the file's position, or at an offset (which leaves the position alone).
+ * The count, less than n only at the end of the file, 0 there. For pipes and terminals use
  * fen_fd_wait. */
 FEN_API ssize_t fen_file_read(int fd, void *buf, size_t n) FEN_MUST_CHECK;
 FEN_API ssize_t fen_file_pread(int fd, void *buf, size_t n, int64_t offset) FEN_MUST_CHECK;
@@ -50,7 +50,8 @@ typedef struct fen_file_info {
 FEN_API int fen_file_stat(const char *path, fen_file_info *ret_info) FEN_MUST_CHECK;
 FEN_API int fen_file_fstat(int fd, fen_file_info *ret_info) FEN_MUST_CHECK;
 
-/* Gives a file another name, replacing one of that name in one step; removes a name. 0 or -errno. */
+/* Gives a file another name, replacing one of that name in one step; removes a name. 0 or
+ * -errno. */
 FEN_API int fen_file_rename(const char *from, const char *to) FEN_MUST_CHECK;
 FEN_API int fen_file_unlink(const char *path) FEN_MUST_CHECK;
 

@@ -1,9 +1,10 @@
 /* net.h - sockets that look blocking: the fiber parks, the thread goes on.
  *
- * Every call that can wait takes an absolute deadline (FEN_NEVER: the scope's alone) and honours the
- * scope: -ETIMEDOUT when either deadline comes, -ECANCELED when the scope is cancelled. A deadline
- * of 0 does not wait: -EAGAIN. What can wait needs a fiber (FEN_ENOTFIBER outside of one) unless it
- * says otherwise. No call raises SIGPIPE; a peer that is gone is -EPIPE or -ECONNRESET. */
+ * Every call that can wait takes an absolute deadline (FEN_NEVER: the scope's alone) and honours
+ * the scope: -ETIMEDOUT when either deadline comes, -ECANCELED when the scope is cancelled. A
+ * deadline of 0 does not wait: -EAGAIN. What can wait needs a fiber (FEN_ENOTFIBER outside of one)
+ * unless it says otherwise. No call raises SIGPIPE; a peer that is gone is -EPIPE or
+ * -ECONNRESET. */
 #ifndef FEN_NET_H
 #define FEN_NET_H
 

@@ -11,16 +11,16 @@
  *                 4 leave the watch, the last one frees it and its slot; again from 1
  *
  * Step 2 comes after the fiber is in the list and asks the kernel anew each time, so no event is
- * lost; and it makes the kernel say whether this number still is the descriptor that was registered.
- * When it is not (MOD finds nothing), the fibers in an older watch of that number wait for a
- * descriptor that is gone: they get -EBADF, and the watch is unhooked from the table. Registrations
- * are never deleted: a DEL by number could hit a new descriptor that somebody else registered. One
- * whose slot is gone reports once, is dropped by its generation, and is silent from then on
- * (EPOLLONESHOT).
+ * lost; and it makes the kernel say whether this number still is the descriptor that was
+ * registered. When it is not (MOD finds nothing), the fibers in an older watch of that number wait
+ * for a descriptor that is gone: they get -EBADF, and the watch is unhooked from the table.
+ * Registrations are never deleted: a DEL by number could hit a new descriptor that somebody else
+ * registered. One whose slot is gone reports once, is dropped by its generation, and is silent from
+ * then on (EPOLLONESHOT).
  *
- * A descriptor always uses the same shard, or MOD would not find it. Watches are slab memory that is
- * never unmapped: an event may hand the same hook out for both directions, and the second may come
- * when the watch is another's already; it then wakes fibers that look and wait again. */
+ * A descriptor always uses the same shard, or MOD would not find it. Watches are slab memory that
+ * is never unmapped: an event may hand the same hook out for both directions, and the second may
+ * come when the watch is another's already; it then wakes fibers that look and wait again. */
 #include "net/net_int.h"
 
 #include <fen/io.h>
@@ -31,20 +31,24 @@
 #define POOL_CHUNK 32
 #define EVENTS (FEN_FD_READ | FEN_FD_WRITE)
 
+struct watch;
+
+struct bucket {
+    uint32_t lock FEN__ALIGN(FEN__LINE);
+    struct watch *list; /* of descriptors that are waited for */
+};
+
 struct watch {
     struct fen__hook hook; /* first: its address is the waiter's word */
     struct watch *next;    /* in its bucket, or free */
     struct fen__slot *slot;
     struct fen__node *waiters;
-    int fd, users; /* fibers between join and leave */
-    bool gone;     /* not in its bucket: the descriptor was forgotten or replaced */
-    uint32_t *lock;
+    int fd, users;       /* fibers between join and leave */
+    bool gone;           /* not in its bucket: the descriptor was forgotten or replaced */
+    struct bucket *home; /* atomic: changes with fd, in a new use */
 } FEN__ALIGN(8);
 
-static struct bucket {
-    uint32_t lock;
-    struct watch *list;
-} FEN__ALIGN(FEN__LINE) table[BUCKETS];
+static struct bucket table[BUCKETS];
 
 static struct {
     uint32_t lock;
@@ -63,7 +67,7 @@ static struct watch *pool_get(void)
         if (fen__sys_map(POOL_CHUNK * sizeof(struct watch), &map) == 0)
             for (int i = 0; i < POOL_CHUNK; i++) {
                 struct watch *w = (struct watch *)map + i;
-                w->lock = &table[0].lock;
+                w->home = table;
                 w->next = pool.free;
                 pool.free = w;
             }
@@ -118,15 +122,15 @@ static void wake_all(struct watch *w, int code)
     }
 }
 
-/* The bucket's lock of a watch that may change hands until it is held. */
-static uint32_t *lock_of(struct watch *w)
+/* Takes the lock of the watch's bucket, which may be another by the time it is held. */
+static struct bucket *lock_home(struct watch *w)
 {
     for (;;) {
-        uint32_t *lock = __atomic_load_n(&w->lock, __ATOMIC_ACQUIRE);
-        fen__lock(lock);
-        if (lock == __atomic_load_n(&w->lock, __ATOMIC_RELAXED))
-            return lock;
-        fen__unlock(lock);
+        struct bucket *b = __atomic_load_n(&w->home, __ATOMIC_ACQUIRE); /* pairs with begin */
+        fen__lock(&b->lock);
+        if (b == __atomic_load_n(&w->home, __ATOMIC_RELAXED))
+            return b;
+        fen__unlock(&b->lock);
     }
 }
 
@@ -134,9 +138,9 @@ static uint32_t *lock_of(struct watch *w)
 static void fire(struct fen__hook *h)
 {
     struct watch *w = FEN__CONTAINER(h, struct watch, hook);
-    uint32_t *lock = lock_of(w);
+    struct bucket *b = lock_home(w);
     wake_all(w, FEN__BY_IO);
-    fen__unlock(lock);
+    fen__unlock(&b->lock);
 }
 
 static void unhook(struct bucket *b, struct watch *w)
@@ -167,7 +171,7 @@ static struct watch *begin(struct bucket *b, int fd)
     w->fd = fd;
     w->users = 0;
     w->gone = false;
-    __atomic_store_n(&w->lock, &b->lock, __ATOMIC_RELEASE); /* pairs with lock_of */
+    __atomic_store_n(&w->home, b, __ATOMIC_RELEASE); /* pairs with lock_home */
     w->next = b->list;
     b->list = w;
     return w;

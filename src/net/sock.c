@@ -21,7 +21,7 @@
  * free.
  *
  * The connections of the HTTP server have one owner each that alone closes them; they use the slot
- * functions of stream.c and pay none of this. Rejected: one lock for reads and one for writes, as in
+ * functions of stream.c and pay none of this. Rejected: a lock for reads and one for writes, as in
  * Go's fdMutex (a second reader gets -EBUSY here, nothing is queued); hazard pointers (a membarrier
  * for each close). */
 #include "net/net_int.h"

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/sanitize.h"
-#include "net/check.h"
+#include "fiber_check.h"
 
 #include <stdatomic.h>
 #include <sys/eventfd.h>

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "net/check.h"
+#include "fiber_check.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

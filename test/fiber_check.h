@@ -1,7 +1,7 @@
-/* check.h - for the tests of this room: assertions that work inside a fiber (cmocka's own jump
+/* fiber_check.h - for tests that run in fibers: assertions that work there (cmocka's own jump
  * across stacks), and a run around a test. Included after cmocka.h. */
-#ifndef FEN_NET_CHECK_H
-#define FEN_NET_CHECK_H
+#ifndef FEN_TEST_FIBER_CHECK_H
+#define FEN_TEST_FIBER_CHECK_H
 
 #include "net/net_int.h"
 
