@@ -127,7 +127,8 @@ static int held(void *arg)
 }
 
 struct call {
-    int touched, rc;
+    int touched;
+    _Atomic int rc; /* looked at while the call goes on */
     int64_t deadline_ns;
 };
 
@@ -142,7 +143,7 @@ static void call_held(void *arg)
 static int canceling(void *arg)
 {
     (void)arg;
-    struct call first = {.deadline_ns = FEN_NEVER}, second = first,
+    struct call first = {.deadline_ns = FEN_NEVER}, second = {.deadline_ns = FEN_NEVER},
                 third = {.deadline_ns = fen_now() + 5 * FEN_MS};
     atomic_store(&begun, 0);
     atomic_store(&let_go, 0);
