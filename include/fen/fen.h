@@ -9,14 +9,17 @@
 #include <fen/err.h>
 #include <fen/fiber.h>
 #include <fen/file.h>
+#include <fen/group.h>
 #include <fen/http.h>
 #include <fen/io.h>
 #include <fen/json.h>
+#include <fen/local.h>
 #include <fen/meter.h>
 #include <fen/net.h>
 #include <fen/run.h>
 #include <fen/scope.h>
 #include <fen/sync.h>
+#include <fen/timer.h>
 #include <fen/types.h>
 
 #endif

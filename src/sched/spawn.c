@@ -24,6 +24,8 @@ static struct {
     _Atomic uint64_t number;
 } slab;
 
+void (*fen__attached_end)(struct fen__g *g);
+
 static size_t chunk_bytes(void)
 {
     size_t page = fen__sys_page_bytes();
@@ -131,7 +133,7 @@ static void drop(struct fen__m *m, struct fen__g *g)
         spill(m);
 }
 
-/* On the M's stack; the fiber will not run again. */
+/* Not on the fiber's stack; it will not run again. */
 void fen__g_free(struct fen__m *m, struct fen__g *g)
 {
     fen__annot_end(&g->annot);
@@ -150,15 +152,17 @@ void fen__g_free(struct fen__m *m, struct fen__g *g)
 static void fiber_main(void *arg)
 {
     struct fen__g *g = arg;
-    fen__annot_arrive(&g->annot, &fen__self()->annot);
+    fen__arrive(&g->annot);
     fen__leave(fen__self());
     g->fn(g->arg);
+    if (FEN__UNLIKELY(g->locals || g->labels))
+        __atomic_load_n(&fen__attached_end, __ATOMIC_RELAXED)(g);
     fen__count_add(&fen__self()->tally.ended, 1); /* before a joiner can look */
     if (g->end)
         g->end(g);
     struct fen__m *m = fen__enter();
     fen_assert(g->timer.at < 0);
-    fen__to_g0(m, FEN__ACT_EXIT);
+    fen__swap(m, FEN__ACT_EXIT);
 }
 
 static void reset(struct fen__g *g, const struct fen__spawn *how)
@@ -174,6 +178,9 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
     g->reason = g->mask = g->convicted = 0;
     g->local = NULL;
+    g->limits_seen = 0;
+    g->locals = NULL;
+    __atomic_store_n(&g->labels, how->labels, __ATOMIC_RELAXED); /* dumps read it */
     g->live = 1;
 }
 

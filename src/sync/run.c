@@ -23,8 +23,11 @@ static void first_main(void *arg)
 int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg)
 {
     struct first f = {fn, arg, 0};
+    __atomic_store_n(&fen__attached_end, fen__locals_end, __ATOMIC_RELAXED); /* as ever */
     int rc = fen__sched_run(first_main, &f, cfg);
-    if (rc != -EBUSY)
+    if (rc != -EBUSY) {
         fen__scope_pool_fini();
+        fen__labels_pool_fini();
+    }
     return rc ? rc : f.rc;
 }
