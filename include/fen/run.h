@@ -28,6 +28,13 @@ typedef struct fen_config {
  * Any thread that is not a worker. Can be called again after it returned. */
 FEN_API int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg);
 
+/* Turns the bill off and on again while the runtime runs, which is how its cost is measured: one
+ * process, one layout of its memory, moments with the bill against moments without. A worker
+ * follows at one of its next 61 switches or when it wakes. While it is off no slice is timed and no
+ * request is booked; the CPU used then is in no account and shows as the books' residual. Begins as
+ * fen_config.meter_off says at each fen_run. Any thread; does not block. */
+FEN_API void fen_meter_switch(bool on);
+
 /* Number of Ps of the running runtime; 0 when none runs. Any thread. */
 FEN_API int fen_procs(void);
 

@@ -277,6 +277,7 @@ static struct fen__g *slow(struct fen__m *m)
 {
     struct fen__g *g = NULL;
     while (!g && !atomic_load_explicit(&fen__sched.stop, memory_order_relaxed)) {
+        fen__bill_follow(m);
         if (timers_due(m))
             fen__timers_run(m->p);
         g = fen__global_pop(m, 128);
@@ -321,8 +322,10 @@ struct fen__g *fen__find(struct fen__m *m)
     struct fen__g *g = NULL;
     if (FEN__UNLIKELY(timers_due(m)))
         fen__timers_run(p);
-    if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0))
+    if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0)) {
+        fen__bill_follow(m);
         g = fen__global_pop(m, 1);
+    }
     if (FEN__UNLIKELY(poll_due(m))) {
         poll_now(m);
         fen__charge(m, NULL);

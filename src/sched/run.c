@@ -237,7 +237,7 @@ struct fen__m *fen__m_new(struct fen__p *p)
         return NULL;
     m->word = FEN__TAKEN;
     m->statfd = -1;
-    m->meter = s->meter;
+    m->meter = atomic_load_explicit(&s->meter, memory_order_relaxed);
     m->act = FEN__ACT_YIELD;
     if (p)
         fen__m_give(m, p);

@@ -237,6 +237,9 @@ bool fen__timer_del(struct fen__timer *t);
 void fen__charge_now(struct fen__m *m);
 /* Adds what another thread burned for the running fiber (RT). */
 void fen__charge_extra(struct fen__m *m, int64_t cpu_ns);
+/* The worker keeps the bill now; else counters stand still. A fiber sees a change only after it
+ * parked. */
+bool fen__metered(void);
 /* Sums over all workers, in ns; cpu is the independent process clock since the run began. */
 struct fen__cpu_books {
     int64_t fibers_ns, runtime_ns, unattributed_ns, process_ns;
