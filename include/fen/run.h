@@ -17,6 +17,7 @@ typedef struct fen_config {
     size_t stack_bytes;   /* default stack of a fiber; 0: 64 KiB */
     uint32_t max_fibers;  /* live fibers allowed; 0: 4,194,304 */
     int max_threads;      /* Ms allowed, hand-off included; 0: 1,000 */
+    int max_blocking;     /* threads for fen_blocking and files, 1 to 1,024; 0: 64 */
     bool meter_off;       /* no CPU bill; for measuring what the bill costs */
     uint64_t seed;        /* seeds the stealing order; 0: from the clock */
 } fen_config;

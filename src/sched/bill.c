@@ -118,6 +118,15 @@ bool fen__metered(void) { return fen__self()->meter; }
 /* RT. */
 void fen__charge_now(struct fen__m *m) { fen__charge(m, m->cur); }
 
+void fen__charge_extra(struct fen__m *m, int64_t cpu_ns)
+{
+    if (!m->meter)
+        return;
+    int64_t ticks = fen__tsc_from_ns(cpu_ns);
+    m->cur->cpu_ticks += ticks;
+    fen__count_add(&m->tally.fiber_ticks, ticks);
+}
+
 void fen__each_tally(void (*fn)(struct fen__tally *t, void *arg), void *arg)
 {
     fen__lock(&fen__sched.lock);

@@ -114,7 +114,7 @@ struct fen__sched {
     uint32_t lock FEN__ALIGN(FEN__LINE);
     struct fen__p *idle;
     struct fen__m *spares, *ms;
-    int n_ms, max_ms;
+    int n_ms, max_ms, max_blocking;
     struct fen__g *global_head, **global_tail;
     _Atomic int n_global;
     _Atomic uint32_t stop;
