@@ -14,6 +14,7 @@
 #include <fen/net.h>
 #include <fen/run.h>
 #include <fen/scope.h>
+#include <fen/spawner.h>
 #include <fen/sync.h>
 #include <fen/types.h>
 

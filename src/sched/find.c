@@ -65,11 +65,18 @@ void fen__wake_p(void)
 void fen__ready(struct fen__g *g)
 {
     struct fen__m *m = fen__self_rt();
-    if (!m)
-        fen__global_push(g, g, 1);
-    else if (!fen__queue_next(m, g))
+    if (FEN__UNLIKELY(g->id & FEN__G_THREAD)) {
+        fen__outside_ready(g);
         return;
-    fen__wake_p();
+    }
+    if (!m) { /* once pushed, g may end, and the run with it: it waits for us (wait_all) */
+        atomic_fetch_add(&fen__sched.readying, 1);
+        fen__global_push(g, g, 1);
+        fen__wake_p();
+        atomic_fetch_sub(&fen__sched.readying, 1);
+    } else if (fen__queue_next(m, g)) {
+        fen__wake_p();
+    }
 }
 
 static void stop_searching(struct fen__m *m)
@@ -97,7 +104,9 @@ static void deliver(struct fen__m *m, const fen__waiter *w, int n)
         uint64_t word = atomic_load_explicit(&g->wait, memory_order_relaxed);
         atomic_store_explicit(&g->wait, (word & ~UINT64_C(0xffff)) | FEN__BY_IO,
                               memory_order_release);
-        if (was == FEN__PARKED)
+        if (FEN__UNLIKELY(g->id & FEN__G_THREAD))
+            fen__outside_ready(g);
+        else if (was == FEN__PARKED)
             fen__queue_tail(m, g);
     }
     fen__count_add(&m->tally.poll_events, n);

@@ -67,6 +67,19 @@ void fen__leave(struct fen__m *m)
     atomic_store_explicit(&m->phase, FEN__USER, memory_order_release);
 }
 
+struct fen__m *fen__enter_wait(void)
+{
+    return FEN__LIKELY(fen__self() != NULL) ? fen__enter() : fen__outside_enter();
+}
+
+void fen__leave_wait(struct fen__m *m)
+{
+    if (FEN__UNLIKELY(m->cur->id & FEN__G_THREAD))
+        fen__outside_leave(m);
+    else
+        fen__leave(m);
+}
+
 struct fen__m *fen__enter_any(void)
 {
     struct fen__m *m = fen__self();

@@ -146,6 +146,8 @@ int fen__park(int64_t deadline_ns, enum fen__reason why)
 {
     struct fen__m *m = fen__self();
     struct fen__g *g = m->cur;
+    if (FEN__UNLIKELY(g->id & FEN__G_THREAD))
+        return fen__outside_park(g, deadline_ns);
     int64_t d = fen__min_i64(deadline_ns, fen__limit_deadline(g));
     if (FEN__UNLIKELY(limit_ended(g))) {
         int code = fen__unarm(g);

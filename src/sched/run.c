@@ -361,10 +361,14 @@ static void wait_all(void)
     while (!atomic_load(&s->done))
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
     atomic_store(&s->limit.ended, -ECANCELED);
+    fen__outside_close();
     while (fen__fibers_live() > 0) {
         fen__each_g(nudge, NULL);
         fen__sys_nap(FEN_MS / 4);
     }
+    while (atomic_load(&s->readying)) /* pairs with fen__ready */
+        fen__sys_nap(FEN_MS / 20);
+    fen__outside_end(); /* after the fibers, whose clean-ups threads may still serve */
 }
 
 static void first_main(void *arg)
@@ -380,6 +384,8 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
     static const fen_config none;
     struct fen__sched *s = &fen__sched;
     uint32_t idle_word = 0;
+    if (fen__forked)
+        return FEN_EFORKED;
     if (fen__self() || !atomic_compare_exchange_strong(&s->running, &idle_word, 1))
         return -EBUSY;
     memset((char *)s + offsetof(struct fen__sched, ps), 0,
@@ -393,6 +399,9 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
     enum fen_guard guard = FEN_GUARD_AUTO;
     cfg = cfg ? cfg : &none;
     int rc = configure(cfg, &guard);
+    if (rc)
+        goto out;
+    rc = fen__sys_mark_forks(&s->running);
     if (rc)
         goto out;
     fen__bill_units();
@@ -411,11 +420,13 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
     fen__crash_init();
     rc = start_ms();
     if (!rc) {
+        fen__outside_open();
         wait_all();
         rc = s->rc;
     }
     stop_ms();
     fen__sys_fault_restore();
+    fen__outside_fini();
     fini();
     fen__poll_fini();
     goto out;

@@ -123,6 +123,7 @@ struct fen__sched {
     pthread_t monitor;
     int64_t monitor_cpu_ns, cpu_start_ns;
     _Atomic int64_t handoffs, refused;
+    _Atomic int readying; /* threads in fen__ready that are no workers in RT */
     _Atomic uint32_t running, done;
     int rc;
     uint64_t seed;
@@ -165,6 +166,18 @@ void fen__timers_fini(struct fen__p *p);
 void fen__timers_run(struct fen__p *p);
 uint64_t fen__tsc_at(struct fen__p *p, int64_t when_ns);
 void fen__anchor(struct fen__p *p);
+
+/* outside.c */
+struct fen__m *fen__outside_enter(void);
+void fen__outside_leave(struct fen__m *m);
+int fen__outside_park(struct fen__g *g, int64_t deadline_ns);
+void fen__outside_ready(struct fen__g *g);
+struct fen__g *fen__outside_g(uint32_t id);
+struct fen__tally *fen__outside_tally(void); /* of fibers that threads spawned; NULL: none yet */
+void fen__outside_open(void);                /* threads may spawn */
+void fen__outside_close(void);               /* no more */
+void fen__outside_end(void);                 /* ends the waits of threads and sees them leave */
+void fen__outside_fini(void);
 
 /* spawn.c */
 int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__g **ret_g);

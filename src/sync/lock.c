@@ -23,9 +23,9 @@ static int wait_round(struct fen_waitq *q, uint32_t *lock, struct fen__g *g, int
 
 int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
 {
-    struct fen__m *w = fen__enter();
+    struct fen__m *w = fen__enter_wait();
     if (!w)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     struct fen__g *g = fen__cur(w);
     int rc = -EAGAIN;
     while (rc == -EAGAIN) {
@@ -40,7 +40,7 @@ int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
         fen__unlock(&m->lock);
         rc = wait_round(&m->waiters, &m->lock, g, deadline_ns, FEN__R_MUTEX);
     }
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }
 
@@ -77,9 +77,9 @@ void fen_sem_init(fen_sem *s, int64_t permits) { *s = (fen_sem){.permits = permi
 
 int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns)
 {
-    struct fen__m *w = fen__enter();
+    struct fen__m *w = fen__enter_wait();
     if (!w)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     struct fen__g *g = fen__cur(w);
     int rc = -EAGAIN;
     while (rc == -EAGAIN) {
@@ -94,7 +94,7 @@ int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns)
         fen__unlock(&s->lock);
         rc = wait_round(&s->waiters, &s->lock, g, deadline_ns, FEN__R_SEM);
     }
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }
 
@@ -151,9 +151,9 @@ void fen_wg_done(fen_wg *wg) { fen_wg_add(wg, -1); }
 
 int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
 {
-    struct fen__m *w = fen__enter();
+    struct fen__m *w = fen__enter_wait();
     if (!w)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     struct fen__g *g = fen__cur(w);
     int rc = -EAGAIN;
     while (rc == -EAGAIN) {
@@ -167,7 +167,7 @@ int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
         fen__unlock(&wg->lock);
         rc = wait_round(&wg->waiters, &wg->lock, g, deadline_ns, FEN__R_WG);
     }
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }
 

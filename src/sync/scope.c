@@ -412,13 +412,10 @@ static void add_bill(struct fen__g *g, struct fen__child_bill *b)
     atomic_fetch_add_explicit(&b->out_bytes, g->out_bytes, memory_order_relaxed);
 }
 
-/* On the child, last: after the scope's lock is let go the scope may be gone. */
-static void child_end(struct fen__g *g)
+/* After the scope's lock is let go the scope may be gone. Any thread. */
+void fen__scope_let_go(struct fen_scope *s)
 {
-    struct fen_scope *s = g->scope;
-    if (s->bill)
-        add_bill(g, s->bill);
-    struct fen__m *m = fen__enter();
+    struct fen__m *m = fen__enter_any();
     struct fen__g *owner = s->owner;
     uint64_t epoch = 0;
     fen__lock(&s->lock);
@@ -429,7 +426,16 @@ static void child_end(struct fen__g *g)
     fen__unlock(&s->lock);
     if (epoch)
         fen__wake(owner, epoch, FEN__BY_SYNC);
-    fen__leave(m);
+    fen__leave_any(m);
+}
+
+/* On the child, last. */
+void fen__scope_child_end(struct fen__g *g)
+{
+    struct fen_scope *s = g->scope;
+    if (s->bill)
+        add_bill(g, s->bill);
+    fen__scope_let_go(s);
 }
 
 /* Every scope up the chain has fibers below it now: a cancel of any of them must look for them.
@@ -448,6 +454,13 @@ static void mark_spawned(struct fen_scope *s)
     atomic_store(&s->spawned, true);
 }
 
+void fen__scope_hold(struct fen_scope *s)
+{
+    if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
+        mark_spawned(s);
+    atomic_fetch_add(&s->children, 1);
+}
+
 int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
 {
     if (stack_bytes > FEN__STACK_MAX)
@@ -456,16 +469,14 @@ int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void 
     if (!m)
         return FEN_ENOTFIBER;
     struct fen_scope *s = fen__cur(m)->scope;
-    if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
-        mark_spawned(s);
-    atomic_fetch_add(&s->children, 1);
+    fen__scope_hold(s);
     struct fen__spawn how = {.fn = fn,
                              .arg = arg,
                              .name = name,
                              .stack_bytes = stack_bytes,
                              .limit = &s->limit,
                              .scope = s,
-                             .end = child_end};
+                             .end = fen__scope_child_end};
     int rc = fen__spawn(&how, NULL);
     if (rc)
         atomic_fetch_sub(&s->children, 1); /* the caller holds the scope open */
@@ -501,11 +512,9 @@ int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
         return -ENOMEM;
     *d = (struct detached){fn, arg};
     struct fen__m *m = fen__enter();
-    int rc = m ? 0 : FEN_ENOTFIBER;
     struct fen__spawn how = {
         .fn = detached_main, .arg = d, .name = name, .limit = fen__run_limit()};
-    if (!rc)
-        rc = fen__spawn(&how, NULL);
+    int rc = m ? fen__spawn(&how, NULL) : fen__spawn_outside(&how);
     if (m)
         fen__leave(m);
     if (rc)

@@ -162,10 +162,10 @@ int fen_select(fen_case *cases, int n, int64_t deadline_ns)
 {
     if (n < 0 || n > FEN_SELECT_MAX)
         return -EINVAL;
-    struct fen__m *m = fen__enter();
+    struct fen__m *m = fen__enter_wait();
     if (!m)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     int rc = select_rt(cases, n, deadline_ns);
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }

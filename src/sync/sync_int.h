@@ -32,6 +32,10 @@ static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g)
 /* After the wait: takes the node out if it is still queued. Takes the object's lock. */
 void fen__waitq_leave(struct fen_waitq *q, uint32_t *lock, struct fen__node *n);
 
+/* What a scope's close waits for: hold by the owner, or by who holds already; let go by anybody. */
+void fen__scope_hold(struct fen_scope *s);
+void fen__scope_let_go(struct fen_scope *s);
+void fen__scope_child_end(struct fen__g *g);
 void fen__scope_pool_fini(void);
 
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sched.h>
@@ -21,6 +22,28 @@ _Thread_local struct fen__m *fen__self_tls __attribute__((tls_model("initial-exe
 int (*fen__sys_fault)(const char *call);
 
 void fen__set_self(struct fen__m *m) { fen__self_tls = m; }
+
+bool fen__forked;
+static const _Atomic uint32_t *fork_running;
+
+static void in_child(void)
+{
+    if (*fork_running) {
+        fen__forked = true;
+        fen__self_tls = NULL;
+    }
+}
+
+int fen__sys_mark_forks(const _Atomic uint32_t *running)
+{
+    if (fork_running) /* only the one fen_run that runs is here */
+        return 0;
+    fork_running = running;
+    if (!pthread_atfork(NULL, NULL, in_child))
+        return 0;
+    fork_running = NULL;
+    return -ENOMEM;
+}
 
 int fen__sys_gettid(void) { return (int)syscall(SYS_gettid); }
 
@@ -97,6 +120,8 @@ void fen__sys_futex_wake(_Atomic uint32_t *word, int n)
 /* 0 free, 1 held, 2 held and somebody may sleep. */
 void fen__lock_slow(uint32_t *word)
 {
+    if (fen__forked)
+        fen__panic("a forked child may only exec", __FILE__, __LINE__);
     for (int i = 0; i < 100; i++) {
         uint32_t seen = 0;
         if (__atomic_load_n(word, __ATOMIC_RELAXED) == 0 &&
