@@ -12,6 +12,7 @@
 #include <fen/json.h>
 #include <fen/meter.h>
 #include <fen/net.h>
+#include <fen/process.h>
 #include <fen/run.h>
 #include <fen/scope.h>
 #include <fen/spawner.h>

@@ -127,7 +127,7 @@ int fen__outside_park(struct fen__g *g, int64_t deadline_ns)
 {
     struct outsider *o = FEN__CONTAINER(g, struct outsider, g);
     uint64_t epoch = atomic_load_explicit(&g->wait, memory_order_relaxed) >> 16;
-    if (FEN__UNLIKELY(atomic_load(&o->limit.ended))) {
+    if (FEN__UNLIKELY(!g->mask && atomic_load(&o->limit.ended))) {
         int code = fen__unarm(g);
         return code ? code : FEN__BY_CANCEL;
     }

@@ -8,6 +8,7 @@
 #include "sched/sched_int.h"
 
 #include "mem/mem.h"
+#include "sys/process.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -137,6 +138,7 @@ static void *m_main(void *arg)
     fen__set_self(m);
     fen__annot_thread(&m->annot);
     fen__sys_timer_slack(1);
+    fen__sys_block_sigpipe(); /* a peer that leaves is an error code, never the process's end */
     fen__bill_start(m);
     bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
