@@ -15,6 +15,7 @@
 #include <fen/process.h>
 #include <fen/run.h>
 #include <fen/scope.h>
+#include <fen/signal.h>
 #include <fen/spawner.h>
 #include <fen/sync.h>
 #include <fen/types.h>

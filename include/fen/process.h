@@ -44,7 +44,8 @@ typedef struct fen_process_status {
  * 0; -EINVAL; -ENOENT, -EACCES, -ENOEXEC ... from exec; -EMFILE, -EAGAIN, -ENOMEM; -ECANCELED or
  * -ETIMEDOUT when the scope has ended; -ENOSYS without pidfd. Blocks the thread until the child has
  * called exec, in a blocking section. Fibers, or threads while a runtime runs. */
-FEN_API int fen_process_open(const fen_process_config *cfg, fen_process **ret_process) FEN_MUST_CHECK;
+FEN_API int fen_process_open(const fen_process_config *cfg,
+                             fen_process **ret_process) FEN_MUST_CHECK;
 
 /* Its process id; meaningful until it was waited for. Any thread. */
 FEN_API int fen_process_pid(const fen_process *p);
@@ -52,8 +53,8 @@ FEN_API int fen_process_pid(const fen_process *p);
 /* Waits until it has ended and reaps it: 0 and *ret_status (may be NULL), as often as one asks.
  * -ETIMEDOUT at the absolute deadline or the scope's, -ECANCELED: it goes on running; -EBUSY:
  * another fiber waits; -ECHILD: somebody else reaped it. Parks. */
-FEN_API int fen_process_wait(fen_process *p, int64_t deadline_ns, fen_process_status *ret_status)
-    FEN_MUST_CHECK;
+FEN_API int fen_process_wait(fen_process *p, int64_t deadline_ns,
+                             fen_process_status *ret_status) FEN_MUST_CHECK;
 
 /* Sends a signal; never to another process that has its number by now. 0; -ESRCH: it has ended and
  * was waited for, or its group is empty; -EINVAL, -EPERM. Any thread, also while another waits. */

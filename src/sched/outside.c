@@ -71,7 +71,10 @@ static struct outsider *make(void)
     return o;
 }
 
-struct fen__g *fen__outside_g(uint32_t id) { return &atomic_load(&pool.all[id & ~FEN__G_THREAD])->g; }
+struct fen__g *fen__outside_g(uint32_t id)
+{
+    return &atomic_load(&pool.all[id & ~FEN__G_THREAD])->g;
+}
 
 struct fen__m *fen__outside_enter(void)
 {
@@ -113,7 +116,8 @@ void fen__outside_leave(struct fen__m *m)
 void fen__outside_ready(struct fen__g *g)
 {
     struct outsider *o = FEN__CONTAINER(g, struct outsider, g);
-    atomic_fetch_add(&o->word, 1); /* after the word `wait`; pairs with the load in the park below */
+    atomic_fetch_add(&o->word,
+                     1); /* after the word `wait`; pairs with the load in the park below */
     fen__sys_futex_wake(&o->word, 1);
 }
 

@@ -172,8 +172,8 @@ ssize_t fen__sys_write_quiet(int fd, const void *buf, size_t n)
     sigemptyset(&set);
     sigaddset(&set, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &set, &old);
-    bool ours = !sigismember(&old, SIGPIPE) && !sigpending(&pending) &&
-                !sigismember(&pending, SIGPIPE);
+    bool ours =
+        !sigismember(&old, SIGPIPE) && !sigpending(&pending) && !sigismember(&pending, SIGPIPE);
     ssize_t put = fen__sys_write(fd, buf, n);
     if (ours && put == -EPIPE) { /* take back what we raised */
         struct timespec zero = {0};
