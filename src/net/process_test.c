@@ -241,7 +241,8 @@ static int limits(void *arg)
     assert_int_equal(fen_process_run(&cfg, fen_now() + 20 * FEN_MS, NULL), -ETIMEDOUT);
     assert_true(fen_now() - began < 20 * FEN_S);
     fen_process_status st;
-    assert_int_equal(fen_process_open(&(fen_process_config){.argv = SH("sleep 100")}, &p), 0);
+    const char *alone[] = {"sleep", "100", NULL}; /* a shell might leave its child behind */
+    assert_int_equal(fen_process_open(&(fen_process_config){.argv = alone}, &p), 0);
     assert_int_equal(fen_process_kill(p, 12345), -EINVAL);
     assert_int_equal(fen_process_kill(p, SIGKILL), 0);
     assert_int_equal(fen_process_wait(p, FEN_NEVER, &st), 0);

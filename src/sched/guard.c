@@ -19,6 +19,7 @@
  *
  * Rejected: a CAS on entry (6 ns against 0.3); signals (interrupting C inside malloc is
  * unsound). */
+#include "fiber/cxx.h"
 #include "sched/sched_int.h"
 
 struct fen__sched fen__sched = {.global_tail = &fen__sched.global_head};
@@ -28,10 +29,12 @@ struct fen__sched fen__sched = {.global_tail = &fen__sched.global_head};
 void fen__to_g0(struct fen__m *m, enum fen__act act)
 {
     struct fen__g *g = m->cur;
+    struct fen__cxx caught = fen__cxx_take();
     m->act = act;
     fen__annot_leave(&g->annot, &m->annot, act == FEN__ACT_EXIT);
     fen__switch(&g->sp, m->g0_sp);
     fen__annot_arrive(&g->annot, &fen__self()->annot);
+    fen__cxx_put(caught);
 }
 
 FEN__NOINLINE struct fen__m *fen__reacquire(struct fen__m *m)
