@@ -11,6 +11,27 @@ extern "C" {
 /* How the end of a stack is protected; AUTO picks the first that works in this order. */
 enum fen_guard { FEN_GUARD_AUTO, FEN_GUARD_MADVISE, FEN_GUARD_MPROTECT, FEN_GUARD_CANARY };
 
+#define FEN_FRAMES_MAX 32
+
+enum fen_event_kind {
+    FEN_EVENT_HOG,     /* a fiber computes without a call to fen; its P went to another thread */
+    FEN_EVENT_BLOCKED, /* it sleeps in the kernel outside fen_blocking_begin: the same */
+    FEN_EVENT_NO_THREAD /* a P could not be handed on for want of a thread: others stall. Names nobody */
+};
+
+/* What fen_config.log is told; valid during the call. */
+typedef struct fen_event {
+    enum fen_event_kind kind;
+    uint64_t fiber;            /* its number, see fen_fiber_id */
+    const char *name;          /* its name, at most 63 bytes; "" when it has none */
+    const void *entry;         /* the function that it was started with */
+    int64_t stuck_ns;          /* for how long it had made no call */
+    const void *const *frames; /* code addresses, innermost first; addr2line names them. Code
+                                * without frame pointers may be left out */
+    int n_frames;              /* 0: not known; for FEN_EVENT_BLOCKED at most one */
+    int64_t suppressed;        /* events of this kind not told since the last one */
+} fen_event;
+
 typedef struct fen_config {
     int procs;            /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else cores */
     enum fen_guard guard; /* FEN_GUARD_AUTO: FEN_STACK_GUARD, else the first that works */
@@ -19,6 +40,12 @@ typedef struct fen_config {
     int max_threads;      /* Ms allowed, hand-off included; 0: 1,000 */
     bool meter_off;       /* no CPU bill; for measuring what the bill costs */
     uint64_t seed;        /* seeds the stealing order; 0: from the clock */
+    /* Told of fibers that stall others, at most once a second for each kind; NULL: nobody is. Called
+     * on a thread of fen's that must not be kept: it may not block, and of fen only what any thread
+     * may call without waiting. For the frames a handler for SIGURG is installed, unless the program
+     * has one, and a fiber that computes may see one interrupted system call. */
+    void (*log)(const fen_event *e, void *arg);
+    void *log_arg;
 } fen_config;
 
 /* Runs fn(arg) in a fiber and blocks the calling thread until it and every fiber of its scope have

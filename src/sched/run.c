@@ -9,6 +9,7 @@
 
 #include "mem/mem.h"
 #include "sys/process.h"
+#include "sys/trace.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -77,12 +78,12 @@ static void run_one(struct fen__m *m, struct fen__g *g)
     atomic_store_explicit(&m->patience_ns, g->convicted ? FEN_MS / 2 : 10 * FEN_MS,
                           memory_order_relaxed);
     g->convicted -= g->convicted > 0;
-    m->cur = g;
+    __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
     fen__count_add(&m->tally.switches, 1);
     fen__annot_leave(&m->annot, &g->annot, 0);
     fen__switch(&m->g0_sp, g->sp);
     fen__annot_arrive(&m->annot, &g->annot);
-    m->cur = NULL;
+    __atomic_store_n(&m->cur, NULL, __ATOMIC_RELAXED);
     check_canary(g);
     fen__charge(m, g);
     g->parked_at = m->bill.last;
@@ -138,6 +139,7 @@ static void *m_main(void *arg)
     fen__set_self(m);
     fen__annot_thread(&m->annot);
     fen__sys_timer_slack(1);
+    fen__trace_unblock();
     fen__sys_block_sigpipe(); /* a peer that leaves is an error code, never the process's end */
     fen__bill_start(m);
     bool altstack = fen__sys_altstack(m->altstack);
@@ -278,6 +280,8 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     if (s->max_fibers > 4u << 20)
         return -EINVAL;
     s->meter = !cfg->meter_off;
+    s->log = cfg->log;
+    s->log_arg = cfg->log_arg;
     s->seed = cfg->seed ? cfg->seed : (uint64_t)fen__sys_now() | 1;
     *ret_guard = cfg->guard;
     return cfg->guard == FEN_GUARD_AUTO ? env_guard(ret_guard) : 0;
@@ -420,6 +424,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
         goto fail_poll;
     fen__spawn_init();
     fen__crash_init();
+    fen__stall_init();
     rc = start_ms();
     if (!rc) {
         fen__outside_open();
@@ -427,6 +432,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
         rc = s->rc;
     }
     stop_ms();
+    fen__stall_fini();
     fen__sys_fault_restore();
     fen__outside_fini();
     fini();

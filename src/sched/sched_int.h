@@ -119,6 +119,8 @@ struct fen__sched {
     _Atomic int n_global;
     _Atomic uint32_t stop;
     bool no_membarrier, meter;
+    void (*log)(const fen_event *e, void *arg);
+    void *log_arg;
     _Atomic uint32_t monitor_wake, monitor_deep;
     pthread_t monitor;
     int64_t monitor_cpu_ns, cpu_start_ns;
@@ -166,6 +168,14 @@ void fen__timers_fini(struct fen__p *p);
 void fen__timers_run(struct fen__p *p);
 uint64_t fen__tsc_at(struct fen__p *p, int64_t when_ns);
 void fen__anchor(struct fen__p *p);
+
+/* stall.c; the monitor's */
+void fen__stall_init(void);
+void fen__stall_fini(void);
+void fen__stall_note(struct fen__m *m, enum fen_event_kind kind, int64_t now); /* sched.lock held */
+void fen__stall_begin(void);
+void fen__stall_refused(int64_t stuck_ns, int64_t now);
+bool fen__stall_poll(int64_t now); /* true: an event is under way */
 
 /* outside.c */
 struct fen__m *fen__outside_enter(void);
