@@ -1,6 +1,6 @@
 /* park.c - waiting and waking: one CAS on the fiber's wait word decides who wakes it.
  *
- *            arm               commit (on the M's stack)
+ *            arm               commit (on another stack)
  *   IDLE ---------> ARMED ------------------------> PARKED
  *    ^                |  \                            |  \
  *    |           wake |   \ claim                wake |   \ claim
@@ -8,10 +8,10 @@
  *    '-- next arm -- FIRED(code) <--- done --- CLAIMED  FIRED + ready, CLAIMED ...
  *
  * A fiber that is about to wait arms its word (a new epoch), publishes (itself, epoch) wherever a
- * waker may look (a poll slot, a channel, a timer, nothing), and parks. The commit step runs on the
- * M's own stack after the fiber's registers are saved, so nobody can resume a live stack. A wake
- * that comes between arm and commit turns ARMED into FIRED; the commit sees it and the fiber goes
- * straight on: no wake-up is lost. Whoever changes ARMED or PARKED is the only waker of that epoch;
+ * waker may look (a poll slot, a channel, a timer, nothing), and parks. The commit step runs after
+ * the fiber's registers are saved, on the stack that the M came to (the next fiber's or its own), so
+ * nobody can resume a live stack. A wake that comes between arm and commit turns ARMED into FIRED;
+ * the commit sees it and the fiber goes on soon: no wake-up is lost. Whoever changes ARMED or PARKED is the only waker of that epoch;
  * all others, however late, fail their CAS, because fibers live in memory that is never unmapped
  * and epochs are never reused (30 bits in a poll slot, 48 here).
  *
@@ -91,7 +91,7 @@ void fen__nudge(struct fen__g *g)
         }
 }
 
-/* On the M's stack, the fiber's context saved. False: it was woken meanwhile and goes on. */
+/* Not on the fiber's stack, its context saved. False: it was woken meanwhile and goes on. */
 bool fen__commit(struct fen__g *g)
 {
     uint64_t w = atomic_load_explicit(&g->wait, memory_order_acquire);
@@ -164,7 +164,7 @@ int fen__park(int64_t deadline_ns, enum fen__reason why)
         fen__nudge(g); /* a false alarm: every second wait ends at once, for no reason */
 #endif
     g->reason = (uint8_t)why;
-    fen__to_g0(m, FEN__ACT_PARK);
+    fen__swap(m, FEN__ACT_PARK);
     g->reason = FEN__R_NONE;
     if (d != FEN_NEVER)
         fen__timer_del(&g->timer);
@@ -255,6 +255,6 @@ void fen_yield(void)
         sched_yield();
         return;
     }
-    fen__to_g0(m, FEN__ACT_YIELD);
+    fen__swap(m, FEN__ACT_YIELD);
     fen__leave(fen__self());
 }
