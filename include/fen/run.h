@@ -57,6 +57,13 @@ FEN_API int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg);
 /* Number of Ps of the running runtime; 0 when none runs. Any thread. */
 FEN_API int fen_procs(void);
 
+/* Changes that number while the runtime runs: 1 to 256, not above fen_config.max_threads. Does not
+ * wait: new Ps get a thread within milliseconds; one that is too many hands its fibers, timers and
+ * descriptors to the others at its next scheduling point, a fiber that computes keeps it until the
+ * hand-off takes it away. 0; -EINVAL; -EMFILE or -ENOMEM (nothing has changed); FEN_ECLOSED: no
+ * runtime runs, or it is about to end. Any thread. */
+FEN_API int fen_procs_set(int n) FEN_MUST_CHECK;
+
 /* What the runtime holds now. Exact when the process is quiet, else a snapshot. Any thread. */
 typedef struct fen_stats {
     int64_t fibers_live, fibers_spawned;

@@ -44,7 +44,7 @@ static bool wanted(struct fen__p *p, int64_t now)
 {
     return fen__queue_len(p) || atomic_load_explicit(&fen__sched.n_global, memory_order_relaxed) ||
            atomic_load_explicit(&p->timers.next_ns, memory_order_relaxed) <= now ||
-           fen__poll_pending(p->number);
+           fen__poll_pending(p->number) || fen__procs_leaving(p);
 }
 
 enum fen__why { DECLARED, ASLEEP, COMPUTES };
@@ -168,14 +168,20 @@ static void share(void)
     struct fen__sched *s = &fen__sched;
     if (!atomic_load_explicit(&s->n_idle, memory_order_relaxed))
         return;
-    for (int i = 0; i < s->nprocs; i++)
+    for (int i = 0; i < s->nps; i++)
         if (fen__queue_len(&s->ps[i])) {
             fen__wake_p();
             return;
         }
 }
 
-static bool all_idle(void) { return atomic_load(&fen__sched.n_idle) == fen__sched.nprocs; }
+/* Every P that has an M is idle, and none still lacks one. */
+static bool all_idle(void)
+{
+    struct fen__sched *s = &fen__sched;
+    int live = atomic_load(&s->n_live);
+    return atomic_load(&s->n_idle) == live && live == atomic_load(&s->nprocs);
+}
 
 /* Sleeps until an M leaves idle. */
 static void deep_sleep(void)
@@ -200,12 +206,13 @@ static void *monitor(void *arg)
         fen__sys_nap(nap);
         int64_t now = fen__sys_now(), most = all_idle() ? NAP_IDLE : NAP_BUSY;
         mon.hot -= mon.hot > 0;
-        for (int i = 0; i < s->nprocs; i++)
+        for (int i = 0; i < s->nps; i++)
             most = fen__min_i64(most, look(&s->ps[i], now));
         bool telling = fen__stall_poll(now);
         if (now - swept >= FEN_MS) {
             swept = now;
             demote_hogs();
+            fen__procs_raise();
             share();
         }
         if (all_idle())

@@ -145,6 +145,8 @@ static void first_fiber(void)
 {
     struct fen__spawn how = {
         .fn = boot.fn, .arg = boot.arg, .name = "main", .limit = &fen__sched.limit};
+    fen__outside_open(); /* every M is there, no fiber has run */
+    fen__procs_open(true);
     int rc = fen__spawn(&how, NULL);
     if (rc) {
         fen__sched.rc = rc;
@@ -170,7 +172,8 @@ static void *m_main(void *arg)
             m->first = false;
             first_fiber();
         }
-        while (m->act != FEN__ACT_LOST && (g = fen__find(m)))
+        while (m->act != FEN__ACT_LOST && (!fen__procs_leaving(m->p) || !fen__procs_retire(m)) &&
+               (g = fen__find(m)))
             run_one(m, g);
         m->act = FEN__ACT_YIELD;
     }
@@ -290,9 +293,8 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     if (procs < 0 || procs > FEN__PROCS_MAX || cfg->max_threads < 0 ||
         cfg->guard > FEN_GUARD_CANARY)
         return -EINVAL;
-    s->nprocs = procs ? procs : fen__sys_cpus_allowed();
-    if (s->nprocs > FEN__PROCS_MAX)
-        s->nprocs = FEN__PROCS_MAX;
+    procs = procs ? procs : fen__sys_cpus_allowed();
+    s->nprocs = s->nps = procs < FEN__PROCS_MAX ? procs : FEN__PROCS_MAX;
     s->max_ms = cfg->max_threads ? cfg->max_threads : MAX_THREADS;
     if (s->max_ms < s->nprocs)
         return -EINVAL;
@@ -311,16 +313,12 @@ static int start_ps(void)
 {
     struct fen__sched *s = &fen__sched;
     void *mem;
-    int rc = fen__sys_map((size_t)s->nprocs * sizeof *s->ps, &mem);
+    int rc = fen__sys_map(FEN__PROCS_MAX * sizeof *s->ps, &mem);
     if (rc)
         return rc;
     s->ps = mem;
-    for (int i = 0; i < s->nprocs; i++) {
-        s->ps[i].number = (uint32_t)i;
-        s->ps[i].rand = s->seed + (uint64_t)i * 7919 + 1;
-        fen__queue_init(&s->ps[i]);
-        fen__timers_init(&s->ps[i]);
-    }
+    for (int i = 0; i < s->nps; i++)
+        fen__procs_init(&s->ps[i], i);
     return 0;
 }
 
@@ -331,6 +329,7 @@ static int start_ms(void)
     fen__lock(&s->lock);
     while (started < s->nprocs && fen__m_new(&s->ps[started]))
         started++;
+    s->n_live = started;
     int rc = started == s->nprocs ? fen__monitor_start() : -EAGAIN;
     if (rc)
         atomic_store(&s->stop,
@@ -349,7 +348,7 @@ static void stop_ms(void)
         fen__sys_futex_wake(&m->wake, 1);
     }
     fen__unlock(&s->lock);
-    for (int i = 0; i < s->nprocs; i++)
+    for (int i = 0; i < s->nps; i++)
         fen__poll_kick((uint32_t)i);
     fen__monitor_stop();
     while (s->ms) {
@@ -367,9 +366,9 @@ static void stop_ms(void)
 static void fini(void)
 {
     struct fen__sched *s = &fen__sched;
-    for (int i = 0; i < s->nprocs; i++)
+    for (int i = 0; i < s->nps; i++)
         fen__timers_fini(&s->ps[i]);
-    fen__sys_unmap(s->ps, (size_t)s->nprocs * sizeof *s->ps);
+    fen__sys_unmap(s->ps, FEN__PROCS_MAX * sizeof *s->ps);
     fen__spawn_fini();
     fen__stack_fini();
 }
@@ -388,6 +387,7 @@ static void wait_all(void)
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
     atomic_store(&s->limit.ended, -ECANCELED);
     fen__outside_close();
+    fen__procs_open(false);
     while (fen__fibers_live() > 0) {
         fen__each_g(nudge, NULL);
         fen__sys_nap(FEN_MS / 4);
@@ -447,7 +447,6 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
     fen__stall_init();
     rc = start_ms();
     if (!rc) {
-        fen__outside_open();
         wait_all();
         rc = s->rc;
     }

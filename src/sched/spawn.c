@@ -155,7 +155,7 @@ static void fiber_main(void *arg)
     fen__arrive(&g->annot);
     fen__leave(fen__self());
     g->fn(g->arg);
-    fen_assert(fen__self()); /* NULL: a forked child, which may only exec */
+    fen_assert(fen__self());                      /* NULL: a forked child, which may only exec */
     fen__count_add(&fen__self()->tally.ended, 1); /* before a joiner can look */
     if (g->end)
         g->end(g);
