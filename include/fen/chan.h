@@ -1,4 +1,8 @@
-/* chan.h - channels and select. */
+/* chan.h - channels and select.
+ *
+ * Calls that wait park the fiber; on a thread that is not in a fiber they block the thread, with or
+ * without a running runtime. Such a wait ends with -ECANCELED when a run ends meanwhile (fen_run
+ * returns after those threads have left). FEN_ELIMIT: 4,096 threads wait already; FEN_EFORKED. */
 #ifndef FEN_CHAN_H
 #define FEN_CHAN_H
 
@@ -18,8 +22,7 @@ FEN_API fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity) FEN_MUST_CHEC
 FEN_API void fen_chan_free(fen_chan *c);
 
 /* Sends a copy of *elem. 0, FEN_ECLOSED, -ECANCELED, -ETIMEDOUT. Blocks the fiber while full.
- * try_: -EAGAIN instead of blocking. until_: -ETIMEDOUT at the absolute deadline. Fibers only
- * (try_ any thread). */
+ * try_: -EAGAIN instead of blocking. until_: -ETIMEDOUT at the absolute deadline. Any thread. */
 FEN_API int fen_chan_send(fen_chan *c, const void *elem);
 FEN_API int fen_chan_send_until(fen_chan *c, const void *elem, int64_t deadline_ns);
 FEN_API int fen_chan_try_send(fen_chan *c, const void *elem);
@@ -51,7 +54,7 @@ typedef struct fen_case {
 
 /* Waits until one of n cases can go on, does it, and returns its index; of several ready ones a
  * random one. -ETIMEDOUT at the absolute deadline (FEN_NEVER: none; 0: do not block), -ECANCELED,
- * -EINVAL for n > FEN_SELECT_MAX, -ENOMEM. Fibers only. */
+ * -EINVAL for n > FEN_SELECT_MAX, -ENOMEM. Any thread. */
 FEN_API int fen_select(fen_case *cases, int n, int64_t deadline_ns);
 
 #ifdef __cplusplus

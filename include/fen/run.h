@@ -33,7 +33,8 @@ typedef struct fen_event {
 } fen_event;
 
 typedef struct fen_config {
-    int procs;            /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else cores */
+    int procs;            /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else the smaller
+                           * of the cores we may use and the cgroup's quota, rounded up */
     enum fen_guard guard; /* FEN_GUARD_AUTO: FEN_STACK_GUARD, else the first that works */
     size_t stack_bytes;   /* default stack of a fiber; 0: 64 KiB */
     uint32_t max_fibers;  /* live fibers allowed; 0: 4,194,304 */
@@ -50,7 +51,8 @@ typedef struct fen_config {
 
 /* Runs fn(arg) in a fiber and blocks the calling thread until it and every fiber of its scope have
  * ended. cfg may be NULL. Returns fn's value; -EBUSY if a runtime runs already in this process;
- * -EINVAL for a value out of range; -ENOMEM or -EAGAIN when threads or memory cannot be had.
+ * -EINVAL for a value out of range; -ENOMEM or -EAGAIN when threads or memory cannot be had;
+ * FEN_EFORKED in a child forked from a running runtime.
  * Any thread that is not a worker. Can be called again after it returned. */
 FEN_API int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg);
 

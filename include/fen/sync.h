@@ -1,4 +1,5 @@
-/* sync.h - mutex, semaphore and wait group for fibers. Each is the caller's memory; all zeros is a
+/* sync.h - mutex, semaphore and wait group, for fibers and for threads (what chan.h says of threads
+ * holds here too). Each is the caller's memory; all zeros is a
  * valid, free state (a semaphore has no permits). Waiters are served first come, first served. */
 #ifndef FEN_SYNC_H
 #define FEN_SYNC_H
@@ -19,7 +20,7 @@ typedef struct fen_mutex {
     struct fen_waitq waiters;
 } fen_mutex;
 
-/* 0, -ECANCELED, -ETIMEDOUT. try_: -EAGAIN. Fibers only. Not recursive. */
+/* 0, -ECANCELED, -ETIMEDOUT. try_: -EAGAIN. Any thread. Not recursive. */
 FEN_API int fen_mutex_lock(fen_mutex *m) FEN_MUST_CHECK;
 FEN_API int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns) FEN_MUST_CHECK;
 FEN_API int fen_mutex_try_lock(fen_mutex *m) FEN_MUST_CHECK;
@@ -32,7 +33,7 @@ typedef struct fen_sem {
 } fen_sem;
 
 /* init gives the first permits; acquire takes one or waits: 0, -ECANCELED, -ETIMEDOUT; try_:
- * -EAGAIN; release gives one back, from any thread. The others: fibers only. */
+ * -EAGAIN; release gives one back. Any thread. */
 FEN_API void fen_sem_init(fen_sem *s, int64_t permits);
 FEN_API int fen_sem_acquire(fen_sem *s) FEN_MUST_CHECK;
 FEN_API int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns) FEN_MUST_CHECK;

@@ -106,7 +106,7 @@ int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot)
     if (rc)
         return rc;
     s->fd = fd;
-    s->shard = shard % (uint32_t)atomic_load_explicit(&nshards, memory_order_relaxed);
+    s->shard = shard % (uint32_t)nshards; /* pairs with fen__poll_use_shards: they exist */
     uint64_t data = (uint64_t)s->gen << 32 | s->index;
     rc = fen__sys_epoll_add(shards[s->shard].ep, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                             data);
