@@ -33,7 +33,7 @@ static void listen(const fen_event *e, void *arg)
     assert_ptr_equal(arg, &heard);
     pthread_mutex_lock(&heard.lock);
     heard.last[e->kind] = *e;
-    strcpy(heard.name[e->kind], e->name);
+    snprintf(heard.name[e->kind], sizeof heard.name[e->kind], "%s", e->name);
     memcpy(heard.frame[e->kind], e->frames, (size_t)e->n_frames * sizeof *e->frames);
     heard.told[e->kind]++;
     pthread_mutex_unlock(&heard.lock);

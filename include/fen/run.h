@@ -14,9 +14,9 @@ enum fen_guard { FEN_GUARD_AUTO, FEN_GUARD_MADVISE, FEN_GUARD_MPROTECT, FEN_GUAR
 #define FEN_FRAMES_MAX 32
 
 enum fen_event_kind {
-    FEN_EVENT_HOG,     /* a fiber computes without a call to fen; its P went to another thread */
-    FEN_EVENT_BLOCKED, /* it sleeps in the kernel outside fen_blocking_begin: the same */
-    FEN_EVENT_NO_THREAD /* a P could not be handed on for want of a thread: others stall. Names nobody */
+    FEN_EVENT_HOG,      /* a fiber computes without a call to fen; its P went to another thread */
+    FEN_EVENT_BLOCKED,  /* it sleeps in the kernel outside fen_blocking_begin: the same */
+    FEN_EVENT_NO_THREAD /* no thread to hand a P to: others stall. Names nobody */
 };
 
 /* What fen_config.log is told; valid during the call. */
@@ -41,10 +41,10 @@ typedef struct fen_config {
     int max_threads;      /* Ms allowed, hand-off included; 0: 1,000 */
     bool meter_off;       /* no CPU bill; for measuring what the bill costs */
     uint64_t seed;        /* seeds the stealing order; 0: from the clock */
-    /* Told of fibers that stall others, at most once a second for each kind; NULL: nobody is. Called
-     * on a thread of fen's that must not be kept: it may not block, and of fen only what any thread
-     * may call without waiting. For the frames a handler for SIGURG is installed, unless the program
-     * has one, and a fiber that computes may see one interrupted system call. */
+    /* Told of fibers that stall others, at most once a second for each kind; NULL: nobody is.
+     * Called on a thread of fen's that must not be kept: it may not block, and of fen only what any
+     * thread may call without waiting. For the frames a handler for SIGURG is installed, unless the
+     * program has one, and a fiber that computes may see one interrupted system call. */
     void (*log)(const fen_event *e, void *arg);
     void *log_arg;
 } fen_config;

@@ -46,8 +46,8 @@ void fen__poll_fini(void);
 int fen__poll_add_shard(int i) FEN_MUST_CHECK;
 /* New descriptors go to the first n shards. */
 void fen__poll_use_shards(int n);
-/* Who waits on shard `by` collects from shard i too, until released. 0 or -errno; of the callers for
- * one i there is one at a time. */
+/* Who waits on shard `by` collects from shard i too, until released. 0 or -errno; of the callers
+ * for one i there is one at a time. */
 int fen__poll_adopt(int i, int by);
 void fen__poll_release(int i);
 

@@ -1,8 +1,9 @@
 /* outside.c - threads that are not workers: they wait like fibers, and spawn.
  *
- * A thread that calls something that may wait gets a stand-in for the time of the call: an M without
- * a P, whose `cur` is a stand-in for a fiber. So every wait queue, the poller and the one CAS of
- * park.c deal with it as with any fiber; two places know the difference, by FEN__G_THREAD in its id:
+ * A thread that calls something that may wait gets a stand-in for the time of the call: an M
+ * without a P, whose `cur` is a stand-in for a fiber. So every wait queue, the poller and the one
+ * CAS of park.c deal with it as with any fiber; two places know the difference, by FEN__G_THREAD in
+ * its id:
  *   fen__park    commits and sleeps on the stand-in's futex instead of switching away; the
  *                deadline is the futex's, and a wake by timer is the thread's own
  *   fen__ready   (and the poller's deliver) bump that futex instead of queueing
@@ -14,8 +15,8 @@
  * Stand-ins are never unmapped within the process and epochs count on across users: a waker that
  * comes late meets an old epoch, or at worst causes a wake-up for nothing, which the loop bears.
  *
- * End of a run: when the last fiber has ended, every thread that waits is ended with -ECANCELED, and
- * fen_run returns after they have left their calls, so that what they waited for can be freed.
+ * End of a run: when the last fiber has ended, every thread that waits is ended with -ECANCELED,
+ * and fen_run returns after they have left their calls, so that what they waited for can be freed.
  * Threads that begin to wait later wait as if before the run: for other threads, or the next run.
  * Each wait has a limit of its own for this, so that a later run cannot undo the ending.
  *

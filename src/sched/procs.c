@@ -1,17 +1,17 @@
 /* procs.c - changing the number of Ps while they run.
  *
  * s->ps has room for FEN__PROCS_MAX Ps from the start; s->nps of them have ever been used and are
- * initialised, in order; s->nprocs is how many are wanted, and p->leave says it for one. P 0 is always wanted. A P is live while
- * it has an M (p->m, under sched.lock; s->n_live counts them); all loops that look for work go over
- * nps, for a P that is not live has none.
+ * initialised, in order; s->nprocs is how many are wanted, and p->leave says it for one. P 0 is
+ * always wanted. A P is live while it has an M (p->m, under sched.lock; s->n_live counts them); all
+ * loops that look for work go over nps, for a P that is not live has none.
  *
  *   up    fen_procs_set (under procs.lock) initialises new Ps and opens their poller shards, then
  *         raises nprocs and wakes the monitor. The monitor gives each wanted P without an M a spare
  *         or a new one (fen__procs_raise): threads are born there, so they inherit nothing of the
  *         caller's.
- *   down  fen_procs_set lowers nprocs, sets leave, and kicks the poller shards of the Ps above, for their Ms may
- *         sleep there. The M of such a P sees at its next scheduling point that it is leaving
- *         (fen__procs_leaving; in RT, so nobody can take the P), and retires it:
+ *   down  fen_procs_set lowers nprocs, sets leave, and kicks the poller shards of the Ps above,
+ *         for their Ms may sleep there. The M of such a P sees at its next scheduling point that it
+ *         is leaving (fen__procs_leaving; in RT, so nobody can take the P), and retires it:
  *           1 ready fibers go to the global queue, waiting starts to P 0
  *           2 timers move to P 0: both heaps locked, `home` changed under both; a fen__timer_del
  *             that looked at the old home sees the change under the lock and looks again

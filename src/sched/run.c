@@ -405,7 +405,8 @@ static void first_main(void *arg)
     fen__sys_futex_wake(&fen__sched.done, 1);
 }
 
-int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
+int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
+                   void (*fini_above)(void))
 {
     static const fen_config none;
     struct fen__sched *s = &fen__sched;
@@ -463,6 +464,7 @@ fail_stack:
     fen__stack_fini();
 out:
     boot.arg = NULL;
+    fini_above();
     atomic_store(&s->running, 0);
     return rc;
 }

@@ -118,8 +118,8 @@ struct fen__m;
 /* ---- guard.c: the guarded section ---- */
 struct fen__m *fen__enter(void); /* NULL outside a fiber */
 void fen__leave(struct fen__m *m);
-/* The same for a call that may wait, from any thread: one that is no worker gets a stand-in for an M
- * and a fiber, and waits by fen__arm and fen__park like a fiber (outside.c). NULL: fen__enter_rc
+/* The same for a call that may wait, from any thread: one that is no worker gets a stand-in for an
+ * M and a fiber, and waits by fen__arm and fen__park like a fiber (outside.c). NULL: fen__enter_rc
  * says why. Goes with fen__leave_wait(fen__self()). */
 struct fen__m *fen__enter_wait(void);
 void fen__leave_wait(struct fen__m *m);
@@ -177,8 +177,8 @@ struct fen__spawn {
 };
 /* A new ready fiber. 0, -ENOMEM, FEN_ELIMIT. RT. */
 int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g);
-/* The same from a thread that is no worker. 0, -ENOMEM, FEN_ELIMIT; FEN_ECLOSED: no runtime runs, or
- * its first fiber has returned; FEN_EFORKED. */
+/* The same from a thread that is no worker. 0, -ENOMEM, FEN_ELIMIT; FEN_ECLOSED: no runtime runs,
+ * or its first fiber has returned; FEN_EFORKED. */
 int fen__spawn_outside(const struct fen__spawn *how);
 /* Work that gets a fiber only when a P has nothing better to run, so that a burst of events costs a
  * list node each and not a stack each, and the fiber is a warm one. Caller's memory, until fn runs
@@ -200,8 +200,9 @@ struct fen__limit *fen__run_limit(void);
 int64_t fen__fibers_live(void);
 
 /* ---- run.c ---- */
-/* Runs fn(arg) as the first fiber and returns when every fiber has ended. See fen_run. */
-int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg);
+/* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini, before
+ * another run can begin. See fen_run. */
+int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg, void (*fini)(void));
 
 /* ---- timer.c (RT) ---- */
 /* 0 or -ENOMEM. fn runs on a worker's own stack. */

@@ -23,8 +23,6 @@ static void first_main(void *arg)
 int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg)
 {
     struct first f = {fn, arg, 0};
-    int rc = fen__sched_run(first_main, &f, cfg);
-    if (rc != -EBUSY)
-        fen__scope_pool_fini();
+    int rc = fen__sched_run(first_main, &f, cfg, fen__scope_pool_fini);
     return rc ? rc : f.rc;
 }

@@ -127,9 +127,9 @@ static bool find_dir(const char *root, char *buf, struct place *p)
         size_t end = strlen(root) + strlen(mount);
         if (end + strlen(rest) >= sizeof p->dir)
             return false;
-        strcpy(p->dir, root);
-        strcat(p->dir, mount);
-        strcat(p->dir, rest);
+        memcpy(p->dir, root, strlen(root));
+        memcpy(p->dir + strlen(root), mount, strlen(mount));
+        memcpy(p->dir + end, rest, strlen(rest) + 1);
         p->mount = end;
         return true;
     }

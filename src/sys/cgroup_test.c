@@ -17,7 +17,7 @@ static char root[64];
 static int setup(void **state)
 {
     (void)state;
-    strcpy(root, "/tmp/fen_cgroup_XXXXXX");
+    snprintf(root, sizeof root, "/tmp/fen_cgroup_XXXXXX");
     return mkdtemp(root) ? 0 : -1;
 }
 

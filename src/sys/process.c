@@ -91,7 +91,7 @@ static int spawn(const struct fen__sys_child *how, const int *up, int *ret_pid)
 
 int fen__sys_child_start(const struct fen__sys_child *how, int *ret_pid, int *ret_pidfd)
 {
-    int up[3], pid = 0, rc = copy_up(how->fd, up);
+    int up[3] = {-1, -1, -1}, pid = 0, rc = copy_up(how->fd, up);
     if (rc)
         return rc;
     rc = spawn(how, up, &pid);
@@ -163,6 +163,7 @@ int fen__sys_pipe(int ours, int ret_fds[2])
 int fen__sys_open_null(void)
 {
     int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    /* cppcheck-suppress resourceLeak */
     return fd < 0 ? -errno : fd;
 }
 

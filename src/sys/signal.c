@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #define SIGNALS 64
@@ -37,7 +38,8 @@ static struct {
 
 static _Atomic int inside;
 
-/* TSan keeps a signal back until the thread leaves the kernel, which a restarted call never does. */
+/* TSan keeps a signal back until the thread leaves the kernel, which a restarted call never does.
+ * */
 #ifdef FEN__TSAN
 #define RESTART 0
 #else
@@ -48,16 +50,16 @@ static void on_signal(int signal)
 {
     int kept = errno;
     uint64_t bit = UINT64_C(1) << (signal - 1);
-    __atomic_fetch_add(&inside, 1, __ATOMIC_SEQ_CST);
+    atomic_fetch_add(&inside, 1);
     for (int i = 0; i < FEN__CATCHERS_MAX; i++) {
         if (!(catchers[i].mask & bit))
             continue;
         /* The bit first: who takes the bits after the event finds it. */
-        uint64_t had = __atomic_fetch_or(&catchers[i].came, bit, __ATOMIC_SEQ_CST);
+        uint64_t had = atomic_fetch_or(&catchers[i].came, bit);
         if (!(had & bit))
             fen__sys_eventfd_signal(catchers[i].fd);
     }
-    __atomic_fetch_sub(&inside, 1, __ATOMIC_SEQ_CST);
+    atomic_fetch_sub(&inside, 1);
     errno = kept;
 }
 
@@ -131,10 +133,7 @@ int fen__catch_open(uint64_t mask, int *ret_fd)
     return i;
 }
 
-uint64_t fen__catch_take(int catcher)
-{
-    return __atomic_exchange_n(&catchers[catcher].came, 0, __ATOMIC_SEQ_CST);
-}
+uint64_t fen__catch_take(int catcher) { return atomic_exchange(&catchers[catcher].came, 0); }
 
 void fen__catch_close(int catcher)
 {
