@@ -8,8 +8,10 @@
 #include <fen/defer.h>
 #include <fen/err.h>
 #include <fen/fiber.h>
+#include <fen/group.h>
 #include <fen/http.h>
 #include <fen/json.h>
+#include <fen/local.h>
 #include <fen/meter.h>
 #include <fen/net.h>
 #include <fen/process.h>
@@ -18,6 +20,7 @@
 #include <fen/signal.h>
 #include <fen/spawner.h>
 #include <fen/sync.h>
+#include <fen/timer.h>
 #include <fen/types.h>
 
 #endif

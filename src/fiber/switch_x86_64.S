@@ -3,9 +3,9 @@
  * void fen__switch(void **save_sp, void *to_sp, uint64_t control)
  *
  * MXCSR and the x87 control word are part of the System V callee-saved state. They are kept, but
- * loading them is slow and almost always they are the same on both sides: compared first. The caller
- * reads them (fen__control), early, beside other slow instructions: stmxcsr takes 4 ns alone and
- * nothing beside a rdtsc. */
+ * loading them is slow and almost always they are the same on both sides: compared first. The
+ * caller reads them (fen__control), early, beside other slow instructions: stmxcsr takes 4 ns
+ * alone and nothing beside a rdtsc. */
     .text
     .globl  fen__switch
     .hidden fen__switch

@@ -90,6 +90,7 @@ struct fen__m *fen__outside_enter(void)
     if (o) {
         o->began = ++pool.waits;
         atomic_store(&o->limit.ended, 0);
+        o->g.limits_seen = UINT64_MAX; /* of an earlier user */
         atomic_store(&o->busy, true);
     }
     fen__unlock(&pool.lock);
@@ -163,7 +164,7 @@ static int end_waits(uint64_t until)
         if (!atomic_load(&o->busy) || o->began > until)
             continue;
         left++;
-        atomic_store(&o->limit.ended, -ECANCELED);
+        fen__limit_end(&o->limit, -ECANCELED);
         fen__nudge(&o->g);
     }
     fen__unlock(&pool.lock);

@@ -36,7 +36,7 @@ static void check_canary(const struct fen__g *g)
 /* Waits for what another fiber holds? Then one more fiber would most likely do the same. */
 static void note_jam(struct fen__p *p, const struct fen__g *g)
 {
-    bool held = g->reason == FEN__R_SEM || g->reason == FEN__R_MUTEX;
+    bool held = g->reason == FEN__R_SEM || g->reason == FEN__R_MUTEX || g->reason == FEN__R_RWLOCK;
     p->jam = held ? p->jam + 1 : 0;
 }
 
@@ -385,7 +385,7 @@ static void wait_all(void)
     struct fen__sched *s = &fen__sched;
     while (!atomic_load(&s->done))
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
-    atomic_store(&s->limit.ended, -ECANCELED);
+    fen__limit_end(&s->limit, -ECANCELED);
     fen__outside_close();
     fen__procs_open(false);
     while (fen__fibers_live() > 0) {

@@ -24,6 +24,8 @@ static struct {
     _Atomic uint64_t number;
 } slab;
 
+void (*fen__attached_end)(struct fen__g *g);
+
 static size_t chunk_bytes(void)
 {
     size_t page = fen__sys_page_bytes();
@@ -155,7 +157,9 @@ static void fiber_main(void *arg)
     fen__arrive(&g->annot);
     fen__leave(fen__self());
     g->fn(g->arg);
-    fen_assert(fen__self());                      /* NULL: a forked child, which may only exec */
+    fen_assert(fen__self()); /* NULL: a forked child, which may only exec */
+    if (FEN__UNLIKELY(g->locals || g->labels))
+        __atomic_load_n(&fen__attached_end, __ATOMIC_RELAXED)(g);
     fen__count_add(&fen__self()->tally.ended, 1); /* before a joiner can look */
     if (g->end)
         g->end(g);
@@ -177,6 +181,9 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
     g->reason = g->mask = g->convicted = 0;
     g->local = NULL;
+    g->limits_seen = 0;
+    g->locals = NULL;
+    __atomic_store_n(&g->labels, how->labels, __ATOMIC_RELAXED); /* dumps read it */
     g->live = 1;
 }
 

@@ -37,11 +37,14 @@ int fen_spawner_go(fen_spawner *s, const char *name, void (*fn)(void *arg), void
         return rc;
     fen__scope_hold(s->scope);
     struct fen__m *m = fen__enter();
+    how.labels = m ? fen__labels_share(fen__cur(m)->labels) : NULL;
     rc = m ? fen__spawn(&how, NULL) : fen__spawn_outside(&how);
     if (m)
         fen__leave(m);
-    if (rc)
+    if (rc) {
+        fen__labels_drop(how.labels);
         fen__scope_let_go(s->scope);
+    }
     return rc;
 }
 
