@@ -134,8 +134,10 @@ static int64_t look(struct fen__p *p, int64_t now)
         return PATIENCE_ASLEEP;
     if (!wanted(p, now))
         return NAP_BUSY;
-    if (stuck >= atomic_load_explicit(&m->patience_ns, memory_order_relaxed))
-        return take(m, COMPUTES, now), NAP_BUSY;
+    if (stuck >= atomic_load_explicit(&m->patience_ns, memory_order_relaxed)) {
+        bool asleep = fen__sys_asleep(m->tid, &m->statfd); /* this thread may have come late */
+        return take(m, asleep ? ASLEEP : COMPUTES, now), NAP_BUSY;
+    }
     int64_t cpu = fen__sys_cpu_of(m->tid), seen = m->cpu_seen_ns;
     m->cpu_seen_ns = cpu;
     if (seen >= 0 && cpu != seen)
