@@ -1,4 +1,8 @@
-/* chan.h - channels and select. */
+/* chan.h - channels and select.
+ *
+ * Calls that wait park the fiber; on a thread that is not in a fiber they block the thread, with or
+ * without a running runtime. Such a wait ends with -ECANCELED when a run ends meanwhile (fen_run
+ * returns after those threads have left). FEN_ELIMIT: 4,096 threads wait already; FEN_EFORKED. */
 #ifndef FEN_CHAN_H
 #define FEN_CHAN_H
 
@@ -18,8 +22,7 @@ FEN_API fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity) FEN_MUST_CHEC
 FEN_API void fen_chan_free(fen_chan *c);
 
 /* Sends a copy of *elem. 0, FEN_ECLOSED, -ECANCELED, -ETIMEDOUT. Blocks the fiber while full.
- * try_: -EAGAIN instead of blocking. until_: -ETIMEDOUT at the absolute deadline. Fibers only
- * (try_ any thread). */
+ * try_: -EAGAIN instead of blocking. until_: -ETIMEDOUT at the absolute deadline. Any thread. */
 FEN_API int fen_chan_send(fen_chan *c, const void *elem);
 FEN_API int fen_chan_send_until(fen_chan *c, const void *elem, int64_t deadline_ns);
 FEN_API int fen_chan_try_send(fen_chan *c, const void *elem);
@@ -57,7 +60,7 @@ typedef struct fen_case {
  * never meets itself. A FEN_AFTER case is chosen when its time since the call has passed and no
  * other could go on. -ETIMEDOUT at the absolute deadline (FEN_NEVER: none; 0: do not block, whatever
  * FEN_AFTER says) or at the scope's, -ECANCELED, -EINVAL for n > FEN_SELECT_MAX, -ENOMEM. With no
- * enabled case it waits for the deadline or a cancel. Fibers only. */
+ * enabled case it waits for the deadline or a cancel. Any thread. */
 FEN_API int fen_select(fen_case *cases, int n, int64_t deadline_ns);
 
 #ifdef __cplusplus

@@ -16,8 +16,11 @@
 #include <fen/local.h>
 #include <fen/meter.h>
 #include <fen/net.h>
+#include <fen/process.h>
 #include <fen/run.h>
 #include <fen/scope.h>
+#include <fen/signal.h>
+#include <fen/spawner.h>
 #include <fen/sync.h>
 #include <fen/timer.h>
 #include <fen/types.h>

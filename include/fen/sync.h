@@ -1,11 +1,11 @@
-/* sync.h - mutex, read-write lock, condition, semaphore, wait group, once and barrier for fibers.
+/* sync.h - mutex, read-write lock, condition, semaphore, wait group, once and barrier for fibers,
+ * and for threads: what fen/chan.h says of them holds here too.
  *
  * Each is the caller's memory; all zeros is a valid, free state (a semaphore has no permits, a
  * barrier needs its init). Waiters are served first come, first served. Every wait honours the
  * current scope: it returns -ECANCELED when the scope is cancelled, -ETIMEDOUT at the scope's
  * deadline or its own, and -ENOMEM when a deadline cannot be set for want of memory; then it has
- * changed nothing. What need not wait succeeds, whatever the scope says. FEN_ENOTFIBER outside a
- * fiber.
+ * changed nothing. What need not wait succeeds, whatever the scope says.
  *
  * In three forms: f waits, f_until waits until an absolute time (one in the past: does not wait,
  * -ETIMEDOUT), try_f returns -EAGAIN instead of waiting and may be called by any thread.
@@ -34,7 +34,7 @@ typedef struct fen_mutex {
 } fen_mutex;
 
 /* 0, -ECANCELED, -ETIMEDOUT, -ENOMEM. try_: -EAGAIN. Not recursive: waiting without a deadline for
- * a mutex that one holds oneself is asserted. Fibers only (try_: any thread). */
+ * a mutex that one holds oneself is asserted of fibers. Any thread. */
 FEN_API int fen_mutex_lock(fen_mutex *m) FEN_MUST_CHECK;
 FEN_API int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns) FEN_MUST_CHECK;
 FEN_API int fen_mutex_try_lock(fen_mutex *m) FEN_MUST_CHECK;
@@ -84,7 +84,7 @@ typedef struct fen_cond {
  * outcome. 0: signalled, or for no reason: look at the condition again. -ECANCELED, -ETIMEDOUT,
  * -ENOMEM; a waiter that returns one of these has taken no signal from another. If the scope has
  * ended already it returns at once, m locked throughout. Locking m again cannot be cancelled.
- * There is no try form: not to wait is not to call. Fibers only. */
+ * There is no try form: not to wait is not to call. Any thread. */
 FEN_API int fen_cond_wait(fen_cond *c, fen_mutex *m) FEN_MUST_CHECK;
 FEN_API int fen_cond_wait_until(fen_cond *c, fen_mutex *m, int64_t deadline_ns) FEN_MUST_CHECK;
 
@@ -104,8 +104,7 @@ typedef struct fen_sem {
 } fen_sem;
 
 /* init gives the first permits; acquire takes one or waits: 0, -ECANCELED, -ETIMEDOUT, -ENOMEM;
- * try_: -EAGAIN; release gives one back, from any thread. The others: fibers only (try_: any
- * thread). */
+ * try_: -EAGAIN; release gives one back. Any thread. */
 FEN_API void fen_sem_init(fen_sem *s, int64_t permits);
 FEN_API int fen_sem_acquire(fen_sem *s) FEN_MUST_CHECK;
 FEN_API int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns) FEN_MUST_CHECK;
@@ -144,8 +143,7 @@ typedef struct fen_once {
  * comes while fn runs waits for it. When fn fails, its caller gets the error and the first waiter
  * tries again, so one caller's cancelled attempt is not everybody's. fn may block; that it calls
  * the same once again is asserted. The deadline bounds the waiting, not fn. fn's error, -ECANCELED,
- * -ETIMEDOUT, -ENOMEM; try_: -EAGAIN while fn runs elsewhere. Fibers only; done already: any
- * thread. About 2 ns when done. */
+ * -ETIMEDOUT, -ENOMEM; try_: -EAGAIN while fn runs elsewhere. Any thread. About 2 ns when done. */
 FEN_API int fen_once_do(fen_once *o, int (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 FEN_API int fen_once_do_until(fen_once *o, int (*fn)(void *arg), void *arg,
                               int64_t deadline_ns) FEN_MUST_CHECK;
@@ -166,8 +164,7 @@ FEN_API void fen_barrier_init(fen_barrier *b, uint32_t parties);
 
 /* Waits until parties fibers have called it. 1 for the one that came last, 0 for the others;
  * -ECANCELED, -ETIMEDOUT, -ENOMEM: it has taken its arrival back, the others go on waiting for
- * another to come. try_: 1 if it is the last, else -EAGAIN and it has not arrived. Fibers only
- * (try_: any thread). */
+ * another to come. try_: 1 if it is the last, else -EAGAIN and it has not arrived. Any thread. */
 FEN_API int fen_barrier_wait(fen_barrier *b) FEN_MUST_CHECK;
 FEN_API int fen_barrier_wait_until(fen_barrier *b, int64_t deadline_ns) FEN_MUST_CHECK;
 FEN_API int fen_barrier_try_wait(fen_barrier *b) FEN_MUST_CHECK;

@@ -42,6 +42,14 @@ static inline uint32_t fen__slot_gen(const struct fen__slot *s)
 
 int fen__poll_init(int shards);
 void fen__poll_fini(void);
+/* One shard more, number i, the next one. 0 or -errno. Not by two threads at once. */
+int fen__poll_add_shard(int i) FEN_MUST_CHECK;
+/* New descriptors go to the first n shards. */
+void fen__poll_use_shards(int n);
+/* Who waits on shard `by` collects from shard i too, until released. 0 or -errno; of the callers
+ * for one i there is one at a time. */
+int fen__poll_adopt(int i, int by);
+void fen__poll_release(int i);
 
 /* Registers a non-blocking fd, edge-triggered, with a shard. 0, -ENOMEM, or what epoll says. */
 int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot);

@@ -134,6 +134,9 @@ void fen__each_tally(void (*fn)(struct fen__tally *t, void *arg), void *arg)
     fen__unlock(&fen__sched.lock);
     for (; m; m = m->next) /* Ms are pushed at the head and stay until the run ends */
         fn(&m->tally, arg);
+    struct fen__tally *outside = fen__outside_tally();
+    if (outside)
+        fn(outside, arg);
 }
 
 static void add_books(struct fen__tally *t, void *arg)

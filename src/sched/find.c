@@ -69,14 +69,21 @@ void fen__wake_p(void)
 void fen__ready(struct fen__g *g)
 {
     struct fen__m *m = fen__self_rt();
-    if (!m)
-        fen__global_push(g, g, 1);
-    else if (!fen__queue_next(m, g))
+    if (FEN__UNLIKELY(g->id & FEN__G_THREAD)) {
+        fen__outside_ready(g);
         return;
-    fen__wake_p();
+    }
+    if (!m) { /* once pushed, g may end, and the run with it: it waits for us (wait_all) */
+        atomic_fetch_add(&fen__sched.readying, 1);
+        fen__global_push(g, g, 1);
+        fen__wake_p();
+        atomic_fetch_sub(&fen__sched.readying, 1);
+    } else if (fen__queue_next(m, g)) {
+        fen__wake_p();
+    }
 }
 
-static void stop_searching(struct fen__m *m)
+void fen__stop_searching(struct fen__m *m)
 {
     if (!m->searching)
         return;
@@ -101,7 +108,9 @@ static void deliver(struct fen__m *m, const fen__waiter *w, int n)
         uint64_t word = atomic_load_explicit(&g->wait, memory_order_relaxed);
         atomic_store_explicit(&g->wait, (word & ~UINT64_C(0xffff)) | FEN__BY_IO,
                               memory_order_release);
-        if (was == FEN__PARKED)
+        if (FEN__UNLIKELY(g->id & FEN__G_THREAD))
+            fen__outside_ready(g);
+        else if (was == FEN__PARKED)
             fen__queue_tail(m, g);
     }
     fen__count_add(&m->tally.poll_events, n);
@@ -142,10 +151,11 @@ static struct fen__g *steal(struct fen__m *m)
 {
     struct fen__sched *s = &fen__sched;
     struct fen__p *p = m->p;
-    if (s->nprocs < 2)
+    int nps = s->nps;
+    if (nps < 2)
         return NULL;
     if (!m->searching) {
-        int busy = s->nprocs - atomic_load(&s->n_idle);
+        int busy = s->n_live - atomic_load(&s->n_idle);
         if (2 * atomic_load(&s->n_searching) >= busy)
             return NULL;
         m->searching = true;
@@ -155,8 +165,8 @@ static struct fen__g *steal(struct fen__m *m)
         if (pass == PASSES - 1)
             back_off(); /* the owner most likely takes its runnext itself */
         uint32_t first = (uint32_t)fen__rand(&p->rand);
-        for (int i = 0; i < s->nprocs; i++) {
-            struct fen__p *from = &s->ps[(first + (uint32_t)i) % (uint32_t)s->nprocs];
+        for (int i = 0; i < nps; i++) {
+            struct fen__p *from = &s->ps[(first + (uint32_t)i) % (uint32_t)nps];
             struct fen__g *g = from == p ? NULL : steal_from(m, from, pass == PASSES - 1);
             if (g) {
                 fen__count_add(&m->tally.steals, 1);
@@ -172,7 +182,7 @@ static bool enter_idle(struct fen__m *m)
 {
     struct fen__sched *s = &fen__sched;
     fen__lock(&s->lock);
-    bool ok = !s->n_global && !s->stop;
+    bool ok = !s->n_global && !s->stop && !fen__procs_leaving(m->p);
     if (ok) {
         m->p->idle = true;
         m->p->next_idle = s->idle;
@@ -207,7 +217,7 @@ static void leave_idle(struct fen__m *m)
 
 static bool work_elsewhere(struct fen__m *m)
 {
-    for (int i = 0; i < fen__sched.nprocs; i++)
+    for (int i = 0; i < fen__sched.nps; i++)
         if (&fen__sched.ps[i] != m->p &&
             (fen__queue_ring_len(&fen__sched.ps[i]) ||
              (!jammed(m->p) && atomic_load(&fen__sched.ps[i].n_starts))))
@@ -286,7 +296,8 @@ static struct fen__g *own(struct fen__m *m)
 static struct fen__g *slow(struct fen__m *m)
 {
     struct fen__g *g = NULL;
-    while (!g && !atomic_load_explicit(&fen__sched.stop, memory_order_relaxed)) {
+    while (!g && !atomic_load_explicit(&fen__sched.stop, memory_order_relaxed) &&
+           !fen__procs_leaving(m->p)) {
         fen__bill_follow(m);
         if (timers_due(m))
             fen__timers_run(m->p);
@@ -300,7 +311,7 @@ static struct fen__g *slow(struct fen__m *m)
         if (!g)
             idle(m);
     }
-    stop_searching(m);
+    fen__stop_searching(m);
     fen__charge(m, NULL);
     return g;
 }
@@ -311,7 +322,8 @@ struct fen__g *fen__find_quick(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     uint32_t tick = p->tick + 1;
-    if (FEN__UNLIKELY(timers_due(m) || tick % FEN__GLOBAL_TICK == 0 || poll_due(m)))
+    if (FEN__UNLIKELY(timers_due(m) || tick % FEN__GLOBAL_TICK == 0 || poll_due(m) ||
+                      fen__procs_leaving(p)))
         return NULL;
     if (FEN__UNLIKELY(start_due(p, tick)))
         return NULL;
@@ -324,7 +336,8 @@ struct fen__g *fen__find_quick(struct fen__m *m)
     return g;
 }
 
-/* The next fiber for this M's P; NULL when the run ends. The M keeps its P throughout. */
+/* The next fiber for this M's P; NULL when the run ends, or the P has to leave and has nothing at
+ * hand. The M keeps its P throughout. */
 struct fen__g *fen__find(struct fen__m *m)
 {
     struct fen__p *p = m->p;
@@ -342,7 +355,7 @@ struct fen__g *fen__find(struct fen__m *m)
 #ifdef FEN_HARD
     if (!g && fen__queue_ring_len(p) <= FEN__RING / 2) { /* others' work before one's own */
         g = steal(m);
-        stop_searching(m);
+        fen__stop_searching(m);
     }
 #endif
     if (!g)

@@ -19,6 +19,7 @@
  *
  * Rejected: a CAS on entry (6 ns against 0.3); signals (interrupting C inside malloc is
  * unsound). */
+#include "fiber/cxx.h"
 #include "sched/sched_int.h"
 
 struct fen__sched fen__sched = {.global_tail = &fen__sched.global_head};
@@ -29,6 +30,7 @@ struct fen__sched fen__sched = {.global_tail = &fen__sched.global_head};
 void fen__swap(struct fen__m *m, enum fen__act act)
 {
     struct fen__g *g = m->cur;
+    struct fen__cxx caught = fen__cxx_take();
     uint64_t control = fen__control(); /* beside the charge's rdtsc it costs nothing */
     fen__charge(m, g);
     g->parked_at = m->bill.last;
@@ -44,6 +46,7 @@ void fen__swap(struct fen__m *m, enum fen__act act)
         fen__switch(&g->sp, m->g0_sp, control);
     }
     fen__arrive(&g->annot);
+    fen__cxx_put(caught);
 }
 
 FEN__NOINLINE struct fen__m *fen__reacquire(struct fen__m *m)
@@ -77,6 +80,19 @@ struct fen__m *fen__enter(void)
 void fen__leave(struct fen__m *m)
 {
     atomic_store_explicit(&m->phase, FEN__USER, memory_order_release);
+}
+
+struct fen__m *fen__enter_wait(void)
+{
+    return FEN__LIKELY(fen__self() != NULL) ? fen__enter() : fen__outside_enter();
+}
+
+void fen__leave_wait(struct fen__m *m)
+{
+    if (FEN__UNLIKELY(m->cur->id & FEN__G_THREAD))
+        fen__outside_leave(m);
+    else
+        fen__leave(m);
 }
 
 struct fen__m *fen__enter_any(void)

@@ -169,6 +169,8 @@ int fen__park(int64_t deadline_ns, enum fen__reason why)
 {
     struct fen__m *m = fen__self();
     struct fen__g *g = m->cur;
+    if (FEN__UNLIKELY(g->id & FEN__G_THREAD))
+        return fen__outside_park(g, deadline_ns);
     int64_t d;
     int ended = look(g, &d); /* after fen__arm's exchange */
     d = fen__min_i64(deadline_ns, d);

@@ -8,6 +8,8 @@
 #include "sched/sched_int.h"
 
 #include "mem/mem.h"
+#include "sys/process.h"
+#include "sys/trace.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -77,7 +79,7 @@ void fen__run_begin(struct fen__m *m, struct fen__g *g)
     atomic_store_explicit(&m->patience_ns, g->convicted ? FEN_MS / 2 : 10 * FEN_MS,
                           memory_order_relaxed);
     g->convicted -= g->convicted > 0;
-    m->cur = g;
+    __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
     fen__count_add(&m->tally.switches, 1);
 }
 
@@ -103,7 +105,7 @@ static void run_one(struct fen__m *m, struct fen__g *g)
     fen__switch(&m->g0_sp, g->sp, fen__control());
     g = m->prev;
     fen__annot_arrive(&m->annot, &g->annot);
-    m->cur = NULL;
+    __atomic_store_n(&m->cur, NULL, __ATOMIC_RELAXED);
     check_canary(g);
     after(m, g);
 }
@@ -143,6 +145,8 @@ static void first_fiber(void)
 {
     struct fen__spawn how = {
         .fn = boot.fn, .arg = boot.arg, .name = "main", .limit = &fen__sched.limit};
+    fen__outside_open(); /* every M is there, no fiber has run */
+    fen__procs_open(true);
     int rc = fen__spawn(&how, NULL);
     if (rc) {
         fen__sched.rc = rc;
@@ -157,6 +161,8 @@ static void *m_main(void *arg)
     fen__set_self(m);
     fen__annot_thread(&m->annot);
     fen__sys_timer_slack(1);
+    fen__trace_unblock();
+    fen__sys_block_sigpipe(); /* a peer that leaves is an error code, never the process's end */
     fen__bill_start(m);
     bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
@@ -166,7 +172,8 @@ static void *m_main(void *arg)
             m->first = false;
             first_fiber();
         }
-        while (m->act != FEN__ACT_LOST && (g = fen__find(m)))
+        while (m->act != FEN__ACT_LOST && (!fen__procs_leaving(m->p) || !fen__procs_retire(m)) &&
+               (g = fen__find(m)))
             run_one(m, g);
         m->act = FEN__ACT_YIELD;
     }
@@ -286,9 +293,8 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     if (procs < 0 || procs > FEN__PROCS_MAX || cfg->max_threads < 0 ||
         cfg->guard > FEN_GUARD_CANARY)
         return -EINVAL;
-    s->nprocs = procs ? procs : fen__sys_cpus_allowed();
-    if (s->nprocs > FEN__PROCS_MAX)
-        s->nprocs = FEN__PROCS_MAX;
+    procs = procs ? procs : fen__sys_cpus_allowed();
+    s->nprocs = s->nps = procs < FEN__PROCS_MAX ? procs : FEN__PROCS_MAX;
     s->max_ms = cfg->max_threads ? cfg->max_threads : MAX_THREADS;
     s->max_blocking = cfg->max_blocking ? cfg->max_blocking : FEN__BLOCKING_DEFAULT;
     if (s->max_ms < s->nprocs || s->max_blocking < 0 || s->max_blocking > FEN__BLOCKING_MAX)
@@ -297,6 +303,8 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     if (s->max_fibers > 4u << 20)
         return -EINVAL;
     s->meter = !cfg->meter_off;
+    s->log = cfg->log;
+    s->log_arg = cfg->log_arg;
     s->seed = cfg->seed ? cfg->seed : (uint64_t)fen__sys_now() | 1;
     *ret_guard = cfg->guard;
     return cfg->guard == FEN_GUARD_AUTO ? env_guard(ret_guard) : 0;
@@ -306,16 +314,12 @@ static int start_ps(void)
 {
     struct fen__sched *s = &fen__sched;
     void *mem;
-    int rc = fen__sys_map((size_t)s->nprocs * sizeof *s->ps, &mem);
+    int rc = fen__sys_map(FEN__PROCS_MAX * sizeof *s->ps, &mem);
     if (rc)
         return rc;
     s->ps = mem;
-    for (int i = 0; i < s->nprocs; i++) {
-        s->ps[i].number = (uint32_t)i;
-        s->ps[i].rand = s->seed + (uint64_t)i * 7919 + 1;
-        fen__queue_init(&s->ps[i]);
-        fen__timers_init(&s->ps[i]);
-    }
+    for (int i = 0; i < s->nps; i++)
+        fen__procs_init(&s->ps[i], i);
     return 0;
 }
 
@@ -326,6 +330,7 @@ static int start_ms(void)
     fen__lock(&s->lock);
     while (started < s->nprocs && fen__m_new(&s->ps[started]))
         started++;
+    s->n_live = started;
     int rc = started == s->nprocs ? fen__monitor_start() : -EAGAIN;
     if (rc)
         atomic_store(&s->stop,
@@ -344,7 +349,7 @@ static void stop_ms(void)
         fen__sys_futex_wake(&m->wake, 1);
     }
     fen__unlock(&s->lock);
-    for (int i = 0; i < s->nprocs; i++)
+    for (int i = 0; i < s->nps; i++)
         fen__poll_kick((uint32_t)i);
     fen__monitor_stop();
     while (s->ms) {
@@ -362,9 +367,9 @@ static void stop_ms(void)
 static void fini(void)
 {
     struct fen__sched *s = &fen__sched;
-    for (int i = 0; i < s->nprocs; i++)
+    for (int i = 0; i < s->nps; i++)
         fen__timers_fini(&s->ps[i]);
-    fen__sys_unmap(s->ps, (size_t)s->nprocs * sizeof *s->ps);
+    fen__sys_unmap(s->ps, FEN__PROCS_MAX * sizeof *s->ps);
     fen__spawn_fini();
     fen__stack_fini();
 }
@@ -414,10 +419,15 @@ static void wait_all(void)
     while (!atomic_load(&s->done))
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
     fen__limit_end(&s->limit, -ECANCELED);
+    fen__outside_close();
+    fen__procs_open(false);
     while (fen__fibers_live() > 0) {
         fen__each_g(nudge, NULL);
         fen__sys_nap(FEN_MS / 4);
     }
+    while (atomic_load(&s->readying)) /* pairs with fen__ready */
+        fen__sys_nap(FEN_MS / 20);
+    fen__outside_end(); /* after the fibers, whose clean-ups threads may still serve */
 }
 
 static void first_main(void *arg)
@@ -428,11 +438,14 @@ static void first_main(void *arg)
     fen__sys_futex_wake(&fen__sched.done, 1);
 }
 
-int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
+int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
+                   void (*fini_above)(void))
 {
     static const fen_config none;
     struct fen__sched *s = &fen__sched;
     uint32_t idle_word = 0;
+    if (fen__forked)
+        return FEN_EFORKED;
     if (fen__self() || !atomic_compare_exchange_strong(&s->running, &idle_word, 1))
         return -EBUSY;
     memset((char *)s + offsetof(struct fen__sched, ps), 0,
@@ -446,6 +459,9 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
     enum fen_guard guard = FEN_GUARD_AUTO;
     cfg = cfg ? cfg : &none;
     int rc = configure(cfg, &guard);
+    if (rc)
+        goto out;
+    rc = fen__sys_mark_forks(&s->running);
     if (rc)
         goto out;
     fen__bill_units();
@@ -462,6 +478,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
         goto fail_poll;
     fen__spawn_init();
     fen__crash_init();
+    fen__stall_init();
     rc = start_ms();
     if (!rc) {
         wait_all();
@@ -469,7 +486,9 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
         rc = s->rc;
     }
     stop_ms();
+    fen__stall_fini();
     fen__sys_fault_restore();
+    fen__outside_fini();
     fini();
     fen__poll_fini();
     goto out;
@@ -479,6 +498,7 @@ fail_stack:
     fen__stack_fini();
 out:
     boot.arg = NULL;
+    fini_above();
     atomic_store(&s->running, 0);
     return rc;
 }

@@ -88,6 +88,8 @@ struct fen__node {
 #define FEN__XFER_BYTES 64
 #define FEN__BLOCKING_MAX 1024
 #define FEN__BLOCKING_DEFAULT 64
+/* In fen__g.id: not a fiber but a thread that waits (outside.c). */
+#define FEN__G_THREAD UINT32_C(0x80000000)
 
 /* A fiber. Slab memory that is never unmapped within a run; epoch counts on across reuses, so a
  * late waker can always look and never hits the wrong wait. */
@@ -127,6 +129,12 @@ struct fen__m;
 /* ---- guard.c: the guarded section ---- */
 struct fen__m *fen__enter(void); /* NULL outside a fiber */
 void fen__leave(struct fen__m *m);
+/* The same for a call that may wait, from any thread: one that is no worker gets a stand-in for an
+ * M and a fiber, and waits by fen__arm and fen__park like a fiber (outside.c). NULL: fen__enter_rc
+ * says why. Goes with fen__leave_wait(fen__self()). */
+struct fen__m *fen__enter_wait(void);
+void fen__leave_wait(struct fen__m *m);
+int fen__enter_rc(void); /* FEN_EFORKED, or FEN_ELIMIT: 4,096 threads wait already */
 struct fen__g *fen__cur(struct fen__m *m);
 struct fen__tally *fen__tally_of(struct fen__m *m);
 /* For calls that any thread may make: the M if this is a fiber outside a blocking section (then
@@ -191,6 +199,9 @@ struct fen__spawn {
 extern void (*fen__attached_end)(struct fen__g *g);
 /* A new ready fiber. 0, -ENOMEM, FEN_ELIMIT. RT. */
 int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g);
+/* The same from a thread that is no worker. 0, -ENOMEM, FEN_ELIMIT; FEN_ECLOSED: no runtime runs,
+ * or its first fiber has returned; FEN_EFORKED. */
+int fen__spawn_outside(const struct fen__spawn *how);
 /* Work that gets a fiber only when a P has nothing better to run, so that a burst of events costs a
  * list node each and not a stack each, and the fiber is a warm one. Caller's memory, until fn runs
  * or refused is called (no fiber to be had); both own it from then on. fn runs in a fiber under
@@ -211,8 +222,9 @@ struct fen__limit *fen__run_limit(void);
 int64_t fen__fibers_live(void);
 
 /* ---- run.c ---- */
-/* Runs fn(arg) as the first fiber and returns when every fiber has ended. See fen_run. */
-int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg);
+/* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini, before
+ * another run can begin. See fen_run. */
+int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg, void (*fini)(void));
 int fen__max_blocking(void); /* fen_config.max_blocking of this run */
 
 /* Calls fn once when the last fiber of this run has ended and before its workers stop: for threads

@@ -55,6 +55,8 @@ void fen__spawn_fini(void)
 
 struct fen__g *fen__g_at(uint32_t id)
 {
+    if (FEN__UNLIKELY(id & FEN__G_THREAD))
+        return fen__outside_g(id);
     struct fen__g *c = atomic_load(&slab.chunk[id / CHUNK_G]); /* pairs with the store in fresh */
     return c + id % CHUNK_G;
 }
@@ -155,13 +157,14 @@ static void fiber_main(void *arg)
     fen__arrive(&g->annot);
     fen__leave(fen__self());
     g->fn(g->arg);
+    fen_assert(fen__self()); /* NULL: a forked child, which may only exec */
     if (FEN__UNLIKELY(g->locals || g->labels))
         __atomic_load_n(&fen__attached_end, __ATOMIC_RELAXED)(g);
     fen__count_add(&fen__self()->tally.ended, 1); /* before a joiner can look */
     if (g->end)
         g->end(g);
     struct fen__m *m = fen__enter();
-    fen_assert(g->timer.at < 0);
+    fen_assert(m && g->timer.at < 0);
     fen__swap(m, FEN__ACT_EXIT);
 }
 

@@ -49,9 +49,9 @@ static int wait_round(fen_barrier *b, struct fen__g *g, int64_t deadline_ns)
 
 int fen_barrier_wait_until(fen_barrier *b, int64_t deadline_ns)
 {
-    struct fen__m *m = fen__enter();
+    struct fen__m *m = fen__enter_wait();
     if (!m)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     struct fen__woken w = {0};
     int rc = 1;
     fen__lock(&b->lock);
@@ -60,7 +60,7 @@ int fen_barrier_wait_until(fen_barrier *b, int64_t deadline_ns)
     else
         rc = wait_round(b, fen__cur(m), deadline_ns);
     fen__woken_done(&w, 0);
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }
 

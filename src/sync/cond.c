@@ -31,21 +31,24 @@ static void wake(fen_cond *c, bool all, struct fen__woken *w)
 
 static void lock_again(fen_mutex *m)
 {
+    int rc;
     fen__mask(1);
-    int rc = fen_mutex_lock(m);
+    do /* of threads the end of a run ends one wait */
+        rc = fen_mutex_lock(m);
+    while (rc == -ECANCELED);
     fen_assert(rc == 0);
     fen__mask(-1);
 }
 
 int fen_cond_wait_until(fen_cond *c, fen_mutex *m, int64_t deadline_ns)
 {
-    struct fen__m *worker = fen__enter();
+    struct fen__m *worker = fen__enter_wait();
     if (!worker)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     struct fen__g *g = fen__cur(worker);
     int rc = fen__limit_rc(g);
     if (rc) {
-        fen__leave(worker);
+        fen__leave_wait(worker);
         return rc;
     }
     fen__lock(&c->lock);
@@ -59,7 +62,7 @@ int fen_cond_wait_until(fen_cond *c, fen_mutex *m, int64_t deadline_ns)
         fen__unlock(&c->lock);
         rc = fen__code_rc(g, code);
     }
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     lock_again(m);
     return rc;
 }

@@ -23,15 +23,15 @@ static int wait_round(struct fen_waitq *q, uint32_t *lock, struct fen__g *g, int
 
 int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
 {
-    struct fen__m *w = fen__enter();
+    struct fen__m *w = fen__enter_wait();
     if (!w)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     struct fen__g *g = fen__cur(w);
     int rc = -EAGAIN;
     while (rc == -EAGAIN) {
         fen__lock(&m->lock);
         if (!m->held) {
-            m->held = g->id + 1;
+            m->held = fen__holder_of(g);
             fen__unlock(&m->lock);
             rc = 0;
             break;
@@ -41,7 +41,7 @@ int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
         fen__unlock(&m->lock);
         rc = wait_round(&m->waiters, &m->lock, g, deadline_ns, FEN__R_MUTEX);
     }
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }
 
@@ -67,7 +67,7 @@ void fen_mutex_unlock(fen_mutex *m)
     fen_assert(m->held);
     fen_assert(m->held == fen__holder()); /* who locked it unlocks it */
     struct fen__node *n = fen__waitq_claim(&m->waiters, &claim);
-    m->held = n ? n->g->id + 1 : 0;
+    m->held = n ? fen__holder_of(n->g) : 0;
     fen__unlock(&m->lock);
     if (n)
         fen__waitq_done(n, claim, 0); /* it holds the mutex now */
@@ -87,9 +87,9 @@ void fen_sem_init(fen_sem *s, int64_t permits) { *s = (fen_sem){.permits = permi
 
 int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns)
 {
-    struct fen__m *w = fen__enter();
+    struct fen__m *w = fen__enter_wait();
     if (!w)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     struct fen__g *g = fen__cur(w);
     int rc = -EAGAIN;
     while (rc == -EAGAIN) {
@@ -104,7 +104,7 @@ int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns)
         fen__unlock(&s->lock);
         rc = wait_round(&s->waiters, &s->lock, g, deadline_ns, FEN__R_SEM);
     }
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }
 
@@ -170,9 +170,9 @@ void fen_wg_done(fen_wg *wg) { fen_wg_add(wg, -1); }
 
 int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
 {
-    struct fen__m *w = fen__enter();
+    struct fen__m *w = fen__enter_wait();
     if (!w)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     struct fen__g *g = fen__cur(w);
     int rc = -EAGAIN;
     uint32_t zeros = __atomic_load_n(&wg->zeros, __ATOMIC_RELAXED);
@@ -187,7 +187,7 @@ int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
         fen__unlock(&wg->lock);
         rc = wait_round(&wg->waiters, &wg->lock, g, deadline_ns, FEN__R_WG);
     }
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }
 

@@ -21,7 +21,7 @@ static int begin(fen_once *o, struct fen__g *g, bool wait, int64_t deadline_ns)
         bool done = is_done(o), mine = !done && !o->runner;
         fen_assert(o->runner != g->id + 1); /* fn called its own once */
         if (mine)
-            o->runner = g->id + 1;
+            o->runner = fen__holder_of(g);
         bool waits = wait && !done && !mine;
         if (waits)
             fen__waitq_wait(&o->waiters, g);
@@ -38,7 +38,7 @@ static int begin(fen_once *o, struct fen__g *g, bool wait, int64_t deadline_ns)
     }
 }
 
-/* RT. Everybody is told, or the first waiter is made the next runner. */
+/* Everybody is told, or the first waiter is made the next runner. */
 static void finish(fen_once *o, bool done)
 {
     struct fen__woken w = {0};
@@ -48,7 +48,7 @@ static void finish(fen_once *o, bool done)
         __atomic_store_n(&o->done, 1, __ATOMIC_RELEASE);
         (void)fen__woken_all(&w, &o->waiters);
     } else if (fen__woken_first(&w, &o->waiters)) {
-        o->runner = w.head->g->id + 1;
+        o->runner = fen__holder_of(w.head->g);
     }
     fen__unlock(&o->lock);
     fen__woken_done(&w, done ? 1 : 0);
@@ -58,17 +58,17 @@ static int run_once(fen_once *o, int (*fn)(void *), void *arg, bool wait, int64_
 {
     if (FEN__LIKELY(is_done(o)))
         return 0;
-    struct fen__m *m = fen__enter();
+    struct fen__m *m = fen__enter_wait();
     if (!m)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     int rc = begin(o, fen__cur(m), wait, deadline_ns);
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     if (rc)
         return rc > 0 ? 0 : rc;
     rc = fn(arg);
-    fen__enter();
+    m = fen__enter_any();
     finish(o, rc >= 0);
-    fen__leave(fen__self());
+    fen__leave_any(m);
     return rc < 0 ? rc : 0;
 }
 

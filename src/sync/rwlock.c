@@ -46,7 +46,7 @@ static void settle(fen_rwlock *l, bool readers_first, struct fen__woken *w)
     if (readers_first)
         admit_readers(l, w);
     if (!l->readers && !l->writer && fen__woken_first(w, &l->write_waiters))
-        l->writer = w->last->g->id + 1;
+        l->writer = fen__holder_of(w->last->g);
     if (!l->writer && !l->write_waiters.head)
         admit_readers(l, w);
 }
@@ -93,14 +93,14 @@ static int wait_round(fen_rwlock *l, bool write, struct fen__g *g, int64_t deadl
 
 static int lock_until(fen_rwlock *l, bool write, int64_t deadline_ns)
 {
-    struct fen__m *m = fen__enter();
+    struct fen__m *m = fen__enter_wait();
     if (!m)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     struct fen__g *g = fen__cur(m);
     int rc = -EAGAIN;
     while (rc == -EAGAIN) {
         fen__lock(&l->lock);
-        if (enter(l, write, g->id + 1)) {
+        if (enter(l, write, fen__holder_of(g))) {
             fen__unlock(&l->lock);
             rc = 0;
             break;
@@ -110,7 +110,7 @@ static int lock_until(fen_rwlock *l, bool write, int64_t deadline_ns)
         fen__unlock(&l->lock);
         rc = wait_round(l, write, g, deadline_ns);
     }
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }
 

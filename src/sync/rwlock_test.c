@@ -249,8 +249,11 @@ static int forms(void *arg)
 static void *from_a_thread(void *arg)
 {
     (void)arg;
-    assert_int_equal(fen_rwlock_read_lock(&lock), FEN_ENOTFIBER);
-    assert_int_equal(fen_rwlock_write_lock(&lock), FEN_ENOTFIBER);
+    assert_int_equal(fen_rwlock_read_lock(&lock), 0);
+    assert_int_equal(fen_rwlock_write_lock_until(&lock, fen_now() + FEN_MS), -ETIMEDOUT);
+    fen_rwlock_read_unlock(&lock);
+    assert_int_equal(fen_rwlock_write_lock(&lock), 0);
+    fen_rwlock_write_unlock(&lock);
     assert_int_equal(fen_rwlock_try_write_lock(&lock), 0);
     fen_rwlock_write_unlock(&lock);
     return NULL;

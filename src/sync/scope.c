@@ -423,7 +423,8 @@ void fen_cancel_hook_del(fen_cancel_hook *h)
 void fen__mask(int by)
 {
     struct fen__g *g = current();
-    g->mask = (uint8_t)(g->mask + by);
+    if (g) /* a thread has nothing to mask */
+        g->mask = (uint8_t)(g->mask + by);
 }
 
 /* ---- spawning ---- */
@@ -440,13 +441,10 @@ static void add_bill(struct fen__g *g, struct fen__child_bill *b)
     atomic_fetch_add_explicit(&b->out_bytes, g->out_bytes, memory_order_relaxed);
 }
 
-/* On the child, last: after the scope's lock is let go the scope may be gone. */
-static void child_end(struct fen__g *g)
+/* After the scope's lock is let go the scope may be gone. Any thread. */
+void fen__scope_let_go(struct fen_scope *s)
 {
-    struct fen_scope *s = g->scope;
-    if (s->bill)
-        add_bill(g, s->bill);
-    struct fen__m *m = fen__enter();
+    struct fen__m *m = fen__enter_any();
     struct fen__g *owner = s->owner;
     uint64_t epoch = 0;
     fen__lock(&s->lock);
@@ -457,7 +455,16 @@ static void child_end(struct fen__g *g)
     fen__unlock(&s->lock);
     if (epoch)
         fen__wake(owner, epoch, FEN__BY_SYNC);
-    fen__leave(m);
+    fen__leave_any(m);
+}
+
+/* On the child, last. */
+void fen__scope_child_end(struct fen__g *g)
+{
+    struct fen_scope *s = g->scope;
+    if (s->bill)
+        add_bill(g, s->bill);
+    fen__scope_let_go(s);
 }
 
 /* Every scope up the chain has fibers below it now: a cancel of any of them must look for them.
@@ -476,15 +483,20 @@ static void mark_spawned(struct fen_scope *s)
     atomic_store(&s->spawned, true);
 }
 
-/* RT. A new fiber of s, which the caller keeps open. */
-static int go_in(struct fen__m *m, struct fen_scope *s, struct fen__spawn *how)
+void fen__scope_hold(struct fen_scope *s)
 {
     if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
         mark_spawned(s);
     atomic_fetch_add(&s->children, 1);
+}
+
+/* RT. A new fiber of s, which the caller keeps open. */
+static int go_in(struct fen__m *m, struct fen_scope *s, struct fen__spawn *how)
+{
+    fen__scope_hold(s);
     how->limit = &s->limit;
     how->scope = s;
-    how->end = child_end;
+    how->end = fen__scope_child_end;
     how->labels = fen__labels_share(fen__cur(m)->labels);
     int rc = fen__spawn(how, NULL);
     if (rc) {
@@ -547,12 +559,14 @@ int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
         return -ENOMEM;
     *d = (struct detached){fn, arg};
     struct fen__m *m = fen__enter();
-    int rc = m ? 0 : FEN_ENOTFIBER;
     struct fen__spawn how = {
         .fn = detached_main, .arg = d, .name = name, .limit = fen__run_limit()};
-    if (!rc) {
+    int rc;
+    if (m) {
         how.labels = fen__labels_share(fen__cur(m)->labels);
         rc = fen__spawn(&how, NULL);
+    } else {
+        rc = fen__spawn_outside(&how);
     }
     if (m)
         fen__leave(m);

@@ -178,9 +178,9 @@ int fen_select(fen_case *cases, int n, int64_t deadline_ns)
 {
     if (n < 0 || n > FEN_SELECT_MAX)
         return -EINVAL;
-    struct fen__m *m = fen__enter();
+    struct fen__m *m = fen__enter_wait();
     if (!m)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     int k = -1;
     int64_t after = first_after(cases, n, &k);
     int rc = select_rt(cases, n, fen__min_i64(deadline_ns, after));
@@ -189,6 +189,6 @@ int fen_select(fen_case *cases, int n, int64_t deadline_ns)
         cases[k].rc = 0;
         rc = k;
     }
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }

@@ -32,6 +32,10 @@ static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g)
 /* After the wait: takes the node out if it is still queued. Takes the object's lock. */
 void fen__waitq_leave(struct fen_waitq *q, uint32_t *lock, struct fen__node *n);
 
+/* What a scope's close waits for: hold by the owner, or by who holds already; let go by anybody. */
+void fen__scope_hold(struct fen_scope *s);
+void fen__scope_let_go(struct fen_scope *s);
+void fen__scope_child_end(struct fen__g *g);
 /* Fibers that were claimed under a lock and are woken after it, first come first. */
 struct fen__woken {
     struct fen__node *head, *last;
@@ -45,11 +49,15 @@ void fen__woken_done(struct fen__woken *w, int rc);
 /* Who holds a lock: the fiber's place in the slab + 1; a thread that is no fiber, or a worker on
  * its own stack, is FEN__BY_THREAD. */
 #define FEN__BY_THREAD UINT32_MAX
+static inline uint32_t fen__holder_of(const struct fen__g *g)
+{
+    return g->id & FEN__G_THREAD ? FEN__BY_THREAD : g->id + 1;
+}
 static inline uint32_t fen__holder(void)
 {
     struct fen__m *m = fen__self();
     struct fen__g *g = m ? fen__cur(m) : NULL;
-    return g ? g->id + 1 : FEN__BY_THREAD;
+    return g ? fen__holder_of(g) : FEN__BY_THREAD;
 }
 
 /* scope.c: a new fiber of a scope in which the caller runs. 0, -ENOMEM, FEN_ELIMIT,

@@ -63,6 +63,13 @@ static inline struct fen__m *fen__self(void)
 }
 void fen__set_self(struct fen__m *m);
 
+/* ---- fork ---- */
+/* Set in a child forked while *running was not 0: it has one thread, and locks that nobody will let
+ * go; it may only exec. The current worker of its thread is forgotten. */
+extern bool fen__forked;
+/* 0 or -ENOMEM. Once for all. */
+int fen__sys_mark_forks(const _Atomic uint32_t *running) FEN_MUST_CHECK;
+
 /* ---- rseq: "was this thread interrupted since I looked?" ---- */
 /* Address of this thread's rseq_cs field and the value to arm it with; 0 if not available. */
 int fen__rseq_slot(volatile uint64_t **ret_slot, uint64_t *ret_armed);

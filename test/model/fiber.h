@@ -92,7 +92,11 @@ static inline int fiber_commit(struct fen__g *g)
 }
 
 /* What the parts that a model does not explore call. */
+#define FEN__G_THREAD UINT32_C(0x80000000)
 static inline struct fen__m *fen__enter(void) { abort(); }
+static inline struct fen__m *fen__enter_wait(void) { abort(); }
+static inline void fen__leave_wait(struct fen__m *m) { (void)m; }
+static inline int fen__enter_rc(void) { abort(); }
 static inline void fen__leave(struct fen__m *m) { (void)m; }
 static inline struct fen__m *fen__enter_any(void) { abort(); }
 static inline void fen__leave_any(struct fen__m *m) { (void)m; }
