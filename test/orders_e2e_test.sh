@@ -181,12 +181,12 @@ quotes() {
 # together N: N clients at once, each with a quote of its own, and each gets that one
 together() {
     curl -s -m 10 --no-progress-meter -Z --parallel-max "$1" "$url/quotes/[1001-$((1000 + $1))]" \
-        -o "$dir/many_#1" || fail "$1 quotes at once: curl says $?"
+        -o "$dir/many.#"1 || fail "$1 quotes at once: curl says $?"
     for n in $(seq 1001 $((1000 + $1))); do
-        [ "$(cat "$dir/many_$n")" = "{\"id\":$n,\"price\":$((n + 1000))}" ] ||
-            fail "quote $n of $1 at once: $(cat "$dir/many_$n")"
+        [ "$(cat "$dir/many.$n")" = "{\"id\":$n,\"price\":$((n + 1000))}" ] ||
+            fail "quote $n of $1 at once: $(cat "$dir/many.$n")"
     done
-    rm -f "$dir"/many_*
+    rm -f "$dir"/many.*
 }
 
 # by_and_by PATH: 200 within 5 s

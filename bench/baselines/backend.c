@@ -13,9 +13,9 @@
  * connection for each request makes one for each.
  *
  * Invariants: head - tail <= RING; due times in the ring never fall; a conn lives while it has
- * entries in the ring (conn.waiting counts them) or an outbox, even when its peer is gone. An outbox
- * that the socket did not take waits for EPOLLOUT; a peer that lets it grow to OUTBOX_MAX is
- * dropped.
+ * entries in the ring (conn.waiting counts them) or an outbox, even when its peer is gone. An
+ * outbox that the socket did not take waits for EPOLLOUT; a peer that lets it grow to OUTBOX_MAX
+ * is dropped.
  *
  * Rejected: a timerfd per connection (a system call and a wake-up each), a heap (see above).
  */

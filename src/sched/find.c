@@ -266,10 +266,10 @@ static bool timers_due(struct fen__m *m)
     return m->bill.last >= atomic_load_explicit(&p->timers.next_tsc, memory_order_relaxed);
 }
 
-/* Is it a start's turn? Ready fibers come first, because they are under way; each START_TICK-th time
- * a start, so that fibers which never stop being ready cannot keep them out. While CROWD and more
- * are ready, start and fiber take turns: they were woken together, by one answer that held many,
- * and the waits that starts begin should not all begin only when the crowd has gone. */
+/* Is it a start's turn? Ready fibers come first, because they are under way; each START_TICK-th
+ * time a start, so that fibers which never stop being ready cannot keep them out. While CROWD and
+ * more are ready, start and fiber take turns: they were woken together, by one read that held many
+ * answers, and the waits that starts begin should not all begin only when the crowd has gone. */
 static inline bool start_due(struct fen__p *p, uint32_t tick)
 {
     return atomic_load_explicit(&p->n_starts, memory_order_relaxed) &&

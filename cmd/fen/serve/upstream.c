@@ -1,5 +1,5 @@
-/* upstream.c - calls to a back end over kept-alive connections, one for each call under way; or over
- * a few pipelined ones (upstream_pipe.c).
+/* upstream.c - calls to a back end over kept-alive connections, one for each call under way; or
+ * over a few pipelined ones (upstream_pipe.c).
  *
  * A connection is in the stack or belongs to one call. It goes back only after a whole answer with
  * nothing behind it, from a peer that keeps it open; a call that was cancelled, late or answered

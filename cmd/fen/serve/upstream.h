@@ -37,9 +37,10 @@ void upstream_stop(struct upstream *u);
 void upstream_close(struct upstream *u);
 
 /* GET path. The scope's deadline and cancellation cover connecting, sending and waiting. A question
- * whose connection broke is asked once more. 0 and a whole answer of any status; -ETIMEDOUT and -ECANCELED by the scope; -ECONNREFUSED, -ECONNRESET
+ * whose connection broke is asked once more. 0 and a whole answer of any status; -ETIMEDOUT and
+ * -ECANCELED by the scope (-ETIMEDOUT also when connecting takes 5 s); -ECONNREFUSED, -ECONNRESET
  * and what else the network says; FEN_EPARSE for an answer that is not HTTP/1.x with a
- * Content-Length; FEN_ELIMIT. */
+ * Content-Length; FEN_ELIMIT; -ENOMEM. */
 int upstream_get(struct upstream *u, const char *path, struct upstream_answer *ret) FEN_MUST_CHECK;
 
 /* Idle connections now; connections made since the start. Any thread. */
