@@ -17,6 +17,7 @@ typedef struct fen_mutex {
     uint32_t lock;
     uint32_t held;
     struct fen_waitq waiters;
+    uint64_t owner; /* number of the fiber that has it, 0: none or a thread; for reports */
 } fen_mutex;
 
 /* 0, -ECANCELED, -ETIMEDOUT. try_: -EAGAIN. Fibers only. Not recursive. */

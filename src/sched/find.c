@@ -19,7 +19,7 @@
  *
  * Rejected: one poller for all (Go's collapses at 192 cores); parking idle Ms on a futex
  * apart from the poller (two wake-ups for an event). */
-#include "sched/sched_int.h"
+#include "sched/see.h"
 
 #define PASSES 4
 #define START_TICK 8
@@ -65,10 +65,13 @@ void fen__wake_p(void)
 void fen__ready(struct fen__g *g)
 {
     struct fen__m *m = fen__self_rt();
-    if (!m)
+    if (!m) {
+        if (!fen__self()) /* for stuck.c */
+            atomic_store_explicit(&fen__see.outside_woke, true, memory_order_relaxed);
         fen__global_push(g, g, 1);
-    else if (!fen__queue_next(m, g))
+    } else if (!fen__queue_next(m, g)) {
         return;
+    }
     fen__wake_p();
 }
 

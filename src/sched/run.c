@@ -5,7 +5,7 @@
  * demoted to SCHED_IDLE cannot be promoted again without privilege, so it ends. M structures stay
  * until the run ends, because the books need their tallies; a new thread takes over that of one
  * that has ended. */
-#include "sched/sched_int.h"
+#include "sched/see.h"
 
 #include "mem/mem.h"
 
@@ -25,8 +25,10 @@ static struct boot boot;
 
 /* ---- an M's life ---- */
 
-static void check_canary(const struct fen__g *g)
+static void check_stack(struct fen__g *g)
 {
+    if (FEN__UNLIKELY((char *)g->sp < g->stack.warn && !g->deep))
+        fen__see_deep(g, (size_t)((char *)fen__stack_top(&g->stack) - (char *)g->sp));
     if (FEN__UNLIKELY(g->stack.canary && !fen__stack_intact(&g->stack)))
         fen__crash_overflow(g);
 }
@@ -82,7 +84,7 @@ static void run_one(struct fen__m *m, struct fen__g *g)
     fen__switch(&m->g0_sp, g->sp);
     fen__annot_arrive(&m->annot, &g->annot);
     m->cur = NULL;
-    check_canary(g);
+    check_stack(g);
     fen__charge(m, g);
     g->parked_at = m->bill.last;
     after(m, g);
@@ -326,6 +328,7 @@ static void stop_ms(void)
     for (int i = 0; i < s->nprocs; i++)
         fen__poll_kick((uint32_t)i);
     fen__monitor_stop();
+    fen__see_close();
     while (s->ms) {
         struct fen__m *m = s->ms;
         s->ms = m->next;
@@ -360,6 +363,8 @@ static void wait_all(void)
     struct fen__sched *s = &fen__sched;
     while (!atomic_load(&s->done))
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
+    if (fen__see.leaks)
+        fen__see_leaks();
     atomic_store(&s->limit.ended, -ECANCELED);
     while (fen__fibers_live() > 0) {
         fen__each_g(nudge, NULL);
@@ -395,6 +400,9 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
     int rc = configure(cfg, &guard);
     if (rc)
         goto out;
+    rc = fen__see_config(cfg);
+    if (rc)
+        goto out;
     fen__bill_units();
     s->cpu_start_ns = fen__sys_process_cpu();
     s->no_membarrier = fen__sys_membarrier_init() != 0;
@@ -409,6 +417,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
         goto fail_poll;
     fen__spawn_init();
     fen__crash_init();
+    fen__see_open();
     rc = start_ms();
     if (!rc) {
         wait_all();

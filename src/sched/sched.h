@@ -34,6 +34,7 @@ enum fen__reason {
     FEN__R_SEM,
     FEN__R_WG,
     FEN__R_SCOPE,
+    FEN__R_COUNT
 };
 
 /* Low 16 bits of fen__g.wait. From FEN__FIRED on: who woke the fiber. */
@@ -80,6 +81,7 @@ struct fen__node {
 };
 
 #define FEN__XFER_BYTES 64
+enum { FEN__LIVE = 1, FEN__ENDING };
 
 /* A fiber. Slab memory that is never unmapped within a run; epoch counts on across reuses, so a
  * late waker can always look and never hits the wrong wait. */
@@ -94,16 +96,19 @@ struct fen__g {
     uint32_t id;          /* index in the slab */
     uint8_t reason, mask; /* enum fen__reason; >0: cancellation masked */
     uint8_t convicted;    /* >0: took its P too long of late, gets a short patience */
-    uint8_t live;
+    uint8_t live;         /* FEN__LIVE, FEN__ENDING: its function has returned; 0: free */
     /* ---- the running fiber only ---- */
     int64_t in_bytes, out_bytes, arena_bytes, arena_byte_ticks;
     void (*fn)(void *arg);
     void *arg;
     void (*end)(struct fen__g *g); /* called on the fiber after fn; NULL: nothing */
     const char *name;
-    uint64_t number;         /* from 1, never reused within a run */
-    void *scope;             /* sync's */
-    void *local;             /* what the fiber touches first when it runs again: asked for ahead */
+    uint64_t number;    /* from 1, never reused within a run */
+    void *scope;        /* sync's */
+    void *local;        /* what the fiber touches first when it runs again: asked for ahead */
+    const void *on;     /* what it waits for, while reason says how: queue, slot, nodes, scope */
+    const void *site;   /* where it was spawned: a return address, or NULL */
+    bool deep, painted; /* stack: warned of already; its unused part was painted */
     struct fen__timer timer; /* deadline of the present wait */
     struct fen__node node;
     struct fen__stack stack;
@@ -166,6 +171,7 @@ struct fen__spawn {
     struct fen__limit *limit;
     void *scope;
     void (*end)(struct fen__g *g);
+    const void *site; /* return address of the call that asked for it, or NULL */
 };
 /* A new ready fiber. 0, -ENOMEM, FEN_ELIMIT. RT. */
 int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g);
@@ -187,6 +193,20 @@ void fen__each_g(void (*fn)(struct fen__g *g, void *arg), void *arg);
 /* A limit above all fibers of the run: ends detached fibers at shutdown. */
 struct fen__limit *fen__run_limit(void);
 int64_t fen__fibers_live(void);
+
+/* ---- see.c, dump.c: what people look at ---- */
+/* What a parked fiber waits for, in words of the room that owns the thing. */
+struct fen__on {
+    const void *object; /* as the program knows it; NULL: none */
+    int64_t have, of;   /* -1: not known; elements and room, permits, count */
+    uint64_t holder;    /* number of the fiber that holds it; 0: nobody known */
+};
+/* Set by sync before a run. g is a copy; what its pointers lead to may be gone: fen__sys_copy. */
+extern void (*fen__on_describe)(const struct fen__g *g, struct fen__on *ret_on);
+/* Hands text to the run's report function, or writes it to fd 2. May block the thread. */
+void fen__report(const char *text, size_t n);
+/* Is this run's end to be checked for what was not given back? Set as the run begins. */
+bool fen__leaks_wanted(void);
 
 /* ---- run.c ---- */
 /* Runs fn(arg) as the first fiber and returns when every fiber has ended. See fen_run. */

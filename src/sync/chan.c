@@ -27,6 +27,8 @@ fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity)
         return NULL;
     c->elem = elem_bytes;
     c->cap = capacity;
+    if (FEN__UNLIKELY(fen__leaks_wanted()))
+        fen__chan_note(c, __builtin_return_address(0));
     return c;
 }
 
@@ -37,6 +39,8 @@ void fen_chan_free(fen_chan *c)
     fen__lock(&c->lock); /* the last user may be on its way out */
     fen_assert(!c->senders.head && !c->receivers.head);
     fen__unlock(&c->lock);
+    if (FEN__UNLIKELY(c->pprev != NULL))
+        fen__chan_forget(c);
     fen__mem_free(c, sizeof *c + c->elem * c->cap);
 }
 

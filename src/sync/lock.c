@@ -32,6 +32,7 @@ int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
         fen__lock(&m->lock);
         if (!m->held) {
             m->held = 1;
+            m->owner = g->number;
             fen__unlock(&m->lock);
             rc = 0;
             break;
@@ -52,6 +53,8 @@ int fen_mutex_try_lock(fen_mutex *m)
     fen__lock(&m->lock);
     bool got = !m->held;
     m->held = 1;
+    if (got)
+        m->owner = w ? fen__cur(w)->number : 0;
     fen__unlock(&m->lock);
     fen__leave_any(w);
     return got ? 0 : -EAGAIN;
@@ -65,6 +68,7 @@ void fen_mutex_unlock(fen_mutex *m)
     fen_assert(m->held);
     struct fen__node *n = fen__waitq_claim(&m->waiters, &claim);
     m->held = n != NULL;
+    m->owner = n ? n->g->number : 0;
     fen__unlock(&m->lock);
     if (n)
         fen__waitq_done(n, claim, 0); /* it holds the mutex now */

@@ -125,6 +125,7 @@ static void join(struct fen_scope *s, struct fen__g *g)
         fen__unlock(&s->lock);
         if (none)
             return;
+        g->on = s;
         fen__park(FEN_NEVER, FEN__R_SCOPE);
     }
 }
@@ -448,7 +449,7 @@ static void mark_spawned(struct fen_scope *s)
     atomic_store(&s->spawned, true);
 }
 
-int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
+static int go(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg, const void *site)
 {
     if (stack_bytes > FEN__STACK_MAX)
         return -EINVAL;
@@ -465,7 +466,8 @@ int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void 
                              .stack_bytes = stack_bytes,
                              .limit = &s->limit,
                              .scope = s,
-                             .end = child_end};
+                             .end = child_end,
+                             .site = site};
     int rc = fen__spawn(&how, NULL);
     if (rc)
         atomic_fetch_sub(&s->children, 1); /* the caller holds the scope open */
@@ -473,7 +475,16 @@ int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void 
     return rc;
 }
 
-int fen_go(void (*fn)(void *), void *arg) { return fen_go_named(NULL, 0, fn, arg); }
+/* Not tail calls: the return address is the caller's own line. */
+int fen_go(void (*fn)(void *), void *arg)
+{
+    return go(NULL, 0, fn, arg, __builtin_return_address(0));
+}
+
+int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
+{
+    return go(name, stack_bytes, fn, arg, __builtin_return_address(0));
+}
 
 struct detached {
     void (*fn)(void *arg);
@@ -502,8 +513,11 @@ int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
     *d = (struct detached){fn, arg};
     struct fen__m *m = fen__enter();
     int rc = m ? 0 : FEN_ENOTFIBER;
-    struct fen__spawn how = {
-        .fn = detached_main, .arg = d, .name = name, .limit = fen__run_limit()};
+    struct fen__spawn how = {.fn = detached_main,
+                             .arg = d,
+                             .name = name,
+                             .limit = fen__run_limit(),
+                             .site = __builtin_return_address(0)};
     if (!rc)
         rc = fen__spawn(&how, NULL);
     if (m)

@@ -25,6 +25,7 @@ static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g)
     struct fen__node *n = &g->node;
     n->g = g;
     n->index = 0;
+    g->on = q;
     n->epoch = fen__arm(g);
     fen__waitq_push(q, n);
 }
@@ -33,5 +34,9 @@ static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g)
 void fen__waitq_leave(struct fen_waitq *q, uint32_t *lock, struct fen__node *n);
 
 void fen__scope_pool_fini(void);
+
+/* describe.c */
+void fen__describe_init(void);
+void fen__leaks_report(int64_t heap_before);
 
 #endif
