@@ -5,6 +5,8 @@
  * in the core. */
 #include "sched/see.h"
 
+#include <fen/sync.h>
+
 #define G(field) offsetof(struct fen__g, field)
 #define M(field) offsetof(struct fen__m, field)
 #define VERSION 1
@@ -20,7 +22,7 @@ struct fen__layout {
     uint64_t page, line, colours, parked;
     uint64_t reasons; /* address of names, each a pointer; count */
     uint64_t n_reasons;
-    uint64_t slot_fd;
+    uint64_t slot_fd, mutex_owner;
 };
 
 struct fen__layout fen__debug_layout = {
@@ -53,6 +55,7 @@ struct fen__layout fen__debug_layout = {
     .parked = FEN__PARKED,
     .n_reasons = FEN__R_COUNT,
     .slot_fd = offsetof(struct fen__slot, fd),
+    .mutex_owner = offsetof(fen_mutex, owner),
 };
 
 void fen__layout_fill(void)

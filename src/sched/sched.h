@@ -103,12 +103,12 @@ struct fen__g {
     void *arg;
     void (*end)(struct fen__g *g); /* called on the fiber after fn; NULL: nothing */
     const char *name;
-    uint64_t number;    /* from 1, never reused within a run */
-    void *scope;        /* sync's */
-    void *local;        /* what the fiber touches first when it runs again: asked for ahead */
-    const void *on;     /* what it waits for, while reason says how: queue, slot, nodes, scope */
-    const void *site;   /* where it was spawned: a return address, or NULL */
-    bool deep, painted; /* stack: warned of already; its unused part was painted */
+    uint64_t number;         /* from 1, never reused within a run */
+    void *scope;             /* sync's */
+    void *local;             /* what the fiber touches first when it runs again: asked for ahead */
+    const void *on;          /* what it waits for, while reason says how */
+    const void *site;        /* where it was spawned: a return address, or NULL */
+    bool deep, painted;      /* stack: warned of already; its unused part was painted */
     struct fen__timer timer; /* deadline of the present wait */
     struct fen__node node;
     struct fen__stack stack;

@@ -135,7 +135,7 @@ static int wait(fen_chan *c, enum fen_select_op op, void *elem, int64_t deadline
         memcpy(xfer, elem, c->elem);
     g->node.elem = xfer;
     g->node.rc = 0;
-    fen__waitq_wait(q, g);
+    fen__waitq_wait(q, g, c);
     fen__unlock(&c->lock);
     int code = fen__park(deadline_ns, op == FEN_OP_SEND ? FEN__R_CHAN_SEND : FEN__R_CHAN_RECV);
     if (code >= FEN__BY_SYNC) {

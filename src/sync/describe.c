@@ -9,45 +9,34 @@
 
 #include <fen/sync.h>
 
-#define OF(q, type, member) ((const char *)(q)-offsetof(type, member))
-
-static void look_chan(const char *at, struct fen__on *on)
+static int64_t peek(const char *at, size_t offset)
 {
-    size_t cap, count;
-    on->object = at;
-    if (fen__sys_copy_all(&cap, at + offsetof(struct fen_chan, cap), sizeof cap) &&
-        fen__sys_copy_all(&count, at + offsetof(struct fen_chan, count), sizeof count)) {
-        on->have = (int64_t)count;
-        on->of = (int64_t)cap;
-    }
-}
-
-static void look_mutex(const char *at, struct fen__on *on)
-{
-    on->object = at;
-    if (!fen__sys_copy_all(&on->holder, at + offsetof(fen_mutex, owner), sizeof on->holder))
-        on->holder = 0;
-}
-
-static void look_count(const char *at, size_t offset, struct fen__on *on)
-{
-    on->object = at;
-    if (!fen__sys_copy_all(&on->have, at + offset, sizeof on->have))
-        on->have = -1;
+    int64_t v;
+    return fen__sys_copy_all(&v, at + offset, sizeof v) ? v : -1;
 }
 
 static void describe(const struct fen__g *g, struct fen__on *ret)
 {
-    const void *q = g->on;
+    const char *on = g->on;
+    ret->object = on;
     switch ((enum fen__reason)g->reason) {
-    case FEN__R_CHAN_SEND: look_chan(OF(q, struct fen_chan, senders), ret); break;
-    case FEN__R_CHAN_RECV: look_chan(OF(q, struct fen_chan, receivers), ret); break;
-    case FEN__R_SELECT: ret->have = g->node.index; break;
-    case FEN__R_MUTEX: look_mutex(OF(q, fen_mutex, waiters), ret); break;
-    case FEN__R_SEM: look_count(OF(q, fen_sem, waiters), offsetof(fen_sem, permits), ret); break;
-    case FEN__R_WG: look_count(OF(q, fen_wg, waiters), offsetof(fen_wg, count), ret); break;
-    case FEN__R_SCOPE: look_count(q, offsetof(struct fen_scope, children), ret); break;
-    default: break;
+    case FEN__R_CHAN_SEND:
+    case FEN__R_CHAN_RECV:
+        ret->have = peek(on, offsetof(struct fen_chan, count));
+        ret->of = peek(on, offsetof(struct fen_chan, cap));
+        break;
+    case FEN__R_SELECT: /* the nodes are fen's own and tell nobody anything */
+        ret->object = NULL;
+        ret->have = g->node.index;
+        break;
+    case FEN__R_MUTEX:
+        if (!fen__sys_copy_all(&ret->holder, on + offsetof(fen_mutex, owner), sizeof ret->holder))
+            ret->holder = 0;
+        break;
+    case FEN__R_SEM: ret->have = peek(on, offsetof(fen_sem, permits)); break;
+    case FEN__R_WG: ret->have = peek(on, offsetof(fen_wg, count)); break;
+    case FEN__R_SCOPE: ret->have = peek(on, offsetof(struct fen_scope, children)); break;
+    default: ret->object = NULL; break;
     }
 }
 

@@ -37,7 +37,7 @@ int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
             rc = 0;
             break;
         }
-        fen__waitq_wait(&m->waiters, g);
+        fen__waitq_wait(&m->waiters, g, m);
         fen__unlock(&m->lock);
         rc = wait_round(&m->waiters, &m->lock, g, deadline_ns, FEN__R_MUTEX);
     }
@@ -94,7 +94,7 @@ int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns)
             rc = 0;
             break;
         }
-        fen__waitq_wait(&s->waiters, g);
+        fen__waitq_wait(&s->waiters, g, s);
         fen__unlock(&s->lock);
         rc = wait_round(&s->waiters, &s->lock, g, deadline_ns, FEN__R_SEM);
     }
@@ -167,7 +167,7 @@ int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
             rc = 0;
             break;
         }
-        fen__waitq_wait(&wg->waiters, g);
+        fen__waitq_wait(&wg->waiters, g, wg);
         fen__unlock(&wg->lock);
         rc = wait_round(&wg->waiters, &wg->lock, g, deadline_ns, FEN__R_WG);
     }

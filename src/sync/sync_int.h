@@ -20,12 +20,12 @@ static inline void fen__waitq_done(struct fen__node *n, int claim, int rc)
 }
 
 /* Arms the fiber and queues its own node. Object's lock held. */
-static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g)
+static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g, const void *object)
 {
     struct fen__node *n = &g->node;
     n->g = g;
     n->index = 0;
-    g->on = q;
+    g->on = object;
     n->epoch = fen__arm(g);
     fen__waitq_push(q, n);
 }
