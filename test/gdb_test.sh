@@ -17,7 +17,8 @@ look() {
     shift
     timeout 50 gdb -q -nx -batch -ex "set confirm off" -ex "set width 0" "$@" \
         -ex "source $FEN_SOURCE_DIR/tools/fen-gdb.py" -ex "info fibers" -ex "fiber 3 bt" \
-        -ex "fiber apply 4 5 bt" -ex "info fibers wait" -ex "fiber 99 bt" >"$tmp/out.$what" 2>&1 || true
+        -ex "fiber apply 4 5 bt" -ex "info fibers wait" -ex "fiber 99 bt" \
+        >"$tmp/out.$what" 2>&1 || true
     if grep -q "ptrace: Operation not permitted" "$tmp/out.$what"; then
         skip "the kernel does not let gdb attach"
     fi

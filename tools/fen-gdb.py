@@ -25,7 +25,8 @@ MAGIC = b"fen-gdb-layout!\0"
 WORDS = """version words chunks used chunk_fibers ms wall_ns tsc ns_of_gig
     g_bytes g_sp g_wait g_reason g_live g_parked_at g_cpu g_fn g_name g_number
     g_on g_site g_stack_low g_stack_bytes g_stack_slot g_stack_canary g_painted
-    m_next m_cur m_tid m_phase page line colours parked reasons n_reasons slot_fd mutex_owner""".split()
+    m_next m_cur m_tid m_phase page line colours parked reasons n_reasons slot_fd
+    mutex_owner""".split()
 PAINT = 0xA7
 BLOCKING = 2  # fen__m.phase
 
@@ -68,10 +69,13 @@ def symbol(addr, call=False):
     if not addr:
         return "-"
     at = addr - 1 if call else addr
-    m = re.match(r"(\S+)(?: \+ (\d+))? in section", gdb.execute(f"info symbol {at:#x}", False, True))
+    said = gdb.execute(f"info symbol {at:#x}", False, True)
+    m = re.match(r"(\S+)(?: \+ (\d+))? in section", said)
     name = (m[1] + (f"+{int(m[2]):#x}" if m[2] else "")) if m else f"{addr:#x}"
     line = gdb.find_pc_line(at)
-    return name + (f" ({os.path.basename(line.symtab.filename)}:{line.line})" if line.symtab else "")
+    if line.symtab:
+        name += f" ({os.path.basename(line.symtab.filename)}:{line.line})"
+    return name
 
 
 def find_layout():
@@ -280,8 +284,8 @@ gdb.events.exited.connect(lambda event: UNWINDER.drop())
 
 
 class InfoFibers(gdb.Command):
-    """List the fibers of the program: number, name, state, what each waits for and since when (up to
-the core file's time), CPU, stack in use when it was switched out, function, spawn site.
+    """List the fibers of the program: number, name, state, what each waits for and since when (up
+to the core file's time), CPU, stack in use when it was switched out, function, spawn site.
 usage: info fibers [PATTERN]"""
 
     def __init__(self):
@@ -406,7 +410,8 @@ is the thread's. `fiber off`, or letting the program run, ends that."""
             raise gdb.GdbError(self.__doc__)
         for f in list(Fen().fibers()):
             if every or f.number in numbers:
-                print(f"\nFiber {f.number} {f.name or '-'} ({f.state} {f.reason})".replace(" )", ")"))
+                state = f"{f.state} {f.reason}".strip()
+                print(f"\nFiber {f.number} {f.name or '-'} ({state})")
                 try:
                     on_fiber(f, " ".join(words))
                 except gdb.error as e:

@@ -9,12 +9,12 @@
 extern "C" {
 #endif
 
-/* Describes every fiber of the running runtime in text, as SIGQUIT does: put gets a few whole lines
- * at a time. Up to 256 fibers have a line each; of more, eight of each kind, and a count. The fibers
- * run on meanwhile, so the text is a snapshot of each, not of all at one moment.
- * 0; -ESRCH: no runtime runs; -ENOMEM. Any thread; blocks it (100,000 fibers: about 0.3 s): inside a
- * fiber call it between fen_blocking_begin and fen_blocking_end. put must not park
- * and not call this again. */
+/* Describes every fiber of the running runtime in text, as SIGQUIT does: put gets a few whole
+ * lines at a time. Up to 256 fibers have a line each; of more, eight of each kind, and a count.
+ * The fibers run on meanwhile, so the text is a snapshot of each, not of all at one moment. 0;
+ * -ESRCH: no runtime runs; -ENOMEM. Any thread; blocks it (100,000 fibers: 0.7 s): inside
+ * a fiber call it between fen_blocking_begin and fen_blocking_end. put must not park and not
+ * call this again. */
 FEN_API int fen_debug_fibers(void (*put)(void *arg, const char *text, size_t n), void *arg);
 
 /* Says that something outside fen (a thread, a signal handler, a callback of another library) may

@@ -11,9 +11,9 @@ extern "C" {
 /* How the end of a stack is protected; AUTO picks the first that works in this order. */
 enum fen_guard { FEN_GUARD_AUTO, FEN_GUARD_MADVISE, FEN_GUARD_MPROTECT, FEN_GUARD_CANARY };
 
-/* What happens when every fiber waits and nothing inside fen can wake one: print who waits for what
- * and go on waiting; say nothing; print and abort; print, cancel every fiber and have fen_run return
- * -EDEADLK. */
+/* What happens when every fiber waits and nothing inside fen can wake one: print who waits for
+ * what and go on waiting; say nothing; print and abort; print, cancel every fiber and have
+ * fen_run return -EDEADLK. */
 enum fen_on_deadlock {
     FEN_DEADLOCK_REPORT,
     FEN_DEADLOCK_IGNORE,
@@ -33,7 +33,7 @@ typedef struct fen_config {
      * in the environment does the same and wins. */
     enum fen_on_deadlock on_deadlock;
     bool sigquit_off;  /* SIGQUIT keeps its old meaning; else it prints every fiber, unless the
-                          program has a handler of its own or ignores it */
+                          program has a handler of its own */
     bool report_leaks; /* at the end: detached fibers, channels, timers, descriptors, bytes left */
     bool paint_stacks; /* measures each fiber's deepest use exactly; costs a fill a spawn */
     /* Takes the reports, a few whole lines at a time, on any thread, and may block; NULL: they go
@@ -42,11 +42,11 @@ typedef struct fen_config {
     void *report_arg;
 } fen_config;
 
-/* Runs fn(arg) in a fiber and blocks the calling thread until it and every fiber of its scope have
- * ended. cfg may be NULL. Returns fn's value; -EBUSY if a runtime runs already in this process;
- * -EINVAL for a value out of range, also
- * in the environment; -EDEADLK after FEN_DEADLOCK_CANCEL did its work; -ENOMEM or -EAGAIN when threads or memory cannot be had.
- * Any thread that is not a worker. Can be called again after it returned. */
+/* Runs fn(arg) in a fiber and blocks the calling thread until it and every fiber of its scope
+ * have ended. cfg may be NULL. Returns fn's value; -EBUSY if a runtime runs already in this
+ * process; -EINVAL for a value out of range, also in the environment; -EDEADLK after
+ * FEN_DEADLOCK_CANCEL did its work; -ENOMEM or -EAGAIN when threads or memory cannot be had. Any
+ * thread that is not a worker. Can be called again after it returned. */
 FEN_API int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg);
 
 /* Number of Ps of the running runtime; 0 when none runs. Any thread. */

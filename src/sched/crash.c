@@ -51,7 +51,9 @@ static void put_frames(struct fen__text *t, struct frames *f)
     fen__frames_put(t, in_order, shown > 0 ? shown : 0);
 }
 
-static size_t describe(const struct fen__g *g, uintptr_t pc, uintptr_t fp, char *ret, size_t n)
+/* sp: how far down it got, which may be far below its stack. */
+static size_t describe(const struct fen__g *g, uintptr_t sp, uintptr_t pc, uintptr_t fp, char *ret,
+                       size_t n)
 {
     const char *top = fen__stack_top(&g->stack), *low = fen__stack_low(&g->stack);
     struct fen__text t = {ret, 0, n};
@@ -68,7 +70,7 @@ static size_t describe(const struct fen__g *g, uintptr_t pc, uintptr_t fp, char 
         fen__sys_symbol(&t, (const char *)g->site - 1);
     }
     fen__text_put(&t, ")\n");
-    walk(&f, pc, fp, (uintptr_t)g->stack.low, (uintptr_t)top);
+    walk(&f, pc, fp, sp, (uintptr_t)top);
     put_frames(&t, &f);
     return t.n;
 }
@@ -82,7 +84,7 @@ static size_t explain(const struct fen__sys_fault_at *at, char *ret, size_t n)
     uintptr_t low = (uintptr_t)fen__stack_low(&g->stack), guard = (uintptr_t)g->stack.low;
     bool in_guard = at->addr >= guard && at->addr < low;
     bool below = at->sp < low && at->addr < low;
-    return in_guard || below ? describe(g, at->pc, at->fp, ret, n) : 0;
+    return in_guard || below ? describe(g, at->sp, at->pc, at->fp, ret, n) : 0;
 }
 
 void fen__crash_init(void) { fen__sys_fault_install(explain); }
@@ -93,5 +95,5 @@ void fen__crash_overflow(const struct fen__g *g)
     uintptr_t pc, fp;
     if (!fen__saved_frame(g->sp, &pc, &fp))
         pc = fp = 0;
-    fen__sys_die(text, describe(g, pc, fp, text, sizeof text));
+    fen__sys_die(text, describe(g, (uintptr_t)g->sp, pc, fp, text, sizeof text));
 }

@@ -5,7 +5,7 @@
  * their kind; the group says how long the others have waited.
  *
  * Bounds: GROUPS kinds (more are counted together), KEEP lines a kind once there are more than
- * FULL fibers, one pass over all fibers, a few hundred KiB of heap while it runs. */
+ * FULL fibers, one pass over all fibers, about 1 MiB of heap while it runs. */
 #include "sched/see.h"
 
 #include "mem/mem.h"
@@ -74,7 +74,7 @@ static void collect(struct fen__g *g, void *arg)
 {
     struct dump *d = arg;
     bool room = d->nviews < VIEWS;
-    struct fen__view spare, *v = room ? &d->view[d->nviews] : &spare;
+    struct fen__view spare = {0}, *v = room ? &d->view[d->nviews] : &spare;
     if (!fen__view_take(g, d->running, v))
         return;
     d->count++;

@@ -1,8 +1,8 @@
-/* layout.c - a table of addresses and offsets for tools/fen-gdb.py, so that it can list fibers in a
- * program or core file that has no debug information, or no symbols at all: then it is found by its
- * first sixteen bytes. The script knows the order; whoever adds a word adds it at the end, whoever
- * changes one raises the version. In the data segment, and written to as a run starts, so that it is
- * in the core. */
+/* layout.c - a table of addresses and offsets for tools/fen-gdb.py, so that it can list fibers
+ * in a program or core file that has no debug information, or no symbols at all: then it is
+ * found by its first sixteen bytes. The script knows the order; whoever adds a word adds it at
+ * the end, whoever changes one raises the version. In the data segment, and written to as a run
+ * starts, so that it is in the core. */
 #include "sched/see.h"
 
 #include <fen/sync.h>

@@ -15,9 +15,9 @@
  * and at 200 us apart it cost computing fibers a tenth of the machine.
  *
  * The monitor naps 20 us while blocking sections last, else up to 1 ms, up to 10 ms when every P is
- * idle, and then sleeps until an M leaves idle (no wake-ups in an idle process). Before that sleep it
- * asks stuck.c whether anything can end it. It also starts the thread that prints for people (see.c),
- * because it is awake when no P is. */
+ * idle, and then sleeps until an M leaves idle (no wake-ups in an idle process). Before that sleep
+ * it asks stuck.c whether anything can end it. It also starts the thread that prints for people
+ * (see.c), because it is awake when no P is. */
 #include "sched/see.h"
 
 #define PATIENCE_BLOCK (20 * FEN_US)

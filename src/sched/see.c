@@ -1,14 +1,14 @@
-/* see.c - the thread that prints for people, and what asks it to: SIGQUIT, a deadlock, a stack that
- * is nearly full. Configuration and the report of what was left at the end.
+/* see.c - the thread that prints for people, and what asks it to: SIGQUIT, a deadlock, a stack
+ * that is nearly full. Configuration and the report of what was left at the end.
  *
- * Who asks must not print: a signal handler may not, a worker holds a P, and the monitor must not
- * block on a descriptor that nobody reads. So they set a bit in `asked` (any number of requests of a
- * kind are one) and poke; the monitor, which is awake when nothing else is, starts the helper on the
- * first request; from then on the helper sleeps on `asked` itself. A process that nobody asks has no
- * such thread.
+ * Who asks must not print: a signal handler may not, a worker holds a P, and the monitor must
+ * not block on a descriptor that nobody reads. So they set a bit in `asked` (any number of
+ * requests of a kind are one) and poke; the monitor, which is awake when nothing else is, starts
+ * the helper on the first request; from then on the helper sleeps on `asked` itself. A process
+ * that nobody asks has no such thread.
  *
- * fen__see.lock: who looks at the run's memory holds it; fen__see_close takes it before that memory
- * goes. Rank: above the scheduler's lock. */
+ * fen__see.lock: who looks at the run's memory holds it; fen__see_close takes it before that
+ * memory goes. Rank: above the scheduler's lock. */
 #include "sched/see.h"
 
 #include "mem/mem.h"

@@ -1,5 +1,5 @@
-/* see.h - what the files share that show fibers to people: see.c, view.c, dump.c, stuck.c, layout.c,
- * crash.c. */
+/* see.h - what the files share that show fibers to people: see.c, view.c, dump.c, stuck.c,
+ * layout.c, crash.c. */
 #ifndef FEN_SCHED_SEE_H
 #define FEN_SCHED_SEE_H
 

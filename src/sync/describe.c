@@ -1,8 +1,8 @@
-/* describe.c - what a parked fiber waits for, for dumps and reports, and the list of channels for the
- * report of what was left.
+/* describe.c - what a parked fiber waits for, for dumps and reports, and the list of channels
+ * for the report of what was left.
  *
- * The fiber may wake and its object go away while this looks: everything is copied by the kernel and
- * may be nonsense, which view.c finds out afterwards and drops. */
+ * The fiber may wake and its object go away while this looks: everything is copied by the kernel
+ * and may be nonsense, which view.c finds out afterwards and drops. */
 #include "sync/chan_int.h"
 
 #include "sys/look.h"

@@ -1,8 +1,9 @@
 /* look.c - looking at memory that may change or vanish, and the signal that asks for it.
  *
- * A parked fiber's stack may be unmapped, and a channel freed, while somebody looks at it. So the
- * looker lets the kernel copy: what is gone is an error and not a fault. Rejected: a SIGSEGV
- * handler around plain loads (one more owner of that signal), write to a pipe (two system calls). */
+ * A parked fiber's stack may be unmapped, and a channel freed, while somebody looks at it. So
+ * the looker lets the kernel copy: what is gone is an error and not a fault. Rejected: a SIGSEGV
+ * handler around plain loads (one more owner of that signal), write to a pipe (two system
+ * calls). */
 #include "sys/look.h"
 #include "base/sanitize.h"
 
@@ -83,7 +84,7 @@ bool fen__sys_quit_install(void (*fn)(void))
     struct sigaction sa = {.sa_handler = on_quit, .sa_flags = RESTART | SA_ONSTACK};
     sigemptyset(&sa.sa_mask);
     if (sigaction(SIGQUIT, NULL, &quit_before) || quit_before.sa_flags & SA_SIGINFO ||
-        quit_before.sa_handler != SIG_DFL)
+        (quit_before.sa_handler != SIG_DFL && quit_before.sa_handler != SIG_IGN))
         return false;
     quit_fn = fn;
     return sigaction(SIGQUIT, &sa, NULL) == 0;

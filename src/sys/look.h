@@ -18,7 +18,8 @@ size_t fen__sys_copy_string(char *to, const char *from, size_t cap);
 size_t fen__sys_untouched(const void *low, size_t bytes);
 
 /* Has fn called on SIGQUIT, from then on and on any thread, in a signal handler. False: the program
- * has a handler or ignores the signal; nothing is changed. In pairs with restore. */
+ * has a handler of its own; nothing is changed. Ignored counts as none: a shell starts whatever it
+ * puts in the background with SIGQUIT ignored. In pairs with restore. */
 bool fen__sys_quit_install(void (*fn)(void));
 void fen__sys_quit_restore(void);
 

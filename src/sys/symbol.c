@@ -7,6 +7,7 @@
  *
  * The list of objects is a snapshot under the loader's lock. It is made when a run starts and again
  * before a dump; a crash uses the one there is. */
+#include "base/sanitize.h"
 #include "sys/look.h"
 
 #include <elf.h>
@@ -19,6 +20,13 @@
 
 #define OBJECTS_MAX 64
 #define PATH_BYTES 160
+
+#ifdef FEN__ASAN /* a file may be mapped where a stack was whose marks ASan still has */
+void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
+#define UNPOISON(p, n) __asan_unpoison_memory_region(p, n)
+#else
+#define UNPOISON(p, n) ((void)0)
+#endif
 
 struct object {
     uintptr_t start, end, bias;
@@ -77,8 +85,11 @@ static struct file open_file(const char *path)
         return f;
     if (fstat(fd, &st) == 0 && st.st_size > (off_t)sizeof(ElfW(Ehdr))) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p != MAP_FAILED)
-            f = (struct file){p, (size_t)st.st_size};
+        if (p != MAP_FAILED) {
+            UNPOISON(p, (size_t)st.st_size);
+            f.p = p;
+            f.n = (size_t)st.st_size;
+        }
     }
     close(fd);
     return f;
