@@ -51,7 +51,7 @@ static uint64_t kind_of(const struct fen__view *v)
 {
     uint64_t h = mix(v->state, v->reason);
     h = mix(h, (uintptr_t)v->entry);
-    for (int i = 0; i < v->nframes; i++)
+    for (int i = 1; i < v->nframes; i++) /* 0: by which of two ways it was switched out */
         h = mix(h, (uintptr_t)v->frame[i]);
     return h;
 }

@@ -131,7 +131,7 @@ static void drop(struct fen__m *m, struct fen__g *g)
         spill(m);
 }
 
-/* On the M's stack; the fiber will not run again. */
+/* Not on the fiber's stack; it will not run again. */
 void fen__g_free(struct fen__m *m, struct fen__g *g)
 {
     fen__annot_end(&g->annot);
@@ -152,7 +152,7 @@ void fen__g_free(struct fen__m *m, struct fen__g *g)
 static void fiber_main(void *arg)
 {
     struct fen__g *g = arg;
-    fen__annot_arrive(&g->annot, &fen__self()->annot);
+    fen__arrive(&g->annot);
     fen__leave(fen__self());
     g->fn(g->arg);
     g->live = FEN__ENDING;
@@ -161,7 +161,7 @@ static void fiber_main(void *arg)
         g->end(g);
     struct fen__m *m = fen__enter();
     fen_assert(g->timer.at < 0);
-    fen__to_g0(m, FEN__ACT_EXIT);
+    fen__swap(m, FEN__ACT_EXIT);
 }
 
 static void reset(struct fen__g *g, const struct fen__spawn *how)
@@ -179,6 +179,7 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
     g->reason = g->mask = g->convicted = 0;
     g->local = NULL;
+    g->limits_seen = 0;
     g->live = FEN__LIVE;
 }
 

@@ -184,6 +184,6 @@ void fen__stuck_report(void)
     if (fen__see.on_deadlock != FEN_DEADLOCK_CANCEL)
         return;
     fen__sched.rc = -EDEADLK;
-    atomic_store(&fen__sched.limit.ended, -ECANCELED);
+    fen__limit_end(&fen__sched.limit, -ECANCELED);
     fen__each_g(nudge, NULL);
 }

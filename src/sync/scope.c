@@ -102,6 +102,7 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     s->bill = up ? up->bill : NULL;
     g->scope = s;
     __atomic_store_n(&g->limit, &s->limit, __ATOMIC_RELEASE);
+    fen__limits_changed(g);
 }
 
 fen_scope *fen_scope_open(int64_t deadline_ns)
@@ -182,6 +183,7 @@ int fen__scope_fini(struct fen_scope *s)
     int rc = fen__limit_rc(g);
     g->scope = s->parent_of_owner;
     __atomic_store_n(&g->limit, s->limit.parent, __ATOMIC_RELEASE);
+    fen__limits_changed(g);
     fen__leave(fen__self());
     return rc;
 }
@@ -312,6 +314,7 @@ void fen_scope_cancel(fen_scope *s)
     int none = 0;
     if (!atomic_compare_exchange_strong(&s->limit.ended, &none, -ECANCELED))
         return;
+    fen__limit_end(&s->limit, -ECANCELED);
     struct fen__m *m = fen__enter_any();
     call_hooks(s, __atomic_load_n(&s->seq, __ATOMIC_RELAXED), NULL, -ECANCELED);
     if (atomic_load(&s->spawned))
@@ -328,8 +331,14 @@ void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns)
 {
     if (deadline_ns >= atomic_load_explicit(&s->limit.deadline_ns, memory_order_relaxed))
         return;
-    atomic_store(&s->limit.deadline_ns, deadline_ns);
-    bool mine = s->owner == current() && s->hooked;
+    bool own = s->owner == current(), mine = own && s->hooked;
+    bool alone = own && !atomic_load_explicit(&s->spawned, memory_order_relaxed);
+    if (alone) {
+        atomic_store_explicit(&s->limit.deadline_ns, deadline_ns, memory_order_relaxed);
+        fen__limits_changed(s->owner);
+    } else {
+        fen__limit_deadline_set(&s->limit, deadline_ns);
+    }
     if (!mine && !atomic_load_explicit(&s->spawned, memory_order_relaxed))
         return;
     struct fen__m *m = fen__enter_any();
