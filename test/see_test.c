@@ -121,6 +121,7 @@ static void nap(int64_t ns)
 struct things {
     fen_chan *full, *empty;
     fen_mutex mutex;
+    fen_rwlock rwlock;
     fen_sem sem;
     fen_wg wg;
     int sock[2];
@@ -163,9 +164,17 @@ static void on_wg(void *arg)
     (void)arg;
     (void)fen_wg_wait(&t.wg);
 }
+static void on_rwlock(void *arg)
+{
+    (void)arg;
+    if (!fen_rwlock_read_lock(&t.rwlock))
+        fen_rwlock_read_unlock(&t.rwlock);
+}
 static void on_sleep(void *arg)
 {
     (void)arg;
+    must(fen_label_set("tenant", FEN_SLICE("a b")) == 0);
+    must(fen_label_set("op", FEN_SLICE("nap")) == 0);
     (void)fen_sleep(60 * FEN_S);
 }
 static void on_cpu(void *arg)
@@ -189,6 +198,7 @@ static int one_of_each(void *arg)
     t = (struct things){.full = fen_chan_new(sizeof v, 1), .empty = fen_chan_new(sizeof v, 3)};
     must(t.full && t.empty && !fen_chan_try_send(t.full, &v));
     must(fen_mutex_lock(&t.mutex) == 0);
+    must(fen_rwlock_write_lock(&t.rwlock) == 0);
     fen_wg_add(&t.wg, 5);
     fen_scope *s = fen_scope_open(FEN_NEVER);
     must(s);
@@ -197,7 +207,8 @@ static int one_of_each(void *arg)
         void (*fn)(void *arg);
     } all[] = {{"a sender", on_send}, {"receiver", on_recv}, {"chooser", on_select},
                {"locker", on_mutex},  {"taker", on_sem},     {"waiter", on_wg},
-               {"sleeper", on_sleep}, {"hog", on_cpu},       {"blocker", on_block}};
+               {"sleeper", on_sleep}, {"hog", on_cpu},       {"blocker", on_block},
+               {"shelf", on_rwlock}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         must(fen_go_named(all[i].name, 0, all[i].fn, &stop) == 0);
     must(fen_go(on_recv, NULL) == 0);
@@ -209,6 +220,7 @@ static int one_of_each(void *arg)
     fen_scope_cancel(s);
     must(fen_scope_close(s) == -ECANCELED);
     fen_mutex_unlock(&t.mutex);
+    fen_rwlock_write_unlock(&t.rwlock);
     fen_chan_free(t.full);
     fen_chan_free(t.empty);
     return 0;
@@ -219,7 +231,11 @@ static void test_dump_says_who_waits_for_what(void **state)
     (void)state;
     char text[160];
     assert_int_equal(run(one_of_each, NULL, (fen_config){.procs = 3}), 0);
-    must_have("fen: 11 fibers of ");
+    must_have("fen: 12 fibers of ");
+    must_have("name=shelf state=parked wait=rwlock for=");
+    snprintf(text, sizeof text, " on=%p holder=1 ", (void *)&t.rwlock);
+    must_have(text);
+    must_have(" labels=tenant=a?b,op=nap");
     must_have(" name=main state=blocking thread=");
     snprintf(text, sizeof text, " on=%p has=1/1 ", (void *)t.full);
     must_have("name=a?sender state=parked wait=send for=");

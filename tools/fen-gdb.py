@@ -26,7 +26,7 @@ WORDS = """version words chunks used chunk_fibers ms wall_ns tsc ns_of_gig
     g_bytes g_sp g_wait g_reason g_live g_parked_at g_cpu g_fn g_name g_number
     g_on g_site g_stack_low g_stack_bytes g_stack_slot g_stack_canary g_painted
     m_next m_cur m_tid m_phase page line colours parked reasons n_reasons slot_fd
-    mutex_owner""".split()
+    mutex_held""".split()
 PAINT = 0xA7
 BLOCKING = 2  # fen__m.phase
 
@@ -150,10 +150,12 @@ class Fen:
     def ns(self, ticks):
         return ticks * self.ns_of_gig >> 30
 
+    def object(self, i):
+        return word(self.chunks + 8 * (i // self.chunk_fibers)) + i % self.chunk_fibers * self.g_bytes
+
     def fibers(self):
         for i in range(word(self.used, 4)):
-            chunk = word(self.chunks + 8 * (i // self.chunk_fibers))
-            g = chunk + i % self.chunk_fibers * self.g_bytes
+            g = self.object(i)
             raw = read(g, self.g_bytes)
             if raw[self.g_live]:
                 yield Fiber(self, g, raw)
@@ -200,7 +202,10 @@ class Fiber:
 
     def holder(self):
         try:
-            return word(self.on + self.fen.mutex_owner) or "no fiber"
+            place = word(self.on + self.fen.mutex_held, 4)  # in the slab, + 1
+            if place in (0, 2**32 - 1):
+                return "no fiber"
+            return word(self.fen.object(place - 1) + self.fen.g_number)
         except gdb.MemoryError:
             return "?"
 

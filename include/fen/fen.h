@@ -9,13 +9,16 @@
 #include <fen/defer.h>
 #include <fen/err.h>
 #include <fen/fiber.h>
+#include <fen/group.h>
 #include <fen/http.h>
 #include <fen/json.h>
+#include <fen/local.h>
 #include <fen/meter.h>
 #include <fen/net.h>
 #include <fen/run.h>
 #include <fen/scope.h>
 #include <fen/sync.h>
+#include <fen/timer.h>
 #include <fen/types.h>
 
 #endif

@@ -36,6 +36,10 @@ FEN_API bool fen_in_fiber(void);
 FEN_API uint64_t fen_fiber_id(void);
 FEN_API const char *fen_fiber_name(void);
 
+/* Gives the running fiber another name: borrowed until the fiber ends or is renamed again (a string
+ * literal is meant); NULL: none. 0, or FEN_ENOTFIBER. */
+FEN_API int fen_fiber_rename(const char *name);
+
 /* A section that may block the thread (a file, SQLite, getaddrinfo). The P is handed to another
  * thread when the section lasts. Costs about 2 ns when it does not. Between the two calls no other
  * fen call may be made, except those marked "any thread". Does nothing outside a fiber. */

@@ -13,6 +13,12 @@ void fen__text_bytes(struct fen__text *t, const char *s, size_t n)
 
 void fen__text_put(struct fen__text *t, const char *s) { fen__text_bytes(t, s, strlen(s)); }
 
+void fen__text_word(struct fen__text *t, const char *s, size_t n)
+{
+    for (; n; s++, n--)
+        fen__text_bytes(t, (unsigned char)*s > ' ' && *s != 127 ? s : "?", 1);
+}
+
 static void number(struct fen__text *t, uint64_t v, unsigned base, int width)
 {
     char digits[24];

@@ -12,6 +12,8 @@ struct fen__text {
 
 void fen__text_bytes(struct fen__text *t, const char *s, size_t n);
 void fen__text_put(struct fen__text *t, const char *s);
+/* The same, but what would break a line or a field becomes a question mark. */
+void fen__text_word(struct fen__text *t, const char *s, size_t n);
 void fen__text_dec(struct fen__text *t, int64_t v);
 void fen__text_hex(struct fen__text *t, uint64_t v); /* with 0x */
 /* A length of time in the unit that keeps it short: 12us, 3.4ms, 1.250s. */

@@ -102,15 +102,6 @@ static void collect(struct fen__g *g, void *arg)
 
 static void field(struct fen__text *t, const char *name) { fen__text_put(t, name); }
 
-/* A name is the program's: what would break the line or the fields becomes a question mark. */
-static void put_name(struct fen__text *t, const char *name)
-{
-    for (; *name; name++) {
-        bool plain = *name > ' ' && *name < 127;
-        fen__text_bytes(t, plain ? name : "?", 1);
-    }
-}
-
 static void put_state(struct fen__text *t, const struct fen__view *v)
 {
     static const char *const names[] = {"parked", "ready", "running", "blocking"};
@@ -170,7 +161,7 @@ void fen__view_put(struct fen__text *t, const struct fen__view *v)
     field(t, "fiber=");
     fen__text_dec(t, (int64_t)v->number);
     field(t, " name=");
-    put_name(t, v->name[0] ? v->name : "-");
+    fen__text_word(t, v->name[0] ? v->name : "-", v->name[0] ? strlen(v->name) : 1);
     put_state(t, v);
     put_on(t, v);
     field(t, " cpu=");
@@ -179,6 +170,10 @@ void fen__view_put(struct fen__text *t, const struct fen__view *v)
     if (!v->name[0]) {
         field(t, " fn=");
         fen__sys_symbol(t, v->entry);
+    }
+    if (v->nlabels) {
+        field(t, " labels=");
+        fen__text_bytes(t, v->labels, v->nlabels);
     }
     if (v->site) { /* - 1: the call, not what follows it */
         field(t, " spawn=");

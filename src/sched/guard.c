@@ -124,3 +124,12 @@ const char *fen_fiber_name(void)
     struct fen__m *m = fen__self();
     return m && m->cur && m->cur->name ? m->cur->name : "";
 }
+
+int fen_fiber_rename(const char *name)
+{
+    struct fen__m *m = fen__self();
+    if (!m || !m->cur)
+        return FEN_ENOTFIBER;
+    __atomic_store_n(&m->cur->name, name, __ATOMIC_RELAXED); /* dumps read it meanwhile */
+    return 0;
+}

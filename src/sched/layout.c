@@ -22,7 +22,7 @@ struct fen__layout {
     uint64_t page, line, colours, parked;
     uint64_t reasons; /* address of names, each a pointer; count */
     uint64_t n_reasons;
-    uint64_t slot_fd, mutex_owner;
+    uint64_t slot_fd, mutex_held;
 };
 
 struct fen__layout fen__debug_layout = {
@@ -55,7 +55,7 @@ struct fen__layout fen__debug_layout = {
     .parked = FEN__PARKED,
     .n_reasons = FEN__R_COUNT,
     .slot_fd = offsetof(struct fen__slot, fd),
-    .mutex_owner = offsetof(fen_mutex, owner),
+    .mutex_held = offsetof(fen_mutex, held),
 };
 
 void fen__layout_fill(void)

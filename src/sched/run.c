@@ -36,7 +36,7 @@ static void check_stack(struct fen__g *g)
 /* Waits for what another fiber holds? Then one more fiber would most likely do the same. */
 static void note_jam(struct fen__p *p, const struct fen__g *g)
 {
-    bool held = g->reason == FEN__R_SEM || g->reason == FEN__R_MUTEX;
+    bool held = g->reason == FEN__R_SEM || g->reason == FEN__R_MUTEX || g->reason == FEN__R_RWLOCK;
     p->jam = held ? p->jam + 1 : 0;
 }
 

@@ -34,6 +34,10 @@ enum fen__reason {
     FEN__R_SEM,
     FEN__R_WG,
     FEN__R_SCOPE,
+    FEN__R_RWLOCK,
+    FEN__R_COND,
+    FEN__R_ONCE,
+    FEN__R_BARRIER,
     FEN__R_COUNT
 };
 
@@ -107,6 +111,7 @@ struct fen__g {
     const char *name;
     uint64_t number;         /* from 1, never reused within a run */
     void *scope;             /* sync's */
+    void *locals, *labels;   /* sync's; NULL: none */
     void *local;             /* what the fiber touches first when it runs again: asked for ahead */
     const void *on;          /* what it waits for, while reason says how */
     const void *site;        /* where it was spawned: a return address, or NULL */
@@ -177,9 +182,13 @@ struct fen__spawn {
     size_t stack_bytes;
     struct fen__limit *limit;
     void *scope;
+    void *labels;
     void (*end)(struct fen__g *g);
     const void *site; /* return address of the call that asked for it, or NULL */
 };
+/* Filled in by the room above: called on a fiber that has ended with locals or labels, before its
+ * end and before it stops counting as live. */
+extern void (*fen__attached_end)(struct fen__g *g);
 /* A new ready fiber. 0, -ENOMEM, FEN_ELIMIT. RT. */
 int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g);
 /* Work that gets a fiber only when a P has nothing better to run, so that a burst of events costs a
@@ -210,6 +219,11 @@ struct fen__on {
 };
 /* Set by sync before a run. g is a copy; what its pointers lead to may be gone: fen__sys_copy. */
 extern void (*fen__on_describe)(const struct fen__g *g, struct fen__on *ret_on);
+/* Likewise: appends the labels of a fiber that may run meanwhile. */
+struct fen__text;
+extern void (*fen__labels_put)(struct fen__g *g, struct fen__text *t);
+/* The number of the fiber in that place of the slab; 0: there is none. Any thread. */
+uint64_t fen__number_of(uint32_t id);
 /* Hands text to the run's report function, or writes it to fd 2. May block the thread. */
 void fen__report(const char *text, size_t n);
 /* Is this run's end to be checked for what was not given back? Set as the run begins. */

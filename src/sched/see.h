@@ -10,6 +10,7 @@
 
 #define FEN__FRAMES 24
 #define FEN__NAME_BYTES 40
+#define FEN__LABEL_BYTES 256
 
 enum fen__state { FEN__S_PARKED, FEN__S_READY, FEN__S_RUNNING, FEN__S_BLOCKING };
 
@@ -24,6 +25,8 @@ struct fen__view {
     struct fen__on on;
     const void *entry, *site;
     int64_t for_ns, cpu_ns;
+    char labels[FEN__LABEL_BYTES]; /* not terminated */
+    size_t nlabels;
     char *low, *top, *sp; /* of the stack; sp NULL while it runs */
     bool painted, canary, ending;
     int nframes;

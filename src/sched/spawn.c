@@ -24,6 +24,8 @@ static struct {
     _Atomic uint64_t number;
 } slab;
 
+void (*fen__attached_end)(struct fen__g *g);
+
 static size_t chunk_bytes(void)
 {
     size_t page = fen__sys_page_bytes();
@@ -155,6 +157,8 @@ static void fiber_main(void *arg)
     fen__arrive(&g->annot);
     fen__leave(fen__self());
     g->fn(g->arg);
+    if (FEN__UNLIKELY(g->locals || g->labels))
+        __atomic_load_n(&fen__attached_end, __ATOMIC_RELAXED)(g);
     g->live = FEN__ENDING;
     fen__count_add(&fen__self()->tally.ended, 1); /* before a joiner can look */
     if (g->end)
@@ -180,6 +184,8 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->reason = g->mask = g->convicted = 0;
     g->local = NULL;
     g->limits_seen = 0;
+    g->locals = NULL;
+    __atomic_store_n(&g->labels, how->labels, __ATOMIC_RELAXED); /* dumps read it */
     g->live = FEN__LIVE;
 }
 
@@ -234,6 +240,15 @@ void fen__each_g(void (*fn)(struct fen__g *g, void *arg), void *arg)
     fen__unlock(&slab.lock);
     for (uint32_t i = 0; i < n; i++)
         fn(fen__g_at(i), arg);
+}
+
+uint64_t fen__number_of(uint32_t id)
+{
+    struct fen__g *c =
+        id < FIBERS_MAX ? atomic_load(&slab.chunk[id / CHUNK_G]) : NULL; /* pairs with fresh */
+    uint64_t number;
+    bool ok = c && fen__sys_copy_all(&number, &c[id % CHUNK_G].number, sizeof number);
+    return ok ? number : 0;
 }
 
 void fen__spawn_table(uint64_t *ret_chunks, uint64_t *ret_used, uint64_t *ret_chunk_fibers)

@@ -17,10 +17,12 @@
 #define WINDOW_WORDS 256
 
 void (*fen__on_describe)(const struct fen__g *g, struct fen__on *ret_on);
+void (*fen__labels_put)(struct fen__g *g, struct fen__text *t);
 
 /* In the order of enum fen__reason. */
 const char *const fen__reason_names[FEN__R_COUNT] = {
-    "none", "read", "write", "sleep", "send", "recv", "select", "mutex", "sem", "wg", "scope"};
+    "none", "read", "write", "sleep",  "send", "recv", "select", "mutex",
+    "sem",  "wg",   "scope", "rwlock", "cond", "once", "barrier"};
 
 const char *fen__reason_name(enum fen__reason why)
 {
@@ -198,6 +200,11 @@ bool fen__view_take(struct fen__g *g, const struct fen__running *r, struct fen__
     v->for_ns = fen__max_i64(0, fen__tsc_to_ns((int64_t)(fen__tsc() - c->parked_at)));
     v->cpu_ns = fen__tsc_to_ns(c->cpu_ticks);
     fen__sys_copy_string(v->name, c->name, sizeof v->name);
+    if (fen__labels_put && c->labels) {
+        struct fen__text t = {v->labels, 0, sizeof v->labels};
+        fen__labels_put(g, &t);
+        v->nlabels = t.n;
+    }
     uint64_t wait = atomic_load_explicit(&c->wait, memory_order_relaxed);
     if (find_running(r, v))
         return true;

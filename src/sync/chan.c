@@ -262,3 +262,5 @@ size_t fen_chan_len(fen_chan *c)
     fen__leave_any(w);
     return n;
 }
+
+size_t fen_chan_cap(const fen_chan *c) { return c->cap; }

@@ -9,10 +9,24 @@
 
 #include <fen/sync.h>
 
+#include <string.h>
+
 static int64_t peek(const char *at, size_t offset)
 {
     int64_t v;
     return fen__sys_copy_all(&v, at + offset, sizeof v) ? v : -1;
+}
+
+static int64_t small(const char *at, size_t offset)
+{
+    uint32_t v;
+    return fen__sys_copy_all(&v, at + offset, sizeof v) ? (int64_t)v : -1;
+}
+
+static uint64_t holder(const char *at, size_t offset)
+{
+    int64_t v = small(at, offset); /* place in the slab + 1 */
+    return v > 0 && v != FEN__BY_THREAD ? fen__number_of((uint32_t)v - 1) : 0;
 }
 
 static void describe(const struct fen__g *g, struct fen__on *ret)
@@ -29,9 +43,13 @@ static void describe(const struct fen__g *g, struct fen__on *ret)
         ret->object = NULL;
         ret->have = g->node.index;
         break;
-    case FEN__R_MUTEX:
-        if (!fen__sys_copy_all(&ret->holder, on + offsetof(fen_mutex, owner), sizeof ret->holder))
-            ret->holder = 0;
+    case FEN__R_MUTEX: ret->holder = holder(on, offsetof(fen_mutex, held)); break;
+    case FEN__R_RWLOCK: ret->holder = holder(on, offsetof(fen_rwlock, writer)); break;
+    case FEN__R_ONCE: ret->holder = holder(on, offsetof(fen_once, runner)); break;
+    case FEN__R_COND: break;
+    case FEN__R_BARRIER:
+        ret->have = small(on, offsetof(fen_barrier, arrived));
+        ret->of = small(on, offsetof(fen_barrier, parties));
         break;
     case FEN__R_SEM: ret->have = peek(on, offsetof(fen_sem, permits)); break;
     case FEN__R_WG: ret->have = peek(on, offsetof(fen_wg, count)); break;
@@ -40,7 +58,25 @@ static void describe(const struct fen__g *g, struct fen__on *ret)
     }
 }
 
-void fen__describe_init(void) { fen__on_describe = describe; }
+/* "key=value,key=value" */
+static void put_labels(struct fen__g *g, struct fen__text *t)
+{
+    char text[FEN_LABELS_BYTES];
+    size_t n = fen__labels_read(g, text);
+    for (size_t at = 0, pair = 0; at < n; pair++) {
+        size_t len = strnlen(text + at, n - at);
+        if (pair)
+            fen__text_put(t, pair % 2 ? "=" : ",");
+        fen__text_word(t, text + at, len);
+        at += len + 1;
+    }
+}
+
+void fen__describe_init(void)
+{
+    fen__on_describe = describe;
+    fen__labels_put = put_labels;
+}
 
 /* ---- what was left ---- */
 

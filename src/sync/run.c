@@ -25,11 +25,13 @@ static void first_main(void *arg)
 int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg)
 {
     struct first f = {fn, arg, 0};
+    __atomic_store_n(&fen__attached_end, fen__locals_end, __ATOMIC_RELAXED); /* as ever */
     fen__describe_init();
     int64_t heap = fen__mem_live_bytes();
     int rc = fen__sched_run(first_main, &f, cfg);
     if (rc != -EBUSY) {
         fen__scope_pool_fini();
+        fen__labels_pool_fini();
         if (fen__leaks_wanted())
             fen__leaks_report(heap);
     }

@@ -96,6 +96,7 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     s->parent_of_owner = up;
     s->children = 0;
     s->spawned = s->hooked = s->timed = false;
+    atomic_store_explicit(&s->cause, 0, memory_order_relaxed);
     s->join_epoch = 0;
     s->defers = NULL;
     s->timer.at = -1; /* hooks: none since the memory was last withdrawn, or ever */
@@ -309,12 +310,13 @@ static void hooks_below(struct fen__g *g, void *arg)
     }
 }
 
-void fen_scope_cancel(fen_scope *s)
+void fen_scope_cancel_with(fen_scope *s, int rc)
 {
     int none = 0;
-    if (!atomic_compare_exchange_strong(&s->limit.ended, &none, -ECANCELED))
+    fen_assert(rc < 0);
+    if (!atomic_compare_exchange_strong(&s->cause, &none, rc))
         return;
-    fen__limit_end(&s->limit, -ECANCELED);
+    fen__limit_end(&s->limit, -ECANCELED); /* who sees this sees the cause */
     struct fen__m *m = fen__enter_any();
     call_hooks(s, __atomic_load_n(&s->seq, __ATOMIC_RELAXED), NULL, -ECANCELED);
     if (atomic_load(&s->spawned))
@@ -323,6 +325,23 @@ void fen_scope_cancel(fen_scope *s)
         hooks_below(s->owner, s);
     nudge_all(s);
     fen__leave_any(m);
+}
+
+void fen_scope_cancel(fen_scope *s) { fen_scope_cancel_with(s, -ECANCELED); }
+
+int fen_scope_cause(fen_scope *s)
+{
+    struct fen__g *g = s ? NULL : current();
+    struct fen__limit *l = s ? &s->limit : g ? g->limit : NULL;
+    for (; l; l = l->parent) {
+        int rc = atomic_load(&l->ended); /* pairs with the store in fen_scope_cancel_with */
+        struct fen_scope *ended = rc ? scope_of(l) : NULL;
+        int cause = ended ? atomic_load(&ended->cause) : 0;
+        if (rc)
+            return cause ? cause : rc;
+    }
+    int64_t d = fen_scope_deadline(s);
+    return d != FEN_NEVER && d <= fen__sys_now() ? -ETIMEDOUT : 0;
 }
 
 static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, NULL, -ETIMEDOUT); }
@@ -458,6 +477,36 @@ static void mark_spawned(struct fen_scope *s)
     atomic_store(&s->spawned, true);
 }
 
+/* RT. A new fiber of s, which the caller keeps open. */
+static int go_in(struct fen__m *m, struct fen_scope *s, struct fen__spawn *how)
+{
+    if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
+        mark_spawned(s);
+    atomic_fetch_add(&s->children, 1);
+    how->limit = &s->limit;
+    how->scope = s;
+    how->end = child_end;
+    how->labels = fen__labels_share(fen__cur(m)->labels);
+    int rc = fen__spawn(how, NULL);
+    if (rc) {
+        fen__labels_drop(how->labels);
+        atomic_fetch_sub(&s->children, 1); /* the caller holds the scope open */
+    }
+    return rc;
+}
+
+int fen__scope_go(struct fen_scope *s, void (*fn)(void *), void *arg)
+{
+    struct fen__m *m = fen__enter();
+    if (!m)
+        return FEN_ENOTFIBER;
+    fen_assert(leads_to(fen__cur(m)->limit, s)); /* else s may close under us */
+    struct fen__spawn how = {.fn = fn, .arg = arg};
+    int rc = go_in(m, s, &how);
+    fen__leave(m);
+    return rc;
+}
+
 static int go(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg, const void *site)
 {
     if (stack_bytes > FEN__STACK_MAX)
@@ -465,21 +514,9 @@ static int go(const char *name, size_t stack_bytes, void (*fn)(void *), void *ar
     struct fen__m *m = fen__enter();
     if (!m)
         return FEN_ENOTFIBER;
-    struct fen_scope *s = fen__cur(m)->scope;
-    if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
-        mark_spawned(s);
-    atomic_fetch_add(&s->children, 1);
-    struct fen__spawn how = {.fn = fn,
-                             .arg = arg,
-                             .name = name,
-                             .stack_bytes = stack_bytes,
-                             .limit = &s->limit,
-                             .scope = s,
-                             .end = child_end,
-                             .site = site};
-    int rc = fen__spawn(&how, NULL);
-    if (rc)
-        atomic_fetch_sub(&s->children, 1); /* the caller holds the scope open */
+    struct fen__spawn how = {
+        .fn = fn, .arg = arg, .name = name, .stack_bytes = stack_bytes, .site = site};
+    int rc = go_in(m, fen__cur(m)->scope, &how);
     fen__leave(m);
     return rc;
 }
@@ -527,11 +564,15 @@ int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
                              .name = name,
                              .limit = fen__run_limit(),
                              .site = __builtin_return_address(0)};
-    if (!rc)
+    if (!rc) {
+        how.labels = fen__labels_share(fen__cur(m)->labels);
         rc = fen__spawn(&how, NULL);
+    }
     if (m)
         fen__leave(m);
-    if (rc)
+    if (rc) {
+        fen__labels_drop(how.labels);
         fen__mem_free(d, sizeof *d);
+    }
     return rc;
 }
