@@ -151,7 +151,8 @@ class Fen:
         return ticks * self.ns_of_gig >> 30
 
     def object(self, i):
-        return word(self.chunks + 8 * (i // self.chunk_fibers)) + i % self.chunk_fibers * self.g_bytes
+        chunk = word(self.chunks + 8 * (i // self.chunk_fibers))
+        return chunk + i % self.chunk_fibers * self.g_bytes
 
     def fibers(self):
         for i in range(word(self.used, 4)):

@@ -155,7 +155,11 @@ static void in_object(struct fen__text *t, const struct object *o, uintptr_t pc)
     const char *name = f.p ? find(&f, SHT_SYMTAB, pc - o->bias, &start) : NULL;
     if (f.p && !name)
         name = find(&f, SHT_DYNSYM, pc - o->bias, &start);
-    fen__text_put(t, name ? name : o->path[0] ? base_name(o->path) : "exe");
+    const char *lto = name ? strstr(name, ".lto_priv") : NULL; /* the optimiser's, not a reader's */
+    if (lto)
+        fen__text_bytes(t, name, (size_t)(lto - name));
+    else
+        fen__text_put(t, name ? name : o->path[0] ? base_name(o->path) : "exe");
     fen__text_put(t, "+");
     fen__text_hex(t, pc - o->bias - start);
     if (f.p)
