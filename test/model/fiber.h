@@ -36,6 +36,7 @@ struct fen__g {
     uint32_t id;
     uint32_t runq; /* times in a run queue: never twice */
     struct fen__node node;
+    const void *on; /* for dumps */
 };
 
 static inline uint64_t fen__arm(struct fen__g *g)

@@ -95,7 +95,7 @@ static void try_it(struct state *s, int i)
     }
     ex_fail(s->g[i].node.queue != NULL, "a node twice in a wait queue");
     a->passed = 0;
-    fen__waitq_wait(write ? &s->l.write_waiters : &s->l.read_waiters, &s->g[i]);
+    fen__waitq_wait(write ? &s->l.write_waiters : &s->l.read_waiters, &s->g[i], &s->l);
     a->pc = COMMIT;
 }
 
