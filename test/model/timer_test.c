@@ -1,5 +1,5 @@
-/* timer_test.c - every interleaving of start, stop, receive and free with firings on two workers, on
- * src/sync/timer.c as it is: the heap and the channel are the model's.
+/* timer_test.c - every interleaving of start, stop, receive and free with firings on two workers,
+ * on src/sync/timer.c as it is: the heap and the channel are the model's.
  *
  * A worker takes a due timer out of the heap and later calls fire with the seq that it had then.
  * The value that a firing sends is its seq, so a stale one shows. */
