@@ -28,7 +28,7 @@ static void entry(void *arg)
     c->fn(c->arg);
     c->ended = true;
     fen__annot_leave(&c->annot, &c->caller_annot, 1);
-    fen__switch(&c->sp, c->caller_sp);
+    fen__switch(&c->sp, c->caller_sp, fen__control());
     __builtin_unreachable(); /* resume refuses an ended context */
 }
 
@@ -78,7 +78,7 @@ bool fen_context_resume(fen_context *c)
         return false;
     fen__annot_thread(&c->caller_annot); /* whoever it is this time */
     fen__annot_leave(&c->caller_annot, &c->annot, 0);
-    fen__switch(&c->caller_sp, c->sp);
+    fen__switch(&c->caller_sp, c->sp, fen__control());
     fen__annot_arrive(&c->caller_annot, NULL);
     return !c->ended;
 }
@@ -86,6 +86,6 @@ bool fen_context_resume(fen_context *c)
 void fen_context_suspend(fen_context *c)
 {
     fen__annot_leave(&c->annot, &c->caller_annot, 0);
-    fen__switch(&c->sp, c->caller_sp);
+    fen__switch(&c->sp, c->caller_sp, fen__control());
     fen__annot_arrive(&c->annot, &c->caller_annot);
 }

@@ -25,8 +25,11 @@
 #define START_TICK 8
 #define JAM_NAP FEN_MS
 
-/* Half of the long slice, 100 us: a busy P looks at its descriptors that often. */
-static uint64_t poll_gap(void) { return fen__long_ticks / 2; }
+/* A busy P looks at its descriptors every half of a long slice, 100 us. */
+static bool poll_due(const struct fen__m *m)
+{
+    return m->bill.last - m->p->last_poll > fen__long_ticks / 2 && fen__poll_open_count();
+}
 
 static struct fen__p *pop_idle(void)
 {
@@ -291,6 +294,26 @@ static struct fen__g *slow(struct fen__m *m)
     return g;
 }
 
+/* The next fiber when nothing but the P's own queue is due, for a fiber that switches away; NULL:
+ * the M's own stack has to look. */
+struct fen__g *fen__find_quick(struct fen__m *m)
+{
+    struct fen__p *p = m->p;
+    uint32_t tick = p->tick + 1;
+    if (FEN__UNLIKELY(timers_due(m) || tick % FEN__GLOBAL_TICK == 0 || poll_due(m)))
+        return NULL;
+    if (FEN__UNLIKELY(tick % START_TICK == 0 &&
+                      atomic_load_explicit(&p->n_starts, memory_order_relaxed)))
+        return NULL;
+#ifdef FEN_HARD
+    if (tick % 2) /* both ways are taken */
+        return NULL;
+#endif
+    struct fen__g *g = fen__queue_pop(p);
+    p->tick += g != NULL;
+    return g;
+}
+
 /* The next fiber for this M's P; NULL when the run ends. The M keeps its P throughout. */
 struct fen__g *fen__find(struct fen__m *m)
 {
@@ -300,7 +323,7 @@ struct fen__g *fen__find(struct fen__m *m)
         fen__timers_run(p);
     if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0))
         g = fen__global_pop(m, 1);
-    if (FEN__UNLIKELY(m->bill.last - p->last_poll > poll_gap()) && fen__poll_open_count()) {
+    if (FEN__UNLIKELY(poll_due(m))) {
         poll_now(m);
         fen__charge(m, NULL);
     }

@@ -23,20 +23,32 @@
 
 struct fen__sched fen__sched = {.global_tail = &fen__sched.global_head};
 
-/* Leaves the fiber's stack for the M's own; the M then does act (run.c). Returns when the fiber
+/* Leaves the fiber's stack, for that of the next fiber when one is at hand, else for the M's own;
+ * what act asks for is done there (run.c), when this context has been saved. Returns when the fiber
  * runs again, perhaps on another M. */
-void fen__to_g0(struct fen__m *m, enum fen__act act)
+void fen__swap(struct fen__m *m, enum fen__act act)
 {
     struct fen__g *g = m->cur;
+    uint64_t control = fen__control(); /* beside the charge's rdtsc it costs nothing */
+    fen__charge(m, g);
+    g->parked_at = m->bill.last;
     m->act = act;
-    fen__annot_leave(&g->annot, &m->annot, act == FEN__ACT_EXIT);
-    fen__switch(&g->sp, m->g0_sp);
-    fen__annot_arrive(&g->annot, &fen__self()->annot);
+    m->prev = g;
+    struct fen__g *next = act == FEN__ACT_LOST ? NULL : fen__find_quick(m);
+    if (next) {
+        fen__run_begin(m, next);
+        fen__annot_leave(&g->annot, &next->annot, act == FEN__ACT_EXIT);
+        fen__switch(&g->sp, next->sp, control);
+    } else {
+        fen__annot_leave(&g->annot, &m->annot, act == FEN__ACT_EXIT);
+        fen__switch(&g->sp, m->g0_sp, control);
+    }
+    fen__arrive(&g->annot);
 }
 
 FEN__NOINLINE struct fen__m *fen__reacquire(struct fen__m *m)
 {
-    fen__to_g0(m, FEN__ACT_LOST);
+    fen__swap(m, FEN__ACT_LOST);
     return fen__self();
 }
 

@@ -38,7 +38,7 @@ static void note_jam(struct fen__p *p, const struct fen__g *g)
     p->jam = held ? p->jam + 1 : 0;
 }
 
-/* On the M's stack: does what the fiber that switched out asked for. */
+/* Does what the fiber that switched out asked for; on the stack that was switched to. */
 static void after(struct fen__m *m, struct fen__g *g)
 {
     switch (m->act) {
@@ -69,7 +69,8 @@ static void after(struct fen__m *m, struct fen__g *g)
     }
 }
 
-static void run_one(struct fen__m *m, struct fen__g *g)
+/* g is the next to run on m. */
+void fen__run_begin(struct fen__m *m, struct fen__g *g)
 {
     if (m->meter)
         g->wait_ticks += (int64_t)(m->bill.last - g->parked_at);
@@ -78,13 +79,32 @@ static void run_one(struct fen__m *m, struct fen__g *g)
     g->convicted -= g->convicted > 0;
     m->cur = g;
     fen__count_add(&m->tally.switches, 1);
+}
+
+/* First thing on the stack of a fiber that begins or goes on. */
+void fen__arrive(struct fen__annot *self)
+{
+    struct fen__m *m = fen__self();
+    struct fen__g *prev = m->prev;
+    fen__annot_arrive(self, prev ? &prev->annot : &m->annot);
+    if (prev) {
+        check_canary(prev);
+        after(m, prev);
+    }
+}
+
+/* From the M's own stack. Fibers switch to each other as long as they find one another quickly;
+ * whoever comes back here last is m->prev. */
+static void run_one(struct fen__m *m, struct fen__g *g)
+{
+    fen__run_begin(m, g);
+    m->prev = NULL;
     fen__annot_leave(&m->annot, &g->annot, 0);
-    fen__switch(&m->g0_sp, g->sp);
+    fen__switch(&m->g0_sp, g->sp, fen__control());
+    g = m->prev;
     fen__annot_arrive(&m->annot, &g->annot);
     m->cur = NULL;
     check_canary(g);
-    fen__charge(m, g);
-    g->parked_at = m->bill.last;
     after(m, g);
 }
 
@@ -360,7 +380,7 @@ static void wait_all(void)
     struct fen__sched *s = &fen__sched;
     while (!atomic_load(&s->done))
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
-    atomic_store(&s->limit.ended, -ECANCELED);
+    fen__limit_end(&s->limit, -ECANCELED);
     while (fen__fibers_live() > 0) {
         fen__each_g(nudge, NULL);
         fen__sys_nap(FEN_MS / 4);

@@ -100,6 +100,8 @@ struct fen__g {
     uint8_t convicted;    /* >0: took its P too long of late, gets a short patience */
     uint8_t live;
     /* ---- the running fiber only ---- */
+    uint64_t limits_seen; /* fen__limits_epoch at its last look at its limits; 0: look again */
+    int64_t limits_deadline;
     int64_t in_bytes, out_bytes, arena_bytes, arena_byte_ticks;
     void (*fn)(void *arg);
     void *arg;
@@ -145,11 +147,16 @@ void fen__claim_done(struct fen__g *g, uint64_t epoch, int claim, int code);
 /* Wakes g whatever its epoch, so that it looks at its limits again. Any thread. */
 void fen__nudge(struct fen__g *g);
 /* 0, or why the fiber must stop waiting: its limits ended or passed. now 0: read the clock. */
-int fen__limit_rc(const struct fen__g *g);
-int64_t fen__limit_deadline(const struct fen__g *g);
+int fen__limit_rc(struct fen__g *g);
+/* The only ways to end a limit that others may wait under, or to bring its deadline nearer. */
+void fen__limit_end(struct fen__limit *l, int rc);
+void fen__limit_deadline_set(struct fen__limit *l, int64_t deadline_ns);
+extern _Atomic uint64_t fen__limits_epoch;
+/* The running fiber changed its own chain or the deadline of a limit that only it is under. */
+static inline void fen__limits_changed(struct fen__g *g) { g->limits_seen = 0; }
 /* What a code means as an error: -ETIMEDOUT, -EBADF, -ENOMEM, or for FEN__BY_CANCEL what the limits
  * say now (0: a false alarm, wait again); 0 for the codes of a true wake. */
-int fen__code_rc(const struct fen__g *g, int code);
+int fen__code_rc(struct fen__g *g, int code);
 /* Waits until the slot's direction may be ready. gen: s->gen when the caller's operation began; a
  * slot that was closed since, and perhaps opened again, is -EBADF.
  * 0, -ETIMEDOUT, -ECANCELED, -EBADF, -EBUSY. RT. */

@@ -82,7 +82,7 @@ struct fen__m {
     _Atomic uint32_t phase, word, calls;
     bool searching, meter;
     struct fen__p *p;
-    struct fen__g *cur;
+    struct fen__g *cur, *prev; /* prev: just switched out; NULL: the M's own stack was left */
     void *g0_sp;
     enum fen__act act;
     _Atomic int64_t patience_ns;
@@ -134,7 +134,11 @@ extern struct fen__sched fen__sched;
 
 /* guard.c */
 struct fen__m *fen__reacquire(struct fen__m *m);
-void fen__to_g0(struct fen__m *m, enum fen__act act);
+void fen__swap(struct fen__m *m, enum fen__act act);
+
+/* run.c */
+void fen__run_begin(struct fen__m *m, struct fen__g *g);
+void fen__arrive(struct fen__annot *self);
 
 /* park.c */
 bool fen__commit(struct fen__g *g);
@@ -156,6 +160,7 @@ struct fen__g *fen__start_pop(struct fen__m *m, struct fen__p *p);
 
 /* find.c */
 struct fen__g *fen__find(struct fen__m *m);
+struct fen__g *fen__find_quick(struct fen__m *m);
 void fen__wake_p(void);
 void fen__ready(struct fen__g *g); /* any thread, any phase */
 

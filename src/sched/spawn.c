@@ -133,7 +133,7 @@ static void drop(struct fen__m *m, struct fen__g *g)
         spill(m);
 }
 
-/* On the M's stack; the fiber will not run again. */
+/* Not on the fiber's stack; it will not run again. */
 void fen__g_free(struct fen__m *m, struct fen__g *g)
 {
     fen__annot_end(&g->annot);
@@ -152,7 +152,7 @@ void fen__g_free(struct fen__m *m, struct fen__g *g)
 static void fiber_main(void *arg)
 {
     struct fen__g *g = arg;
-    fen__annot_arrive(&g->annot, &fen__self()->annot);
+    fen__arrive(&g->annot);
     fen__leave(fen__self());
     g->fn(g->arg);
     if (FEN__UNLIKELY(g->locals || g->labels))
@@ -162,7 +162,7 @@ static void fiber_main(void *arg)
         g->end(g);
     struct fen__m *m = fen__enter();
     fen_assert(g->timer.at < 0);
-    fen__to_g0(m, FEN__ACT_EXIT);
+    fen__swap(m, FEN__ACT_EXIT);
 }
 
 static void reset(struct fen__g *g, const struct fen__spawn *how)
@@ -180,6 +180,7 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->local = NULL;
     g->locals = NULL;
     __atomic_store_n(&g->labels, how->labels, __ATOMIC_RELAXED); /* dumps read it */
+    g->limits_seen = 0;
     g->live = 1;
 }
 

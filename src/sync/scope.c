@@ -103,6 +103,7 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     s->bill = up ? up->bill : NULL;
     g->scope = s;
     __atomic_store_n(&g->limit, &s->limit, __ATOMIC_RELEASE);
+    fen__limits_changed(g);
 }
 
 fen_scope *fen_scope_open(int64_t deadline_ns)
@@ -182,6 +183,7 @@ int fen__scope_fini(struct fen_scope *s)
     int rc = fen__limit_rc(g);
     g->scope = s->parent_of_owner;
     __atomic_store_n(&g->limit, s->limit.parent, __ATOMIC_RELEASE);
+    fen__limits_changed(g);
     fen__leave(fen__self());
     return rc;
 }
@@ -313,7 +315,7 @@ void fen_scope_cancel_with(fen_scope *s, int rc)
     fen_assert(rc < 0);
     if (!atomic_compare_exchange_strong(&s->cause, &none, rc))
         return;
-    atomic_store(&s->limit.ended, -ECANCELED); /* who sees this sees the cause */
+    fen__limit_end(&s->limit, -ECANCELED); /* who sees this sees the cause */
     struct fen__m *m = fen__enter_any();
     call_hooks(s, __atomic_load_n(&s->seq, __ATOMIC_RELAXED), NULL, -ECANCELED);
     if (atomic_load(&s->spawned))
@@ -331,7 +333,7 @@ int fen_scope_cause(fen_scope *s)
     struct fen__g *g = s ? NULL : current();
     struct fen__limit *l = s ? &s->limit : g ? g->limit : NULL;
     for (; l; l = l->parent) {
-        int rc = atomic_load(&l->ended); /* pairs with the store in fen_scope_cancel_with */
+        int rc = atomic_load(&l->ended); /* pairs with the store in fen__limit_end */
         struct fen_scope *ended = rc ? scope_of(l) : NULL;
         int cause = ended ? atomic_load(&ended->cause) : 0;
         if (rc)
@@ -347,8 +349,14 @@ void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns)
 {
     if (deadline_ns >= atomic_load_explicit(&s->limit.deadline_ns, memory_order_relaxed))
         return;
-    atomic_store(&s->limit.deadline_ns, deadline_ns);
-    bool mine = s->owner == current() && s->hooked;
+    bool own = s->owner == current(), mine = own && s->hooked;
+    bool alone = own && !atomic_load_explicit(&s->spawned, memory_order_relaxed);
+    if (alone) {
+        atomic_store_explicit(&s->limit.deadline_ns, deadline_ns, memory_order_relaxed);
+        fen__limits_changed(s->owner);
+    } else {
+        fen__limit_deadline_set(&s->limit, deadline_ns);
+    }
     if (!mine && !atomic_load_explicit(&s->spawned, memory_order_relaxed))
         return;
     struct fen__m *m = fen__enter_any();

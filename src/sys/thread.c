@@ -17,7 +17,13 @@
 #include <time.h>
 #include <unistd.h>
 
-_Thread_local struct fen__m *fen__self_tls __attribute__((tls_model("initial-exec")));
+/* used, externally_visible: sys.h reads it in assembly, which link-time optimisation cannot see. */
+#ifdef __clang__
+#define SEEN_BY_ASM used
+#else
+#define SEEN_BY_ASM used, externally_visible
+#endif
+_Thread_local struct fen__m *fen__self_tls __attribute__((tls_model("initial-exec"), SEEN_BY_ASM));
 int (*fen__sys_fault)(const char *call);
 
 void fen__set_self(struct fen__m *m) { fen__self_tls = m; }
