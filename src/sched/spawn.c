@@ -87,7 +87,8 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
         m->ngfree--;
         if (m->gfree) { /* the next spawn's object and stack */
             fen__prefetch(m->gfree->next, 3 * FEN__LINE);
-            fen__prefetch((char *)m->gfree->sp - 6 * FEN__LINE, 10 * FEN__LINE);
+            /* no pointer arithmetic: one that got no stack has none to point to */
+            fen__prefetch((void *)((uintptr_t)m->gfree->sp - 6 * FEN__LINE), 10 * FEN__LINE);
         }
         return 0;
     }
