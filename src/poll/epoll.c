@@ -19,7 +19,6 @@ static int nshards;
 
 static int open_shard(struct shard *h)
 {
-    h->kick = -1;
     h->ep = fen__sys_epoll_create();
     if (h->ep < 0)
         return h->ep;
@@ -34,15 +33,15 @@ int fen__poll_init(int n)
     shards = fen__mem_calloc((size_t)n * sizeof *shards);
     if (!shards)
         return -ENOMEM;
-    for (nshards = 0; nshards < n; nshards++) {
-        int rc = open_shard(&shards[nshards]);
-        if (rc) {
-            nshards++;
-            fen__poll_fini();
-            return rc;
-        }
-    }
-    return 0;
+    nshards = n;
+    for (int i = 0; i < n; i++)
+        shards[i].ep = shards[i].kick = -1;
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++)
+        rc = open_shard(&shards[i]);
+    if (rc)
+        fen__poll_fini();
+    return rc;
 }
 
 void fen__poll_fini(void)
@@ -60,7 +59,7 @@ void fen__poll_fini(void)
     fen__slots_fini();
 }
 
-int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot)
+int fen__poll_slot(int fd, uint32_t shard, struct fen__slot **ret_slot)
 {
     struct fen__slot *s;
     int rc = fen__slot_new(&s);
@@ -68,9 +67,21 @@ int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot)
         return rc;
     s->fd = fd;
     s->shard = shard % (uint32_t)nshards;
+    *ret_slot = s;
+    return 0;
+}
+
+int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot)
+{
+    struct fen__slot *s;
+    int rc = fen__poll_slot(fd, shard, &s);
+    if (rc)
+        return rc;
     uint64_t data = (uint64_t)s->gen << 32 | s->index;
-    rc = fen__sys_epoll_add(shards[s->shard].ep, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                            data);
+    uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    rc = fen__sys_epoll_add(shards[s->shard].ep, fd, events, data);
+    if (rc == -EEXIST) /* it was watched before it came here */
+        rc = fen__sys_epoll_mod(shards[s->shard].ep, fd, events, data);
     if (rc) {
         fen__slot_free(s);
         return rc;
@@ -79,11 +90,27 @@ int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot)
     return 0;
 }
 
-void fen__poll_close(struct fen__slot *s, fen__waiter ret_woken[2])
+int fen__poll_watch(struct fen__slot *s, uint32_t events, bool *ret_fresh)
+{
+    uint64_t data = (uint64_t)s->gen << 32 | s->index;
+    int ep = shards[s->shard].ep;
+    int rc = fen__sys_epoll_mod(ep, s->fd, events | EPOLLONESHOT | EPOLLET, data);
+    *ret_fresh = rc == -ENOENT;
+    return *ret_fresh ? fen__sys_epoll_add(ep, s->fd, events | EPOLLONESHOT | EPOLLET, data) : rc;
+}
+
+void fen__poll_shut(struct fen__slot *s, fen__waiter ret_woken[2])
 {
     ret_woken[FEN__READ] = fen__slot_fire(s, FEN__READ, FEN__W_CLOSED);
     ret_woken[FEN__WRITE] = fen__slot_fire(s, FEN__WRITE, FEN__W_CLOSED);
     fen__sys_epoll_del(shards[s->shard].ep, s->fd);
+}
+
+void fen__poll_free(struct fen__slot *s) { fen__slot_free(s); }
+
+void fen__poll_close(struct fen__slot *s, fen__waiter ret_woken[2])
+{
+    fen__poll_shut(s, ret_woken);
     fen__slot_free(s);
 }
 
