@@ -89,7 +89,8 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
         m->ngfree--;
         if (m->gfree) { /* the next spawn's object and stack */
             fen__prefetch(m->gfree->next, 3 * FEN__LINE);
-            fen__prefetch((char *)m->gfree->sp - 6 * FEN__LINE, 10 * FEN__LINE);
+            /* no pointer arithmetic: one that got no stack has none to point to */
+            fen__prefetch((void *)((uintptr_t)m->gfree->sp - 6 * FEN__LINE), 10 * FEN__LINE);
         }
         return 0;
     }
@@ -186,9 +187,9 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
     g->reason = g->mask = g->convicted = 0;
     g->local = NULL;
-    g->limits_seen = 0;
     g->locals = NULL;
     __atomic_store_n(&g->labels, how->labels, __ATOMIC_RELAXED); /* dumps read it */
+    g->limits_seen = 0;
     g->live = FEN__LIVE;
 }
 

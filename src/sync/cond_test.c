@@ -1,5 +1,12 @@
 /* cond_test.c - signals reach a waiter that still waits; the mutex is held again whatever came. */
-#include "../../test/run_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sync/run_rig.h"
 
 #include <fen/sync.h>
 

@@ -334,7 +334,7 @@ int fen_scope_cause(fen_scope *s)
     struct fen__g *g = s ? NULL : current();
     struct fen__limit *l = s ? &s->limit : g ? g->limit : NULL;
     for (; l; l = l->parent) {
-        int rc = atomic_load(&l->ended); /* pairs with the store in fen_scope_cancel_with */
+        int rc = atomic_load(&l->ended); /* pairs with the store in fen__limit_end */
         struct fen_scope *ended = rc ? scope_of(l) : NULL;
         int cause = ended ? atomic_load(&ended->cause) : 0;
         if (rc)

@@ -1,6 +1,6 @@
-/* rwlock_test.c - every interleaving of two writers and two readers on src/sync/rwlock.c, one or two
- * of which are woken by something else while they wait (a deadline: they give up; a false alarm:
- * they try again). */
+/* rwlock_test.c - every interleaving of two writers and two readers on src/sync/rwlock.c, one or
+ * two of which are woken by something else while they wait (a deadline: they give up; a false
+ * alarm: they try again). */
 #include "fiber.h"
 
 #include "../../src/sync/rwlock.c"
