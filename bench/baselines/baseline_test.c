@@ -138,6 +138,16 @@ static struct server start_front(const char *mode, const struct server *backend,
     return start(flags);
 }
 
+/* The same over two pipelined connections to whatever listens on the port. */
+static struct server start_sharing(const char *mode, int port)
+{
+    char mode_flag[32], addr[40];
+    snprintf(mode_flag, sizeof mode_flag, "--mode=%s", mode);
+    snprintf(addr, sizeof addr, "--backend=127.0.0.1:%d", port);
+    const char *flags[] = {mode_flag, addr, db_flag, "--backend-conns=2", NULL};
+    return start(flags);
+}
+
 static int open_fds(pid_t pid)
 {
     char path[40];
@@ -475,6 +485,168 @@ static void backend_lost_and_found(void **state)
     }
 }
 
+/* ---- pipelined connections to the back end ---- */
+
+static const char *const all_modes[] = {"pthread", "pool", "epoll"};
+
+static void quotes_share_connections(void **state)
+{
+    (void)state;
+    struct server backend = start_backend(0);
+    for (size_t i = 0; i < 3; i++) {
+        struct server s = start_sharing(all_modes[i], backend.port);
+        int fds[40], before = open_fds(backend.pid);
+        char path[32], want[64];
+        for (int k = 0; k < 40; k++)
+            fds[k] = dial(&s);
+        for (int round = 0; round < 3; round++) {
+            for (int k = 0; k < 40; k++) {
+                snprintf(path, sizeof path, "/quotes/%d", k + 1);
+                ask(fds[k], path);
+            }
+            for (int k = 0; k < 40; k++) { /* each gets its own */
+                snprintf(want, sizeof want, "{\"id\":%d,\"price\":%d}", k + 1,
+                         1000 + (k + 1) * 7919 % 9000);
+                expect(fds[k], 200, want);
+            }
+        }
+        assert_in_range(open_fds(backend.pid) - before, 1, 2 * sysconf(_SC_NPROCESSORS_ONLN));
+        for (int k = 0; k < 20; k++) { /* peers that leave before their answer */
+            ask(fds[k], "/quotes/7");
+            close(fds[k]);
+        }
+        ask(fds[20], "/quotes/8");
+        expect(fds[20], 200, "{\"id\":8,\"price\":1352}");
+        for (int k = 20; k < 40; k++)
+            close(fds[k]);
+        stop(&s);
+    }
+    stop(&backend);
+}
+
+static void shared_connection_lost_and_found(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct server backend = start_backend(0);
+        struct server s = start_sharing(all_modes[i], backend.port);
+        int fd = dial(&s), port = backend.port;
+        for (int id = 7; id < 9; id++) { /* both connections */
+            ask(fd, id == 7 ? "/quotes/7" : "/quotes/8");
+            expect(fd, 200, id == 7 ? "{\"id\":7,\"price\":2433}" : "{\"id\":8,\"price\":1352}");
+        }
+        ask(fd, "/quotes/7"); /* killed with a question on its way, and nobody to ask again */
+        usleep(DELAY_MS * 300);
+        kill(backend.pid, SIGKILL);
+        wait_exit(&backend);
+        expect(fd, 502, "{\"error\":\"backend unavailable\"}");
+        backend = start_backend(port);
+        ask(fd, "/quotes/7");
+        expect(fd, 200, "{\"id\":7,\"price\":2433}");
+        stop(&backend);
+        backend = start_backend(port);
+        ask(fd, "/quotes/8");
+        expect(fd, 200, "{\"id\":8,\"price\":1352}");
+        close(fd);
+        stop(&s);
+        stop(&backend);
+    }
+}
+
+/* A back end of this test: sends `answer` to the first bytes of each connection, and ends it. */
+static pid_t start_rude(const char *answer, int *ret_port)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, len), 0);
+    assert_int_equal(listen(fd, 16), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    *ret_port = ntohs(a.sin_port);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    while (pid == 0) {
+        char scrap[4096];
+        int peer = accept(fd, NULL, NULL);
+        if (peer >= 0 && recv(peer, scrap, sizeof scrap, 0) > 0)
+            send(peer, answer, strlen(answer), MSG_NOSIGNAL);
+        close(peer);
+    }
+    close(fd);
+    return pid;
+}
+
+static void rude_back_ends_end_in_502(void **state)
+{
+    static const char *const answers[] = {
+        "",
+        "nonsense\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"id\":7,",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{}",
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\n",
+    };
+    (void)state;
+    for (size_t k = 0; k < sizeof answers / sizeof answers[0]; k++) {
+        int port;
+        pid_t rude = start_rude(answers[k], &port);
+        for (size_t i = 0; i < 3; i++) {
+            struct server s = start_sharing(all_modes[i], port);
+            int fd = dial(&s);
+            ask(fd, "/quotes/7");
+            expect(fd, 502, "{\"error\":\"backend unavailable\"}");
+            ask(fd, "/");
+            expect(fd, 200, "ok\n");
+            close(fd);
+            stop(&s);
+        }
+        kill(rude, SIGKILL);
+        waitpid(rude, NULL, 0);
+    }
+}
+
+/* One connection, thousands of questions: order, and answers larger than a socket takes at once. */
+static void backend_answers_a_flood_in_order(void **state)
+{
+    enum { ASKED = 20000 };
+    (void)state;
+    struct server s = start_backend(0);
+    int fd = dial(&s);
+    char text[64], want[64];
+    pid_t writer = fork();
+    assert_true(writer >= 0);
+    if (writer == 0) { /* writes on while this process reads */
+        for (int k = 0; k < ASKED; k++) {
+            int n = snprintf(text, sizeof text, "GET /quote/%d HTTP/1.1\r\nHost: t\r\n\r\n", k);
+            for (int at = 0; at < n;) {
+                ssize_t put = send(fd, text + at, (size_t)(n - at), MSG_NOSIGNAL);
+                if (put <= 0)
+                    _exit(1);
+                at += (int)put;
+            }
+        }
+        _exit(0);
+    }
+    usleep(DELAY_MS * 3000);
+    FILE *in = fdopen(fd, "r");
+    char line[256];
+    for (int k = 0; k < ASKED; k++) {
+        do
+            assert_non_null(fgets(line, sizeof line, in));
+        while (strcmp(line, "\r\n"));
+        snprintf(want, sizeof want, "{\"id\":%d,\"price\":%d}", k, 1000 + k % 9000 * 7919 % 9000);
+        assert_int_equal(fread(line, 1, strlen(want), in), strlen(want));
+        line[strlen(want)] = '\0';
+        assert_string_equal(line, want);
+    }
+    int status;
+    assert_int_equal(waitpid(writer, &status, 0), writer);
+    assert_int_equal(status, 0);
+    fclose(in);
+    stop(&s);
+}
+
 static void pool_is_bounded_and_complete(void **state)
 {
     (void)state;
@@ -564,6 +736,8 @@ static void bad_flags(void **state)
         {"--mode=backend", "--delay=20"},
         {"--mode=backend", "--delay=-1ms"},
         {"--mode=pool", "--db="},
+        {"--mode=pool", "--backend-conns=65"},
+        {"--mode=pool", "--backend-conns=-1"},
         {"--mode=pool", "extra"},
     };
     (void)state;
@@ -643,6 +817,10 @@ int main(void)
         cmocka_unit_test(floor_passes_quotes_on),
         cmocka_unit_test(backend_is_never_early),
         cmocka_unit_test(backend_lost_and_found),
+        cmocka_unit_test(quotes_share_connections),
+        cmocka_unit_test(shared_connection_lost_and_found),
+        cmocka_unit_test(rude_back_ends_end_in_502),
+        cmocka_unit_test(backend_answers_a_flood_in_order),
         cmocka_unit_test(pool_is_bounded_and_complete),
         cmocka_unit_test(stop_finishes_what_was_asked),
         cmocka_unit_test(no_descriptor_is_lost),

@@ -8,8 +8,10 @@
 #include <fen/defer.h>
 #include <fen/err.h>
 #include <fen/fiber.h>
+#include <fen/file.h>
 #include <fen/group.h>
 #include <fen/http.h>
+#include <fen/io.h>
 #include <fen/json.h>
 #include <fen/local.h>
 #include <fen/meter.h>

@@ -39,6 +39,7 @@ typedef struct fen_config {
     size_t stack_bytes;   /* default stack of a fiber; 0: 64 KiB */
     uint32_t max_fibers;  /* live fibers allowed; 0: 4,194,304 */
     int max_threads;      /* Ms allowed, hand-off included; 0: 1,000 */
+    int max_blocking;     /* threads for fen_blocking and files, 1 to 1,024; 0: 64 */
     bool meter_off;       /* no CPU bill; for measuring what the bill costs */
     uint64_t seed;        /* seeds the stealing order; 0: from the clock */
     /* Told of fibers that stall others, at most once a second for each kind; NULL: nobody is.
@@ -55,6 +56,13 @@ typedef struct fen_config {
  * FEN_EFORKED in a child forked from a running runtime.
  * Any thread that is not a worker. Can be called again after it returned. */
 FEN_API int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg);
+
+/* Turns the bill off and on again while the runtime runs, which is how its cost is measured: one
+ * process, one layout of its memory, moments with the bill against moments without. A worker
+ * follows at one of its next 61 switches or when it wakes. While it is off no slice is timed and no
+ * request is booked; the CPU used then is in no account and shows as the books' residual. Begins as
+ * fen_config.meter_off says at each fen_run. Any thread; does not block. */
+FEN_API void fen_meter_switch(bool on);
 
 /* Number of Ps of the running runtime; 0 when none runs. Any thread. */
 FEN_API int fen_procs(void);

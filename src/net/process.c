@@ -86,7 +86,7 @@ static int plan_one(const fen_process_stream *s, int i, const struct plan *out, 
         ret->close_theirs = ret->theirs >= 0;
         return ret->theirs < 0 ? ret->theirs : 0;
     case FEN_IO_PIPE:
-        rc = fen__sys_pipe(i == 0, fds);
+        rc = fen__sys_child_pipe(i == 0, fds);
         if (rc)
             return rc;
         *ret = (struct plan){fds[i != 0], fds[i == 0], true};

@@ -99,7 +99,7 @@ void fen__poll_release(int i)
     shards[by].adopted--;
 }
 
-int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot)
+int fen__poll_slot(int fd, uint32_t shard, struct fen__slot **ret_slot)
 {
     struct fen__slot *s;
     int rc = fen__slot_new(&s);
@@ -107,9 +107,21 @@ int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot)
         return rc;
     s->fd = fd;
     s->shard = shard % (uint32_t)nshards; /* pairs with fen__poll_use_shards: they exist */
+    *ret_slot = s;
+    return 0;
+}
+
+int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot)
+{
+    struct fen__slot *s;
+    int rc = fen__poll_slot(fd, shard, &s);
+    if (rc)
+        return rc;
     uint64_t data = (uint64_t)s->gen << 32 | s->index;
-    rc = fen__sys_epoll_add(shards[s->shard].ep, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                            data);
+    uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    rc = fen__sys_epoll_add(shards[s->shard].ep, fd, events, data);
+    if (rc == -EEXIST) /* it was watched before it came here */
+        rc = fen__sys_epoll_mod(shards[s->shard].ep, fd, events, data);
     if (rc) {
         fen__slot_free(s);
         return rc;
@@ -118,11 +130,27 @@ int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot)
     return 0;
 }
 
-void fen__poll_close(struct fen__slot *s, fen__waiter ret_woken[2])
+int fen__poll_watch(struct fen__slot *s, uint32_t events, bool *ret_fresh)
+{
+    uint64_t data = (uint64_t)s->gen << 32 | s->index;
+    int ep = shards[s->shard].ep;
+    int rc = fen__sys_epoll_mod(ep, s->fd, events | EPOLLONESHOT | EPOLLET, data);
+    *ret_fresh = rc == -ENOENT;
+    return *ret_fresh ? fen__sys_epoll_add(ep, s->fd, events | EPOLLONESHOT | EPOLLET, data) : rc;
+}
+
+void fen__poll_shut(struct fen__slot *s, fen__waiter ret_woken[2])
 {
     ret_woken[FEN__READ] = fen__slot_fire(s, FEN__READ, FEN__W_CLOSED);
     ret_woken[FEN__WRITE] = fen__slot_fire(s, FEN__WRITE, FEN__W_CLOSED);
     fen__sys_epoll_del(shards[s->shard].ep, s->fd);
+}
+
+void fen__poll_free(struct fen__slot *s) { fen__slot_free(s); }
+
+void fen__poll_close(struct fen__slot *s, fen__waiter ret_woken[2])
+{
+    fen__poll_shut(s, ret_woken);
     fen__slot_free(s);
 }
 

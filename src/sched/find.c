@@ -23,6 +23,7 @@
 
 #define PASSES 4
 #define START_TICK 8
+#define CROWD 8
 #define JAM_NAP FEN_MS
 
 /* A busy P looks at its descriptors every half of a long slice, 100 us. */
@@ -265,14 +266,23 @@ static bool timers_due(struct fen__m *m)
     return m->bill.last >= atomic_load_explicit(&p->timers.next_tsc, memory_order_relaxed);
 }
 
-/* What this P has: ready fibers first, because they are under way; each START_TICK-th time a start
- * first, so that fibers which never stop being ready cannot keep them out. */
+/* Is it a start's turn? Ready fibers come first, because they are under way; each START_TICK-th time
+ * a start, so that fibers which never stop being ready cannot keep them out. While CROWD and more
+ * are ready, start and fiber take turns: they were woken together, by one answer that held many,
+ * and the waits that starts begin should not all begin only when the crowd has gone. */
+static inline bool start_due(struct fen__p *p, uint32_t tick)
+{
+    return atomic_load_explicit(&p->n_starts, memory_order_relaxed) &&
+           tick % (fen__queue_ring_len(p) < CROWD ? START_TICK : 2) == 0;
+}
+
+/* What this P has. */
 static struct fen__g *own(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     struct fen__g *g = NULL;
     bool starts = atomic_load_explicit(&p->n_starts, memory_order_relaxed) && !jammed(p);
-    if (FEN__UNLIKELY(starts && p->tick % START_TICK == 0))
+    if (starts && start_due(p, p->tick))
         g = fen__start_pop(m, p);
     if (!g)
         g = fen__queue_pop(p);
@@ -288,6 +298,7 @@ static struct fen__g *slow(struct fen__m *m)
     struct fen__g *g = NULL;
     while (!g && !atomic_load_explicit(&fen__sched.stop, memory_order_relaxed) &&
            !fen__procs_leaving(m->p)) {
+        fen__bill_follow(m);
         if (timers_due(m))
             fen__timers_run(m->p);
         g = fen__global_pop(m, 128);
@@ -314,8 +325,7 @@ struct fen__g *fen__find_quick(struct fen__m *m)
     if (FEN__UNLIKELY(timers_due(m) || tick % FEN__GLOBAL_TICK == 0 || poll_due(m) ||
                       fen__procs_leaving(p)))
         return NULL;
-    if (FEN__UNLIKELY(tick % START_TICK == 0 &&
-                      atomic_load_explicit(&p->n_starts, memory_order_relaxed)))
+    if (FEN__UNLIKELY(start_due(p, tick)))
         return NULL;
 #ifdef FEN_HARD
     if (tick % 2) /* both ways are taken */
@@ -334,8 +344,10 @@ struct fen__g *fen__find(struct fen__m *m)
     struct fen__g *g = NULL;
     if (FEN__UNLIKELY(timers_due(m)))
         fen__timers_run(p);
-    if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0))
+    if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0)) {
+        fen__bill_follow(m);
         g = fen__global_pop(m, 1);
+    }
     if (FEN__UNLIKELY(poll_due(m))) {
         poll_now(m);
         fen__charge(m, NULL);

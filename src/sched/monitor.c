@@ -15,7 +15,12 @@
  * and at 200 us apart it cost computing fibers a tenth of the machine.
  *
  * The monitor naps 20 us while blocking sections last, else up to 1 ms, up to 10 ms when every P is
- * idle, and then sleeps until an M leaves idle (no wake-ups in an idle process). */
+ * idle, and then sleeps until an M leaves idle (no wake-ups in an idle process).
+ *
+ * When no P was found standing still for CALM looks and none is idle, it naps up to 4 ms: on a
+ * saturated core each wake-up pushes a worker off and costs some 15 us. The price: the first stuck
+ * M after a calm time is noticed up to 4 ms late instead of 1 ms; from then on, for CALM looks, it
+ * is 1 ms again. With an idle P it stays at 1 ms, because share() must find work for it. */
 #include "sched/sched_int.h"
 
 #define PATIENCE_BLOCK (20 * FEN_US)
@@ -24,12 +29,15 @@
 #define DEMOTE_AFTER (3 * FEN_MS)
 #define NAP_MIN (20 * FEN_US)
 #define NAP_BUSY FEN_MS
+#define NAP_CALM (4 * FEN_MS)
 #define NAP_IDLE (10 * FEN_MS)
+#define CALM 100    /* looks in a row that found every P moving */
 #define HOT_NAPS 50 /* short naps after a take: more are likely */
 
 static struct {
     bool started;
     int hot;
+    int calm; /* looks in a row at which no P stood still */
 } mon;
 
 void fen__monitor_poke(void)
@@ -127,6 +135,7 @@ static int64_t look(struct fen__p *p, int64_t now)
     }
     if (phase == FEN__RT)
         return NAP_BUSY;
+    mon.calm = 0;
     int64_t stuck = now - m->since_ns;
     if (phase == FEN__BLOCK)
         return look_at_blocked(p, m, stuck, now);
@@ -185,6 +194,21 @@ static bool all_idle(void)
     return atomic_load(&s->n_idle) == live && live == atomic_load(&s->nprocs);
 }
 
+/* Looks at every P. Returns the longest nap. */
+static int64_t look_at_all(int64_t now)
+{
+    struct fen__sched *s = &fen__sched;
+    int64_t most = NAP_IDLE;
+    mon.calm += mon.calm < CALM;
+    for (int i = 0; i < s->nps; i++)
+        most = fen__min_i64(most, look(&s->ps[i], now));
+    if (all_idle())
+        return NAP_IDLE;
+    if (most >= NAP_BUSY && mon.calm == CALM && !atomic_load(&s->n_idle))
+        return NAP_CALM;
+    return fen__min_i64(most, NAP_BUSY);
+}
+
 /* Sleeps until an M leaves idle. */
 static void deep_sleep(void)
 {
@@ -206,10 +230,9 @@ static void *monitor(void *arg)
         if (all_idle() && nap >= NAP_IDLE)
             deep_sleep();
         fen__sys_nap(nap);
-        int64_t now = fen__sys_now(), most = all_idle() ? NAP_IDLE : NAP_BUSY;
+        int64_t now = fen__sys_now();
         mon.hot -= mon.hot > 0;
-        for (int i = 0; i < s->nps; i++)
-            most = fen__min_i64(most, look(&s->ps[i], now));
+        int64_t most = look_at_all(now);
         bool telling = fen__stall_poll(now);
         if (now - swept >= FEN_MS) {
             swept = now;
@@ -217,8 +240,8 @@ static void *monitor(void *arg)
             fen__procs_raise();
             share();
         }
-        if (all_idle())
-            most = telling ? NAP_BUSY : NAP_IDLE;
+        if (telling)
+            most = fen__min_i64(most, NAP_BUSY);
         nap = fen__min_i64(most, nap * 2);
         __atomic_store_n(&s->monitor_cpu_ns, fen__sys_thread_cpu(), __ATOMIC_RELAXED);
     }
@@ -228,7 +251,7 @@ static void *monitor(void *arg)
 
 int fen__monitor_start(void)
 {
-    mon.hot = 0;
+    mon.hot = mon.calm = 0;
     mon.started = pthread_create(&fen__sched.monitor, NULL, monitor, NULL) == 0;
     return mon.started ? 0 : -EAGAIN;
 }

@@ -233,14 +233,26 @@ int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t d
     return ended;
 }
 
-void fen__close_slot(struct fen__slot *s)
+static void wake_closed(const fen__waiter woken[2])
 {
-    fen__waiter woken[2];
-    fen__poll_close(s, woken);
     for (int i = 0; i < 2; i++)
         if (fen__w_is_fiber(woken[i]))
             fen__wake(fen__g_at((uint32_t)(woken[i] >> 32)), woken[i] >> 2 & FEN__W_EPOCH_MASK,
                       FEN__BY_CLOSE);
+}
+
+void fen__close_slot(struct fen__slot *s)
+{
+    fen__waiter woken[2];
+    fen__poll_close(s, woken);
+    wake_closed(woken);
+}
+
+void fen__shut_slot(struct fen__slot *s)
+{
+    fen__waiter woken[2];
+    fen__poll_shut(s, woken);
+    wake_closed(woken);
 }
 
 /* ---- sleep and yield ---- */

@@ -244,7 +244,7 @@ struct fen__m *fen__m_new(struct fen__p *p)
         return NULL;
     m->word = FEN__TAKEN;
     m->statfd = -1;
-    m->meter = s->meter;
+    m->meter = atomic_load_explicit(&s->meter, memory_order_relaxed);
     m->act = FEN__ACT_YIELD;
     if (p)
         fen__m_give(m, p);
@@ -296,7 +296,8 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     procs = procs ? procs : fen__sys_cpus_allowed();
     s->nprocs = s->nps = procs < FEN__PROCS_MAX ? procs : FEN__PROCS_MAX;
     s->max_ms = cfg->max_threads ? cfg->max_threads : MAX_THREADS;
-    if (s->max_ms < s->nprocs)
+    s->max_blocking = cfg->max_blocking ? cfg->max_blocking : FEN__BLOCKING_DEFAULT;
+    if (s->max_ms < s->nprocs || s->max_blocking < 0 || s->max_blocking > FEN__BLOCKING_MAX)
         return -EINVAL;
     s->max_fibers = cfg->max_fibers ? cfg->max_fibers : 4u << 20;
     if (s->max_fibers > 4u << 20)
@@ -379,6 +380,38 @@ static void nudge(struct fen__g *g, void *arg)
     fen__nudge(g);
 }
 
+static struct {
+    uint32_t lock;
+    struct fen__at_end *list;
+} at_end;
+
+void fen__run_at_end(struct fen__at_end *e)
+{
+    fen__lock(&at_end.lock);
+    if (!e->on) {
+        e->on = true;
+        e->next = at_end.list;
+        at_end.list = e;
+    }
+    fen__unlock(&at_end.lock);
+}
+
+static void call_at_end(void)
+{
+    for (;;) {
+        fen__lock(&at_end.lock);
+        struct fen__at_end *e = at_end.list;
+        if (e) {
+            at_end.list = e->next;
+            e->on = false;
+        }
+        fen__unlock(&at_end.lock);
+        if (!e)
+            return;
+        e->fn();
+    }
+}
+
 /* Detached fibers may outlive the first one: they are cancelled and waited for. */
 static void wait_all(void)
 {
@@ -449,6 +482,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
     rc = start_ms();
     if (!rc) {
         wait_all();
+        call_at_end();
         rc = s->rc;
     }
     stop_ms();
@@ -469,4 +503,5 @@ out:
     return rc;
 }
 
+int fen__max_blocking(void) { return fen__sched.max_blocking; }
 int fen_procs(void) { return atomic_load(&fen__sched.running) ? fen__sched.nprocs : 0; }

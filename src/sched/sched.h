@@ -34,6 +34,8 @@ enum fen__reason {
     FEN__R_SEM,
     FEN__R_WG,
     FEN__R_SCOPE,
+    FEN__R_FD,       /* another library's descriptor */
+    FEN__R_BLOCKING, /* a call on the pool of threads */
     FEN__R_RWLOCK,
     FEN__R_COND,
     FEN__R_ONCE,
@@ -86,6 +88,8 @@ struct fen__node {
 #define FEN__XFER_BYTES 64
 /* In fen__g.id: not a fiber but a thread that waits (outside.c). */
 #define FEN__G_THREAD UINT32_C(0x80000000)
+#define FEN__BLOCKING_MAX 1024
+#define FEN__BLOCKING_DEFAULT 64
 
 /* A fiber. Slab memory that is never unmapped within a run; epoch counts on across reuses, so a
  * late waker can always look and never hits the wrong wait. */
@@ -117,7 +121,7 @@ struct fen__g {
     struct fen__node node;
     struct fen__stack stack;
     struct fen__annot annot;
-    char xfer[FEN__XFER_BYTES];
+    char xfer[FEN__XFER_BYTES] FEN__ALIGN(8);
 };
 
 struct fen__m;
@@ -169,8 +173,10 @@ int fen__code_rc(struct fen__g *g, int code);
  * slot that was closed since, and perhaps opened again, is -EBADF.
  * 0, -ETIMEDOUT, -ECANCELED, -EBADF, -EBUSY. RT. */
 int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns);
-/* Closes a slot and wakes who waits in it. Any thread. */
+/* Closes a slot and wakes who waits in it. Any thread. shut does the waking alone: the slot stays,
+ * for who may still look at it, until fen__poll_free. */
 void fen__close_slot(struct fen__slot *s);
+void fen__shut_slot(struct fen__slot *s);
 /* Something other than a fiber that waits in a slot. fire runs on a worker's own stack (RT); it may
  * spawn and wake, must not park, and owns the hook from then on. Aligned to 8. */
 struct fen__hook {
@@ -219,6 +225,17 @@ int64_t fen__fibers_live(void);
 /* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini, before
  * another run can begin. See fen_run. */
 int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg, void (*fini)(void));
+int fen__max_blocking(void); /* fen_config.max_blocking of this run */
+
+/* Calls fn once when the last fiber of this run has ended and before its workers stop: for threads
+ * and caches that belong to the run. Caller's static memory; registering again before that does
+ * nothing. Any thread. */
+struct fen__at_end {
+    void (*fn)(void);
+    struct fen__at_end *next;
+    bool on;
+};
+void fen__run_at_end(struct fen__at_end *e);
 
 /* ---- timer.c (RT) ---- */
 /* 0 or -ENOMEM. fn runs on a worker's own stack. */
@@ -230,6 +247,11 @@ bool fen__timer_del(struct fen__timer *t);
 /* ---- bill.c ---- */
 /* Closes the running slice, so that g->cpu_ticks is up to date (RT). */
 void fen__charge_now(struct fen__m *m);
+/* Adds what another thread burned for the running fiber (RT). */
+void fen__charge_extra(struct fen__m *m, int64_t cpu_ns);
+/* The worker keeps the bill now; else counters stand still. A fiber sees a change only after it
+ * parked. */
+bool fen__metered(void);
 /* Sums over all workers, in ns; cpu is the independent process clock since the run began. */
 struct fen__cpu_books {
     int64_t fibers_ns, runtime_ns, unattributed_ns, process_ns;

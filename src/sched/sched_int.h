@@ -115,11 +115,12 @@ struct fen__sched {
     uint32_t lock FEN__ALIGN(FEN__LINE);
     struct fen__p *idle;
     struct fen__m *spares, *ms;
-    int n_ms, max_ms;
+    int n_ms, max_ms, max_blocking;
     struct fen__g *global_head, **global_tail;
     _Atomic int n_global;
     _Atomic uint32_t stop;
-    bool no_membarrier, meter;
+    bool no_membarrier;
+    _Atomic bool meter; /* the bill is on; each M follows in fen__bill_follow */
     void (*log)(const fen_event *e, void *arg);
     void *log_arg;
     _Atomic uint32_t monitor_wake, monitor_deep;
@@ -232,6 +233,7 @@ __attribute__((noreturn, cold)) void fen__crash_overflow(const struct fen__g *g)
 /* bill.c */
 void fen__bill_start(struct fen__m *m);
 void fen__bill_units(void);
+void fen__bill_turn(struct fen__m *m);
 void fen__bill_reconcile(struct fen__m *m, struct fen__g *g, uint64_t now, uint64_t d,
                          bool disturbed);
 extern uint64_t fen__long_ticks, fen__window_ticks;
@@ -256,7 +258,14 @@ static inline void fen__charge(struct fen__m *m, struct fen__g *g)
         fen__bill_reconcile(m, g, now, d, hit);
 }
 
-/* The same after the thread slept by its own will: the runtime's slice is reconciled at once. */
+/* RT, on the M's own stack, where no slice of a fiber is open. Not on the way of each switch. */
+static inline void fen__bill_follow(struct fen__m *m)
+{
+    if (FEN__UNLIKELY(m->meter != atomic_load_explicit(&fen__sched.meter, memory_order_relaxed)))
+        fen__bill_turn(m);
+}
+
+/* fen__charge after the thread slept by its own will: the runtime's slice is reconciled at once. */
 static inline void fen__charge_sleep(struct fen__m *m)
 {
     if (!m->meter)

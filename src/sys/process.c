@@ -142,7 +142,7 @@ void fen__sys_child_abandon(int pidfd)
 
 int fen__sys_group_kill(int pid, int signal) { return kill(-pid, signal) ? -errno : 0; }
 
-int fen__sys_pipe(int ours, int ret_fds[2])
+int fen__sys_child_pipe(int ours, int ret_fds[2])
 {
     int rc = fault("pipe"), fds[2];
     if (rc)

@@ -21,7 +21,7 @@ void fen__sys_child_abandon(int pidfd);
 int fen__sys_child_kill(int pidfd, int signal);
 int fen__sys_group_kill(int pid, int signal);
 /* Close-on-exec; the end that is ours (0: the read end, 1: the write end) does not block. */
-int fen__sys_pipe(int ours, int ret_fds[2]);
+int fen__sys_child_pipe(int ours, int ret_fds[2]);
 int fen__sys_open_null(void);
 /* write(2) that raises no SIGPIPE, whatever the thread's mask. */
 ssize_t fen__sys_write_quiet(int fd, const void *buf, size_t n);

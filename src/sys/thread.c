@@ -1,5 +1,5 @@
 /* thread.c - the current worker, futexes, membarrier, scheduling class, rseq. */
-#include "sys/sys.h"
+#include "sys/sys_int.h"
 
 #include "sys/cgroup.h"
 
@@ -30,6 +30,17 @@ _Thread_local struct fen__m *fen__self_tls __attribute__((tls_model("initial-exe
 int (*fen__sys_fault)(const char *call);
 
 void fen__set_self(struct fen__m *m) { fen__self_tls = m; }
+
+int fen__sys_thread(pthread_t *ret_thread, size_t stack_bytes, void *(*fn)(void *arg), void *arg)
+{
+    FAULT("thread");
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, stack_bytes);
+    int rc = pthread_create(ret_thread, &attr, fn, arg);
+    pthread_attr_destroy(&attr);
+    return -rc;
+}
 
 bool fen__forked;
 static const _Atomic uint32_t *fork_running;
