@@ -186,9 +186,10 @@ static void *m_main(void *arg)
     /* a retired M makes room for another; by an atomic, since fen_stats_get has no lock */
     __atomic_fetch_sub(&fen__sched.n_ms, 1, __ATOMIC_RELAXED);
     atomic_store(&m->tid, 0);
-    if (m->statfd >= 0) /* the monitor looks only at Ms that have a P */
+    if (m->demoted && m->statfd >= 0) { /* has no P: the monitor does not look at it */
         fen__sys_close(m->statfd);
-    m->statfd = -1;
+        m->statfd = -1;
+    } /* else it may be looking now; stop_ms closes */
     m->ended = true;
     fen__set_self(NULL);
     fen__unlock(&fen__sched.lock);
@@ -373,6 +374,7 @@ static void fini(void)
     for (int i = 0; i < s->nps; i++)
         fen__timers_fini(&s->ps[i]);
     fen__sys_unmap(s->ps, FEN__PROCS_MAX * sizeof *s->ps);
+    s->ps = NULL; /* nobody is left who could look */
     fen__spawn_fini();
     fen__stack_fini();
 }
@@ -444,7 +446,7 @@ static void first_main(void *arg)
 }
 
 int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
-                   void (*fini_above)(void))
+                   void (*fini_above)(void *arg))
 {
     static const fen_config none;
     struct fen__sched *s = &fen__sched;
@@ -505,7 +507,7 @@ fail_stack:
     fen__stack_fini();
 out:
     boot.arg = NULL;
-    fini_above();
+    fini_above(arg);
     atomic_store(&s->running, 0);
     return rc;
 }
