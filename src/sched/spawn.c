@@ -185,7 +185,8 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->number = atomic_fetch_add_explicit(&slab.number, 1, memory_order_relaxed) + 1;
     g->cpu_ticks = g->wait_ticks = 0;
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
-    g->reason = g->mask = g->convicted = 0;
+    __atomic_store_n(&g->reason, FEN__R_NONE, __ATOMIC_RELAXED);
+    g->mask = g->convicted = 0;
     g->local = NULL;
     g->locals = NULL;
     __atomic_store_n(&g->labels, how->labels, __ATOMIC_RELAXED); /* dumps read it */

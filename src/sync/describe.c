@@ -74,8 +74,8 @@ static void put_labels(struct fen__g *g, struct fen__text *t)
 
 void fen__describe_init(void)
 {
-    fen__on_describe = describe;
-    fen__labels_put = put_labels;
+    __atomic_store_n(&fen__on_describe, describe, __ATOMIC_RELAXED); /* as ever */
+    __atomic_store_n(&fen__labels_put, put_labels, __ATOMIC_RELAXED);
 }
 
 /* ---- what was left ---- */
