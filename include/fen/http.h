@@ -1,4 +1,9 @@
-/* http.h - HTTP/1.1 server: routes, exchanges, replies. */
+/* http.h - HTTP/1.1 server: routes, exchanges, replies.
+ *
+ * A server is made, given its routes, served and freed by one fiber; what else may call says so.
+ * An exchange belongs to the fiber of its handler until the handler returns; fibers that it starts
+ * may use it one at a time. No call on an exchange waits: a reply is gathered in memory and written
+ * after the handler has returned. */
 #ifndef FEN_HTTP_H
 #define FEN_HTTP_H
 
@@ -36,6 +41,9 @@ typedef struct fen_server_config {
 
 /* A server without routes; NULL when out of memory. cfg may be NULL and is copied. */
 FEN_API fen_server *fen_server_new(const fen_server_config *cfg) FEN_MUST_CHECK;
+
+/* Frees a server that does not serve (asserted), with its routes. NULL is accepted. Does not
+ * block. */
 FEN_API void fen_server_free(fen_server *s);
 
 /* Adds "METHOD /path/{name}/more". pattern is borrowed for the server's life. 0, -EINVAL for a

@@ -107,6 +107,8 @@ typedef struct fen_stats {
     int64_t threads;   /* Ms alive */
     int64_t run_queue; /* fibers waiting for a P */
 } fen_stats;
+
+/* Reads them into *ret_stats. Any thread, also when no runtime runs; does not block. */
 FEN_API void fen_stats_get(fen_stats *ret_stats);
 
 #ifdef __cplusplus

@@ -57,10 +57,12 @@ FEN_API int fen_scope_cause(fen_scope *s);
  * is open: any thread, also inside a blocking section. */
 FEN_API int fen_scope_check(fen_scope *s);
 
-/* The effective absolute deadline (FEN_NEVER if none). NULL: the current scope. */
+/* The effective absolute deadline (FEN_NEVER if none). NULL: the current scope. Any thread, for a
+ * scope that is open. */
 FEN_API int64_t fen_scope_deadline(const fen_scope *s);
 
-/* Moves the scope's own deadline to an earlier absolute time; a later one is ignored. */
+/* Moves the scope's own deadline to an earlier absolute time; a later one is ignored. Any
+ * thread, for a scope that is open. Does not block. */
 FEN_API void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns);
 
 /* Runs fn(arg) when the scope closes, last in first out, whatever the reason. The record is the
