@@ -33,6 +33,7 @@ int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg)
     struct first f = {fn, arg, 0};
     __atomic_store_n(&fen__attached_end, fen__locals_end, __ATOMIC_RELAXED); /* as ever */
     fen__describe_init();
+    fen__hibernate_init();
     int64_t heap = fen__mem_live_bytes();
     int rc = fen__sched_run(first_main, &f, cfg, pools_fini);
     if (rc != -EBUSY && fen__leaks_wanted())
