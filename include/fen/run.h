@@ -58,13 +58,15 @@ typedef struct fen_config {
      * program has one, and a fiber that computes may see one interrupted system call. */
     void (*log)(const fen_event *e, void *arg);
     void *log_arg;
-    /* What people look at (docs/debugging.md). FEN_DEBUG=sigquit=0,leaks=1,stacks=1,deadlock=abort
-     * in the environment does the same and wins. */
+    /* What people look at (docs/debugging.md). FEN_DEBUG=sigquit=0,leaks=1,stacks=1,
+     * hibernate=1,deadlock=abort in the environment does the same and wins. */
     enum fen_on_deadlock on_deadlock;
     bool sigquit_off;  /* SIGQUIT keeps its old meaning; else it prints every fiber, unless the
                           program has a handler of its own */
     bool report_leaks; /* at the end: detached fibers, channels, timers, descriptors, bytes left */
     bool paint_stacks; /* measures each fiber's deepest use exactly; costs a fill a spawn */
+    bool watch_hibernating; /* stacks of hibernating fibers stay, but whoever touches one faults
+                               and is named (fen_scope_hibernate) */
     /* Takes the reports, a few whole lines at a time, on any thread, and may block; NULL: they go
      * to descriptor 2. */
     void (*report)(void *arg, const char *text, size_t n);
@@ -106,6 +108,7 @@ typedef struct fen_stats {
     int64_t switches, parks, polls, poll_events, wakeups;
     int64_t threads;   /* Ms alive */
     int64_t run_queue; /* fibers waiting for a P */
+    int64_t fibers_hibernating;
 } fen_stats;
 
 /* Reads them into *ret_stats. Any thread, also when no runtime runs; does not block. */

@@ -33,7 +33,7 @@ void fen__swap(struct fen__m *m, enum fen__act act)
     struct fen__cxx caught = fen__cxx_take();
     uint64_t control = fen__control(); /* beside the charge's rdtsc it costs nothing */
     fen__charge(m, g);
-    g->parked_at = m->bill.last;
+    __atomic_store_n(&g->parked_at, m->bill.last, __ATOMIC_RELAXED); /* hibernate.c reads it */
     m->act = act;
     m->prev = g;
     struct fen__g *next = act == FEN__ACT_LOST ? NULL : fen__find_quick(m);

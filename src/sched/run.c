@@ -81,6 +81,7 @@ void fen__run_begin(struct fen__m *m, struct fen__g *g)
     atomic_store_explicit(&m->patience_ns, g->convicted ? FEN_MS / 2 : 10 * FEN_MS,
                           memory_order_relaxed);
     g->convicted -= g->convicted > 0;
+    fen__hibernate_end(g);
     __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
     fen__count_add(&m->tally.switches, 1);
 }
@@ -355,6 +356,7 @@ static void stop_ms(void)
     for (int i = 0; i < s->nps; i++)
         fen__poll_kick((uint32_t)i);
     fen__monitor_stop();
+    fen__hibernate_close();
     fen__see_close();
     while (s->ms) {
         struct fen__m *m = s->ms;

@@ -226,6 +226,23 @@ void fen__monitor_poke(void);
 void fen__m_give(struct fen__m *m, struct fen__p *p); /* sched.lock held */
 struct fen__m *fen__m_new(struct fen__p *p);          /* sched.lock held; NULL when refused */
 
+/* hibernate.c */
+enum { FEN__WARM, FEN__COOLING, FEN__COLD };
+void fen__hibernate_open(bool watch);
+void fen__hibernate_close(void);    /* after the fibers and the monitor */
+void fen__hibernate_tick(void);     /* the monitor's: fibers may have parked */
+int64_t fen__hibernate_count(void); /* cold now */
+int64_t fen__hibernate_cpu_ns(void);
+void fen__hibernate_thaw(struct fen__g *g);
+/* The fiber whose stack, taken away, holds addr; NULL: none. Signal-safe. */
+const struct fen__g *fen__hibernate_victim(uintptr_t addr);
+/* Before g runs. seq_cst: after the CAS that woke g; pairs with the look at `wait` in cool(). */
+static inline void fen__hibernate_end(struct fen__g *g)
+{
+    if (FEN__UNLIKELY(atomic_load(&g->cold)))
+        fen__hibernate_thaw(g);
+}
+
 /* crash.c */
 void fen__crash_init(void);
 __attribute__((noreturn, cold)) void fen__crash_overflow(const struct fen__g *g);

@@ -28,7 +28,7 @@ struct fen__view {
     char labels[FEN__LABEL_BYTES]; /* not terminated */
     size_t nlabels;
     char *low, *top, *sp; /* of the stack; sp NULL while it runs */
-    bool painted, canary, ending;
+    bool painted, canary, ending, cold;
     int nframes;
     const void *frame[FEN__FRAMES];
 };
@@ -69,6 +69,7 @@ struct fen__see {
     uint32_t lock; /* held while somebody looks, and while the run's memory goes away */
     bool open;     /* under lock: there is a run to look at */
     bool paint, leaks;
+    bool watch; /* stacks of hibernating fibers: a touch faults */
     enum fen_on_deadlock on_deadlock;
     void (*report)(void *arg, const char *text, size_t n);
     void *report_arg;

@@ -29,6 +29,7 @@ void fen_stats_get(fen_stats *ret_stats)
     fen__each_tally(add_ended, &ended); /* before the spawns: never less than what lives */
     fen__each_tally(add, &s);
     s.fibers_live = s.fibers_spawned - ended;
+    s.fibers_hibernating = fen__hibernate_count();
     s.fds_live = fen__poll_open_count();
     s.stacks_mapped_bytes = fen__stack_mapped_bytes();
     s.heap_live_bytes = fen__mem_live_bytes();

@@ -38,6 +38,7 @@ int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg)
     struct first f = {fn, arg, 0, fen__mem_live_bytes()};
     __atomic_store_n(&fen__attached_end, fen__locals_end, __ATOMIC_RELAXED); /* as ever */
     fen__describe_init();
+    fen__hibernate_init();
     int rc = fen__sched_run(first_main, &f, cfg, last);
     return rc ? rc : f.rc;
 }

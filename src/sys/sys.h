@@ -80,6 +80,10 @@ void fen__sys_unmap(void *p, size_t bytes);
 int fen__sys_guard_madvise(void *p, size_t bytes); /* MADV_GUARD_INSTALL; -EINVAL before 6.13 */
 int fen__sys_guard_mprotect(void *p, size_t bytes);
 void fen__sys_release(void *p, size_t bytes); /* MADV_DONTNEED */
+/* The same for up to 1,024 parts. What cannot be given back stays as it is. */
+void fen__sys_release_parts(const struct iovec *part, int n);
+/* Makes whole pages inaccessible, and accessible again, with what they hold. 0 or -errno. */
+int fen__sys_access(void *p, size_t bytes, bool allowed);
 size_t fen__sys_page_bytes(void);
 
 /* ---- threads ---- */
