@@ -262,6 +262,12 @@ struct fen__at_end {
 };
 void fen__run_at_end(struct fen__at_end *e);
 
+/* ---- sim.c: simulated runs ---- */
+/* Is the caller inside one, that is, on its one worker? Any thread. */
+bool fen__sim_here(void);
+/* A number that the seed decides; not inside a simulated run: `otherwise`. */
+uint32_t fen__sim_draw(uint32_t otherwise);
+
 /* ---- timer.c (RT) ---- */
 /* 0 or -ENOMEM. fn runs on a worker's own stack. */
 int fen__timer_add(struct fen__timer *t, int64_t when_ns, void (*fn)(void *arg, uint64_t seq),
