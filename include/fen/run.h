@@ -71,6 +71,13 @@ typedef struct fen_config {
      * to descriptor 2. */
     void (*report)(void *arg, const char *text, size_t n);
     void *report_arg;
+    /* A test mode (docs/simulation.md): not 0, and the run is simulated on one thread and one P,
+     * whatever procs says. The number fixes which fiber runs next, where fibers are interrupted,
+     * the time (fen_now stands still while anybody can run), and which calls fail, so that the same
+     * number repeats the same run. 0: FEN_SIM_SEED from the environment, else a real run. */
+    uint64_t sim_seed;
+    uint32_t sim_faults; /* of a simulated run: about one in so many allocations and system calls
+                          * of fen fails; 0: FEN_SIM_FAULTS, else none */
 } fen_config;
 
 /* Runs fn(arg) in a fiber and blocks the calling thread until it and every fiber of its scope have
@@ -94,7 +101,7 @@ FEN_API int fen_procs(void);
  * wait: new Ps get a thread within milliseconds; one that is too many hands its fibers, timers and
  * descriptors to the others at its next scheduling point, a fiber that computes keeps it until the
  * hand-off takes it away. 0; -EINVAL; -EMFILE or -ENOMEM (nothing has changed); FEN_ECLOSED: no
- * runtime runs, or it is about to end. Any thread. */
+ * runtime runs, it is about to end, or it is simulated. Any thread. */
 FEN_API int fen_procs_set(int n) FEN_MUST_CHECK;
 
 /* What the runtime holds now. Exact when the process is quiet, else a snapshot. Any thread. */

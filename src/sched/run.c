@@ -149,7 +149,10 @@ static void first_fiber(void)
     struct fen__spawn how = {
         .fn = boot.fn, .arg = boot.arg, .name = "main", .limit = &fen__sched.limit};
     fen__outside_open(); /* every M is there, no fiber has run */
-    fen__procs_open(true);
+    if (fen__sched.sim)
+        fen__sim_begin(fen__self());
+    else
+        fen__procs_open(true);
     int rc = fen__spawn(&how, NULL);
     if (rc) {
         fen__sched.rc = rc;
@@ -298,7 +301,10 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
         cfg->guard > FEN_GUARD_CANARY)
         return -EINVAL;
     procs = procs ? procs : fen__sys_cpus_allowed();
-    s->nprocs = s->nps = procs < FEN__PROCS_MAX ? procs : FEN__PROCS_MAX;
+    int rc = fen__sim_config(cfg);
+    if (rc)
+        return rc;
+    s->nprocs = s->nps = s->sim ? 1 : procs < FEN__PROCS_MAX ? procs : FEN__PROCS_MAX;
     s->max_ms = cfg->max_threads ? cfg->max_threads : MAX_THREADS;
     s->max_blocking = cfg->max_blocking ? cfg->max_blocking : FEN__BLOCKING_DEFAULT;
     if (s->max_ms < s->nprocs || s->max_blocking < 0 || s->max_blocking > FEN__BLOCKING_MAX)
@@ -306,7 +312,7 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     s->max_fibers = cfg->max_fibers ? cfg->max_fibers : 4u << 20;
     if (s->max_fibers > 4u << 20)
         return -EINVAL;
-    s->meter = !cfg->meter_off;
+    s->meter = !cfg->meter_off && !s->sim;
     s->log = cfg->log;
     s->log_arg = cfg->log_arg;
     s->seed = cfg->seed ? cfg->seed : (uint64_t)fen__sys_now() | 1;
@@ -322,6 +328,11 @@ static int start_ps(void)
     if (rc)
         return rc;
     s->ps = mem;
+    rc = fen__sim_open();
+    if (rc) {
+        fen__sys_unmap(mem, FEN__PROCS_MAX * sizeof *s->ps);
+        return rc;
+    }
     for (int i = 0; i < s->nps; i++)
         fen__procs_init(&s->ps[i], i);
     return 0;
@@ -335,7 +346,7 @@ static int start_ms(void)
     while (started < s->nprocs && fen__m_new(&s->ps[started]))
         started++;
     s->n_live = started;
-    int rc = started == s->nprocs ? fen__monitor_start() : -EAGAIN;
+    int rc = started != s->nprocs ? -EAGAIN : s->sim ? 0 : fen__monitor_start();
     if (rc)
         atomic_store(&s->stop,
                      1); /* under the lock: the first fiber has not begun and never will */
@@ -377,6 +388,7 @@ static void fini(void)
         fen__timers_fini(&s->ps[i]);
     fen__sys_unmap(s->ps, FEN__PROCS_MAX * sizeof *s->ps);
     s->ps = NULL; /* nobody is left who could look */
+    fen__sim_close();
     fen__spawn_fini();
     fen__stack_fini();
 }
@@ -425,7 +437,7 @@ static void wait_all(void)
     struct fen__sched *s = &fen__sched;
     while (!atomic_load(&s->done))
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
-    if (fen__see.leaks)
+    if (fen__see.leaks && !s->sim)
         fen__see_leaks();
     fen__limit_end(&s->limit, -ECANCELED);
     fen__outside_close();
@@ -443,6 +455,10 @@ static void first_main(void *arg)
 {
     struct boot *b = arg;
     b->fn(b->arg);
+    if (fen__sched.sim) { /* the rest of the end belongs to the simulation too */
+        fen__sim_first_ended();
+        return;
+    }
     atomic_store(&fen__sched.done, 1);
     fen__sys_futex_wake(&fen__sched.done, 1);
 }

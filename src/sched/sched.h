@@ -276,6 +276,11 @@ void fen__hibernate_want(int64_t after_ns);
 /* Filled in by the room above: after how many ns of waiting g may hibernate, FEN_NEVER when it may
  * not. g is parked and cannot go on meanwhile; on the hibernator's thread, which holds its lock. */
 extern int64_t (*fen__cold_after)(const struct fen__g *g);
+/* ---- sim.c: simulated runs ---- */
+/* Is the caller inside one, that is, on its one worker? Any thread. */
+bool fen__sim_here(void);
+/* A number that the seed decides; not inside a simulated run: `otherwise`. */
+uint32_t fen__sim_draw(uint32_t otherwise);
 
 /* ---- timer.c (RT) ---- */
 /* 0 or -ENOMEM. fn runs on a worker's own stack. */

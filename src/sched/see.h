@@ -95,6 +95,8 @@ void fen__see_leaks(void);             /* of the scheduler: before the fibers ar
 void fen__stuck_init(void);
 /* The monitor's, before it sleeps until something happens: until when it may. */
 int64_t fen__stuck_look(int64_t now);
+/* Nothing inside fen could wake a fiber, provided that every P is idle and no timer is armed. */
+bool fen__stuck_helpless(void);
 void fen__stuck_report(void);
 
 /* ---- layout.c ---- */

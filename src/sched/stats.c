@@ -39,6 +39,7 @@ void fen_stats_get(fen_stats *ret_stats)
     s.run_queue = atomic_load(&fen__sched.n_global);
     for (int i = 0; atomic_load(&fen__sched.running) && i < fen__sched.nps; i++)
         s.run_queue += fen__sched.ps ? fen__queue_len(&fen__sched.ps[i]) : 0;
+    s.run_queue += fen__sim_ready();
     *ret_stats = s;
 }
 

@@ -17,6 +17,11 @@ int64_t fen__sys_thread_cpu(void);  /* this thread's CPU time, ns */
 int64_t fen__sys_process_cpu(void); /* the process's CPU time, ns */
 int64_t fen__sys_cpu_of(int tid);   /* another thread's CPU time, ns, or -errno */
 
+/* Simulated time (sim.c), of the calling thread only: ns > 0 is what fen__sys_now returns from then
+ * on, 0 ends it. */
+void fen__sys_virtual_set(int64_t ns);
+bool fen__sys_is_virtual(void);
+
 /* ---- TSC (x86-64: rdtsc, aarch64: cntvct) ---- */
 static inline uint64_t fen__tsc(void)
 {
