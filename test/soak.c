@@ -1,13 +1,14 @@
 /* soak.c - everything at once for minutes: spawn trees, channels, select, timers, cancellation,
- * groups, locks, sockets, blocking sections, hogs, threads outside, and a number of Ps that changes.
+ * groups, locks, sockets, blocking sections, hogs, threads outside, and a number of Ps that
+ * changes.
  *
  *     fen_soak [SECONDS]     (default 600)
  *
  * Not one of the tests: ./dev stress runs it. Each load is a fiber (or a thread) that repeats one
  * round and counts it. Every ten seconds a line tells what lives and what has moved. It fails
  *   - when a load has not moved for STALL_S seconds (a lost wake-up, a hang), at once;
- *   - when fibers, timers, descriptors or heap bytes stand above their bound, which is what the loads
- *     can hold at once: they hold no more in the tenth minute than in the first;
+ *   - when fibers, timers, descriptors or heap bytes stand above their bound: what the loads can
+ *     hold at once, in the tenth minute no more than in the first;
  *   - when resident memory has grown by more than RSS_SLACK since the warm-up;
  *   - when anything is left at the end.
  * The watch is an ordinary thread, so that a runtime that stands still is seen too. */

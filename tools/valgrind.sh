@@ -30,7 +30,9 @@ for name in $names; do
         --errors-for-leak-kinds=definite,indirect --show-leak-kinds=definite,indirect \
         --suppressions=tools/valgrind.supp "$dir/$name" >"$dir/$name.log" 2>&1 || rc=$?
     n=$((n + 1))
-    printf '%-28s %4ss  %s\n' "$name" $(($(date +%s) - t)) "$([ $rc = 0 ] && echo ok || echo "rc $rc")"
+    said=ok
+    [ $rc = 0 ] || said="rc $rc"
+    printf '%-28s %4ss  %s\n' "$name" $(($(date +%s) - t)) "$said"
     if [ $rc != 0 ]; then
         head -n 60 "$dir/$name.log"
         failed="$failed $name"
