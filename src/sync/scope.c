@@ -538,12 +538,13 @@ static int go(const char *name, size_t stack_bytes, void (*fn)(void *), void *ar
 }
 
 /* Not tail calls: the return address is the caller's own line. */
-int fen_go(void (*fn)(void *), void *arg)
+/* Not inlined into the program by its link-time optimisation: the return address is the place. */
+FEN__NOINLINE int fen_go(void (*fn)(void *), void *arg)
 {
     return go(NULL, 0, fn, arg, __builtin_return_address(0));
 }
 
-int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
+FEN__NOINLINE int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
 {
     return go(name, stack_bytes, fn, arg, __builtin_return_address(0));
 }
@@ -565,7 +566,7 @@ static void detached_main(void *arg)
     (void)rc; /* nobody waits for a detached fiber */
 }
 
-int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
+FEN__NOINLINE int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
 {
     if (!name)
         return -EINVAL;

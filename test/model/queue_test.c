@@ -8,19 +8,19 @@
 
 enum {
     NONE,
-    TAIL_BEFORE_SLOT,    /* the store of tail without release */
-    ROOM_FOR_ONE_MORE,   /* a slot is reused before head has passed it */
-    OVERFLOW_STORES,     /* head moved without a CAS: by the owner when it overflows, */
-    POP_STORES,          /* by the owner when it pops, */
-    STEAL_STORES,        /* by a thief */
-    COPY_AFTER_CAS,      /* the thief's CAS without release */
-    PUBLISH_BEFORE_CAS,  /* what is not yet the thief's can be stolen from it */
-    NEXT_LOADS_STORES,   /* runnext without an exchange: by who fills it, */
-    TAKE_LOADS_STORES,   /* by its owner, */
-    STEAL_LOADS_STORES,  /* by a thief */
-    OVERFLOW_KEEPS,      /* half of the ring goes, the new one stays nowhere */
-    DISPLACED_IS_LOST,   /* runnext overwritten, the old one not pushed */
-    LAST_IS_QUEUED_TOO,  /* the thief runs the last one and leaves it in its ring */
+    TAIL_BEFORE_SLOT,   /* the store of tail without release */
+    ROOM_FOR_ONE_MORE,  /* a slot is reused before head has passed it */
+    OVERFLOW_STORES,    /* head moved without a CAS: by the owner when it overflows, */
+    POP_STORES,         /* by the owner when it pops, */
+    STEAL_STORES,       /* by a thief */
+    COPY_AFTER_CAS,     /* the thief's CAS without release */
+    PUBLISH_BEFORE_CAS, /* what is not yet the thief's can be stolen from it */
+    NEXT_LOADS_STORES,  /* runnext without an exchange: by who fills it, */
+    TAKE_LOADS_STORES,  /* by its owner, */
+    STEAL_LOADS_STORES, /* by a thief */
+    OVERFLOW_KEEPS,     /* half of the ring goes, the new one stays nowhere */
+    DISPLACED_IS_LOST,  /* runnext overwritten, the old one not pushed */
+    LAST_IS_QUEUED_TOO, /* the thief runs the last one and leaves it in its ring */
     MUTANTS
 };
 
@@ -48,8 +48,8 @@ struct state {
 static const struct {
     uint8_t size, thieves;
     const char *script;
-} scenarios[] = {{2, 1, "TTTPTT"}, {2, 1, "NNTNPN"}, {2, 2, "TTNN"},  {4, 1, "TTTTTGT"},
-                 {4, 1, "TTPTTT"}, {4, 1, "NTNPNP"}, {4, 2, "TTTT"}};
+} scenarios[] = {{2, 1, "TTTPTT"}, {2, 1, "NNTNPN"}, {2, 2, "TTNN"}, {4, 1, "TTTTTGT"},
+                 {4, 1, "TTPTTT"}, {4, 1, "NTNPNP"}, {4, 2, "TTT"}};
 static int scenario;
 
 enum {
@@ -363,8 +363,7 @@ static bool step(void *v, int actor)
 static bool done(const void *v)
 {
     const struct state *s = v;
-    return !scenarios[scenario].script[s->a[OWNER].at] &&
-           __builtin_popcount(s->taken) == s->pushed;
+    return !scenarios[scenario].script[s->a[OWNER].at] && __builtin_popcount(s->taken) == s->pushed;
 }
 
 static const struct ex_model model = {sizeof(struct state), ACTORS, init, step, done};
