@@ -76,8 +76,8 @@ FEN_API void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void *), vo
 FEN_API int fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h);
 FEN_API void fen_cancel_hook_del(fen_cancel_hook *h);
 
-/* Fibers of s that wait for longer than after_ns give their stack's pages back: the bytes in use are
- * kept in a block of the heap and put back before the fiber goes on, which costs it some
+/* Fibers of s that wait for longer than after_ns give their stack's pages back: the bytes in use
+ * are kept in a block of the heap and put back before the fiber goes on, which costs it some
  * microseconds. A fiber that waits so takes about 1 KB instead of 4.4. Holds for the fiber that
  * opened s while s is its current scope, for the fibers of s, present and future, and for scopes
  * opened and fibers spawned inside it from then on. after_ns at least FEN_MS; 0: no longer.
