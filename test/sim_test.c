@@ -14,6 +14,7 @@
 #include <fen/fen.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -24,7 +25,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SEEDS 200
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SEEDS 40
+#else
+#define SEEDS 150
+#endif
 
 static uint64_t seed_now; /* for on_abort */
 static uint64_t only;     /* FEN_SIM_SEED */
@@ -287,6 +292,37 @@ static int sockets(void *arg)
     return bad;
 }
 
+/* A pipe that fen_fd_wait watches, as for another library. */
+static void fill_pipe(void *arg)
+{
+    const int *fd = arg;
+    for (int i = 0; i < 5; i++) {
+        NOTE(fen_sleep(FEN_MS) == 0);
+        NOTE(write(fd[1], "x", 1) == 1);
+    }
+    fen_fd_forget(fd[1]);
+    close(fd[1]);
+}
+
+static int pipes(void *arg)
+{
+    (void)arg;
+    int fd[2];
+    char c;
+    ssize_t n;
+    CHECK(pipe(fd) == 0);
+    CHECK(fen_go(fill_pipe, fd) == 0);
+    int64_t begin = fen_now();
+    do {
+        CHECK(fen_fd_wait(fd[0], POLLIN, FEN_NEVER) > 0);
+        n = read(fd[0], &c, 1);
+    } while (n == 1);
+    CHECK(n == 0 && fen_now() - begin >= 5 * FEN_MS);
+    fen_fd_forget(fd[0]);
+    close(fd[0]);
+    return bad;
+}
+
 /* -- calls on the pool of threads -- */
 
 static int add_up(void *arg)
@@ -441,6 +477,7 @@ static const struct {
     {"cancels", cancels, NULL},   {"sockets", sockets, NULL},
     {"timers", timers, NULL},     {"philosophers in order", philosophers, "in order"},
     {"gate", gate, "inside"},     {"blocking", blocking, NULL},
+    {"pipes", pipes, NULL},
 };
 
 static void holds(size_t i, uint64_t seed)

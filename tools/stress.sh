@@ -1,7 +1,8 @@
 #!/bin/sh
-# stress.sh - first thousands of seeds of the simulated runs (docs/simulation.md), then the soak (test/soak.c: everything at once, with bounds), in release and in tsan;
-# then the tests of both, again and again. FEN_STRESS_SECONDS (600) is how long the soak of the
-# release build lasts; each other part takes a quarter of it. Built by ./dev stress before.
+# stress.sh - first thousands of seeds of the simulated runs (docs/simulation.md), then the soak
+# (test/soak.c: everything at once, with bounds) in release and in tsan; then the tests of both,
+# again and again. FEN_STRESS_SECONDS (600) is how long the soak of the release build lasts; each
+# other part takes a quarter of it. Built by ./dev stress before.
 set -eu
 cd "$(dirname "$0")/.."
 total=${FEN_STRESS_SECONDS:-600}
@@ -43,7 +44,8 @@ repeat() {
 
 # simulate PRESET SEEDS: simulated runs over other seeds each time; a seed that fails is printed.
 simulate() {
-    FEN_SIM_FROM=$(date +%s) FEN_SIM_SEEDS=$2 "build/$1/test_sim_test" >"build/$1/simulate.log" 2>&1 || {
+    FEN_SIM_FROM=$(date +%s) FEN_SIM_SEEDS=$2 "build/$1/test_sim_test" \
+        >"build/$1/simulate.log" 2>&1 || {
         cat "build/$1/simulate.log"
         echo "stress: $1: FEN_SIM_SEED=N build/$1/test_sim_test repeats the run"
         exit 1

@@ -1,8 +1,8 @@
 /* sim.c - simulated runs: one number fixes who runs next, when it is interrupted, what time it is
  * and what fails, so that any run can be had again.
  *
- * One M with one P runs everything. What differs from a real run hangs on three hooks, none of which
- * costs a real run a branch on its way from fiber to fiber:
+ * One M with one P runs everything. What differs from a real run hangs on three hooks, none of
+ * which costs a real run a branch on its way from fiber to fiber:
  *   the P's next timer is always due by the TSC (fen__tsc_at), so fen__find_quick gives up and
  *   fen__find comes here                          -> fen__sim_find: who runs, what time it is
  *   the M's word is SIMULATED instead of OWNED, so fen__enter takes its slow way
@@ -22,8 +22,9 @@
  * call in 2 to 64), and how far rank counts, a random number of each fiber: the highest ranking of
  * `rivals` draws runs. Every ready fiber keeps a chance, so loops that yield end.
  *
- * The end is simulated too: when the first fiber's function has returned, the M cancels what is left
- * (in a real run the thread in fen_run does), and only when all have ended does fen_run learn it.
+ * The end is simulated too: when the first fiber's function has returned, the M cancels what is
+ * left (in a real run the thread in fen_run does), and only when all have ended does fen_run learn
+ * it.
  *
  * Not simulated: other threads, what comes over descriptors from outside, the CPU bill (it is off).
  *
