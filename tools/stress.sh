@@ -1,6 +1,7 @@
 #!/bin/sh
 # stress.sh - repeats the tests of the release and tsan builds until one fails or the time is over.
-# FEN_STRESS_SECONDS (600) is shared by the two. Built by ./dev stress before.
+# FEN_STRESS_SECONDS (600) is shared by the two. Before that, thousands of seeds of the simulated runs
+# (docs/simulation.md). Built by ./dev stress before.
 set -eu
 cd "$(dirname "$0")/.."
 total=${FEN_STRESS_SECONDS:-600}
@@ -28,6 +29,17 @@ stress() {
     done
 }
 
+# simulate PRESET SEEDS: simulated runs over other seeds each time; a seed that fails is printed.
+simulate() {
+    FEN_SIM_FROM=$(date +%s) FEN_SIM_SEEDS=$2 "build/$1/test_sim_test" >"build/$1/simulate.log" 2>&1 || {
+        cat "build/$1/simulate.log"
+        echo "stress: $1: FEN_SIM_SEED=N build/$1/test_sim_test repeats the run"
+        exit 1
+    }
+}
+
+simulate release 5000
+simulate tsan 500
 stress release $((total / 2))
 stress tsan $((total - total / 2))
 echo "stress: ok, $rounds rounds of 5 in $total s"

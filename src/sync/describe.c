@@ -5,6 +5,8 @@
  * and may be nonsense, which view.c finds out afterwards and drops. */
 #include "sync/chan_int.h"
 
+#include "mem/mem.h"
+
 #include "sys/look.h"
 
 #include <fen/sync.h>
@@ -139,9 +141,7 @@ static int64_t put_chans(void)
 void fen__leaks_report(int64_t heap_before)
 {
     int64_t n = put_chans();
-    fen_stats s;
-    fen_stats_get(&s);
-    int64_t heap = s.heap_live_bytes - heap_before;
+    int64_t heap = fen__mem_live_bytes() - heap_before;
     if (!n && heap == 0)
         return;
     char bytes[160];
