@@ -25,11 +25,13 @@ static int app(void *arg)
     fen_scope *s = fen_scope_open(FEN_NEVER);
     if (!s)
         return -ENOMEM;
-    for (int i = 0; i < LOOKUPS; i++) {
+    int rc = 0;
+    for (int i = 0; i < LOOKUPS && !rc; i++) {
         l[i].key = i;
-        l[i].rc = fen_go(look_up, &l[i]);
+        rc = fen_go(look_up, &l[i]); /* from here on l[i] is the fiber's */
     }
-    int rc = fen_scope_close(s); /* returns when all have ended */
+    int ended = fen_scope_close(s); /* returns when all have ended: l is ours again */
+    rc = rc ? rc : ended;
     int64_t sum = 0;
     for (int i = 0; i < LOOKUPS; i++) {
         sum += l[i].value;

@@ -107,18 +107,19 @@ FEN_API fen_arena *fen_exchange_arena(fen_exchange *x);
  * of the reply is not under it. */
 FEN_API void fen_exchange_timeout(fen_exchange *x, int64_t timeout_ns);
 
-/* Sends the reply; body is copied before the call returns. Once per exchange: a second call is
- * -EALREADY. content_type may be NULL for an empty body. */
+/* Sends the reply; body is copied before the call returns. content_type may be NULL for an empty
+ * body. 0; -EALREADY: once per exchange; -EINVAL for a status outside 200 to 599; -ENOMEM. */
 FEN_API int fen_reply(fen_exchange *x, int status, const char *content_type, fen_slice body);
 
 /* Adds a field to the reply that follows; name is borrowed, value copied. 0, -EINVAL (not a token,
  * or a line break in the value), FEN_ELIMIT (16 fields), -EALREADY, -ENOMEM. */
 FEN_API int fen_reply_header(fen_exchange *x, const char *name, const char *value) FEN_MUST_CHECK;
 
-/* {"error":"msg"} with that status. */
+/* {"error":"msg"} with that status; msg is copied. Results as fen_reply. */
 FEN_API int fen_reply_error(fen_exchange *x, int status, const char *msg);
 
-/* 200-style reply whose body encode(b, obj) appends. */
+/* A reply of JSON whose body encode(b, obj) appends, as FEN_JSON_STRUCT makes them; when it finds
+ * no memory a 500 is replied instead. Results as fen_reply. */
 FEN_API int fen_reply_json(fen_exchange *x, int status, void (*encode)(fen_buf *b, const void *obj),
                            const void *obj);
 

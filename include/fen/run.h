@@ -13,6 +13,7 @@ enum fen_guard { FEN_GUARD_AUTO, FEN_GUARD_MADVISE, FEN_GUARD_MPROTECT, FEN_GUAR
 
 #define FEN_FRAMES_MAX 32
 
+/* Who stalls the others. */
 enum fen_event_kind {
     FEN_EVENT_HOG,      /* a fiber computes without a call to fen; its P went to another thread */
     FEN_EVENT_BLOCKED,  /* it sleeps in the kernel outside fen_blocking_begin: the same */
@@ -42,6 +43,7 @@ enum fen_on_deadlock {
     FEN_DEADLOCK_CANCEL
 };
 
+/* How a runtime is set up; zeros are the usual. */
 typedef struct fen_config {
     int procs;            /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else the smaller
                            * of the cores we may use and the cgroup's quota, rounded up */
