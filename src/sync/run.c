@@ -25,6 +25,7 @@ static void first_main(void *arg)
 static void pools_fini(void)
 {
     fen__scope_pool_fini();
+    fen__defer_pool_fini();
     fen__labels_pool_fini();
 }
 
