@@ -99,11 +99,12 @@ typedef struct fen_defer_group {
 FEN_API void fen_defer_group_init(fen_defer_group *d, fen_scope *s, int *ret_rc);
 
 /* Adds fn(arg), which returns 0 or more, or a negative error. No memory is taken up to
- * FEN_DEFER_GROUP_INLINE. 0; -ENOMEM: it was not added, the clean-up is the caller's to do. */
+ * FEN_DEFER_GROUP_INLINE. 0; -ENOMEM: it was not added, the clean-up is the caller's to do. The
+ * scope's owner only. */
 FEN_API int fen_defer_group_add(fen_defer_group *d, int (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 
 /* Runs all now, last in, first out; one that fails does not keep the others from running. The first
- * error, or 0. The group is empty then and may be filled again. */
+ * error, or 0. The group is empty then and may be filled again. The scope's owner only. */
 FEN_API int fen_defer_group_run(fen_defer_group *d);
 
 /* ---- batch ---- */
@@ -125,9 +126,9 @@ FEN_API void fen_defer_many(fen_scope *s, fen_defer_batch *b, void (*fn)(void *i
 
 /* Runs the clean-ups of the scopes that the running fiber has opened, innermost first, each scope's
  * last in, first out; then prints `what` with its place on fd 2 and aborts. A clean-up that aborts
- * itself does not keep the rest from running. Block forms and other fibers' scopes are left. Outside
- * a fiber it aborts at once. fen's own assertions run no clean-ups: they fail inside the runtime,
- * where none could be trusted. */
+ * itself does not keep the rest from running. Block forms and other fibers' scopes are left.
+ * Outside a fiber it aborts at once. fen's own assertions run no clean-ups: they fail inside the
+ * runtime, where none could be trusted. */
 FEN_API void fen_abort(const char *what, const char *file, int line)
     __attribute__((noreturn, cold));
 

@@ -32,7 +32,8 @@ typedef struct fen_cancel_hook {
 FEN_API fen_scope *fen_scope_open(int64_t deadline_ns) FEN_MUST_CHECK;
 
 /* Waits for the scope's fibers, runs its deferred clean-ups last-in first-out, which no cancel and
- * no deadline but their own reaches (fen_scope_set_cleanup in defer.h), and makes the parent current. Must be the fiber's current scope. Returns 0, or the
+ * no deadline but their own reaches (fen_scope_set_cleanup in defer.h), and makes the parent
+ * current. Must be the fiber's current scope. Returns 0, or the
  * reason the scope ended early: -ECANCELED, -ETIMEDOUT. */
 FEN_API int fen_scope_close(fen_scope *s);
 

@@ -3,9 +3,9 @@
  *     defer { unlock(m); };
  *
  * The block runs when the enclosing one is left, last in first out, and sees the variables as they
- * are then, not as they were here: where the value at this place is meant, take FEN_DEFER. Not after
- * longjmp or exit. No jump into, out of or over it (-Wjump-misses-init tells). The semicolon after
- * the block is optional in the TS and harmless.
+ * are then, not as they were here: where the value at this place is meant, take FEN_DEFER. Not
+ * after longjmp or exit. No jump into, out of or over it (-Wjump-misses-init tells). The semicolon
+ * after the block is optional in the TS and harmless.
  *
  * A compiler with the TS is used as it is. With gcc the block is a nested function that only the
  * cleanup attribute calls: nobody takes its address, so there is no trampoline and the stack stays

@@ -265,8 +265,8 @@ void fen__report(const char *text, size_t n);
 bool fen__leaks_wanted(void);
 
 /* ---- run.c ---- */
-/* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini(arg), before
- * another run can begin. See fen_run. */
+/* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini(arg),
+ * before another run can begin. See fen_run. */
 int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
                    void (*fini)(void *arg));
 int fen__max_blocking(void); /* fen_config.max_blocking of this run */

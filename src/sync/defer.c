@@ -3,7 +3,7 @@
  * Dynamic ones: a node is a record, the function and a copy of the argument, in one of five sizes.
  * Free nodes lie in lists of the M (any code of a fiber may take one, the P is not touched); a list
  * that is empty or too long trades a batch of nodes with a central one, under its lock. Nodes are
- * cut from blocks that are kept until the run ends. A node's class is told by its record's function.
+ * cut from blocks kept until the run ends. A node's class is told by its record's function.
  * Invariant: a free node's bytes are zero; a node is linked into one list or one scope.
  *
  * Groups and batches are one record for many: what is left to do is counted down before each call,

@@ -1,5 +1,5 @@
-/* defer_test.c - clean-ups in every form: order, what ends them, what they may wait, what they cost in
- * memory. */
+/* defer_test.c - clean-ups in every form: order, what ends them, what they may wait, what they
+ * cost in memory. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
