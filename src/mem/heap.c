@@ -1,46 +1,282 @@
-/* heap.c - counted blocks over the C library's allocator.
+/* heap.c - the heap's fast paths, and what they lead to.
  *
- * The counter is one word shared by all threads: callers on hot paths keep caches of their own, so
- * it moves only when a cache is filled or dropped. */
-#include "mem/mem.h"
+ * An allocation takes the first free block of the class's current span and adds its bytes to the
+ * row of the account that pays; a free finds the span by the address, takes the bytes off the row
+ * of the account that paid, and puts the block back, to the span itself when this thread is its
+ * home. Whatever needs more (no span, no account array, a row that is out of date or has no lease
+ * left, tiny, large and checked blocks) leaves the fast path by one well-predicted branch.
+ *
+ * Order: a block is charged before it is handed out, so a cap can refuse it; it is taken off the
+ * bill before others can have it. Classes of 8 bytes have no room for the mark of a free block and
+ * always go the slow way. */
+#include "mem/heap_int.h"
 
-#include "sys/sys.h"
+#include <string.h>
 
-#include <stdlib.h>
+/* ---- taking a block ---- */
 
-static int64_t live_bytes; /* by __atomic calls only */
-
-static bool refused(void) { return fen__sys_fault && fen__sys_fault("malloc"); }
-
-void *fen__mem_alloc(size_t bytes)
+static void give_owner(struct fen__span *s, const struct fen__block *b, uint32_t account)
 {
-    void *p = refused() ? NULL : malloc(bytes);
-    if (p)
-        __atomic_fetch_add(&live_bytes, (int64_t)bytes, __ATOMIC_RELAXED);
-    return p;
+    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
+    if (own)
+        own[fen__block_number(s, b)] = (uint16_t)account;
 }
 
-void *fen__mem_calloc(size_t bytes)
+void *fen__block_take(struct fen__cache *c, uint32_t bin, uint32_t account,
+                      struct fen__span **ret_span)
 {
-    void *p = refused() ? NULL : calloc(1, bytes);
-    if (p)
-        __atomic_fetch_add(&live_bytes, (int64_t)bytes, __ATOMIC_RELAXED);
-    return p;
+    int64_t bytes = fen__classes[bin % FEN__CLASSES].bytes;
+    struct fen__mem_row *r = fen__row_get(c, account);
+    if (!r || !fen__row_settle(c, r, account, bytes))
+        return NULL;
+    struct fen__span *s = c->bin[bin];
+    if (!s->free)
+        s = fen__cache_refill(c, bin);
+    if (!s)
+        return NULL;
+    if (account && !atomic_load_explicit(&s->own, memory_order_relaxed) && !fen__span_owners(s))
+        return NULL;
+    struct fen__block *b = s->free;
+    s->free = b->next;
+    s->used++;
+    give_owner(s, b, account);
+    if (bytes > (int64_t)sizeof b->next)
+        b->mark = 0;
+    fen__row_add(&r->alloc, bytes);
+    *ret_span = s;
+    return b;
 }
 
-void *fen__mem_resize(void *p, size_t old_bytes, size_t bytes)
+static FEN__NOINLINE void *alloc_slow(size_t n, uint32_t account)
 {
-    void *q = refused() ? NULL : realloc(p, bytes);
-    if (q)
-        __atomic_fetch_add(&live_bytes, (int64_t)bytes - (int64_t)old_bytes, __ATOMIC_RELAXED);
+    struct fen__cache *c = fen__cache_get(true);
+    struct fen__span *s;
+    bool zero;
+    if (!c)
+        return NULL;
+    c->exact |= c->foreign && account;
+    if (n > FEN__SMALL_MAX)
+        return fen__large_new(c, n, 1, account, &zero);
+    if (FEN__UNLIKELY(__atomic_load_n(&fen__checked, __ATOMIC_RELAXED))) {
+        void *p = fen__check_new(c, n, account);
+        if (p)
+            return p;
+    }
+    return fen__block_take(c, fen__class_of(n), account, &s);
+}
+
+static FEN__NOINLINE void *alloc_mine(size_t n)
+{
+    struct fen__cache *c = fen__cache_self();
+    return alloc_slow(n, c ? c->now.account : 0);
+}
+
+/* From here on a branch that is not taken is one that leads to the slow way. */
+void *fen__heap_alloc(size_t n)
+{
+    struct fen__cache *c = fen__cache_self();
+    if (FEN__UNLIKELY(!c || n - 9 > FEN__SMALL_MAX - 9)) /* 8 and less wrap around */
+        return alloc_mine(n);
+    struct fen__span *s = c->bin[fen__class_of(n)];
+    struct fen__mem_row *r = c->now.row;
+    struct fen__block *b = s->free;
+    int64_t alloc = r->alloc + (int64_t)s->bytes;
+    if (FEN__UNLIKELY(!b || alloc > r->gate || r->stamp != c->now.now))
+        return alloc_mine(n);
+    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
+    if (own)
+        own[fen__block_number(s, b)] = (uint16_t)c->now.account;
+    else if (FEN__UNLIKELY(c->now.account))
+        return alloc_mine(n);
+    __atomic_store_n(&r->alloc, alloc, __ATOMIC_RELAXED);
+    s->free = b->next;
+    s->used++;
+    b->mark = 0;
+    return b;
+}
+
+void *fen__heap_alloc_for(uint32_t account, size_t n)
+{
+    struct fen__cache *c = fen__cache_self();
+    if (c && c->now.account == account)
+        return fen__heap_alloc(n);
+    return account < FEN__ACCOUNTS_MAX ? alloc_slow(n, account) : NULL;
+}
+
+/* ---- giving it back ---- */
+
+/* Not its home's current span, and now empty or, until now, full. */
+static FEN__NOINLINE void back_rare(struct fen__cache *c, struct fen__span *s)
+{
+    if (!s->listed)
+        fen__cache_relist(c, s);
+    if (!s->used)
+        fen__cache_empty(c, s);
+}
+
+static inline void put_back(struct fen__cache *c, struct fen__span *s, struct fen__block *b)
+{
+    if (FEN__LIKELY(c && atomic_load_explicit(&s->home, memory_order_relaxed) == c)) {
+        b->next = s->free;
+        s->free = b;
+        if (FEN__UNLIKELY(!--s->used | !s->listed) && c->bin[s->bin] != s)
+            back_rare(c, s);
+    } else {
+        fen__remote_free(c, s, b);
+    }
+}
+
+void fen__block_back(struct fen__cache *c, struct fen__span *s, struct fen__block *b)
+{
+    if (s->bytes > sizeof b->next)
+        b->mark = fen__mark_of(b);
+    put_back(c, s, b);
+}
+
+/* The account that the block is charged to, which it is not any more. */
+static inline uint32_t take_owner(struct fen__span *s, uint16_t *own, const void *p)
+{
+    uint32_t n = fen__block_number(s, p);
+    if (FEN__UNLIKELY(n == UINT32_MAX))
+        fen__misuse("free of a pointer into the middle of a block", p, s);
+    uint32_t account = own[n];
+    if (FEN__UNLIKELY(account == FEN__OWN_FREE))
+        fen__misuse("double free", p, s);
+    own[n] = FEN__OWN_FREE;
+    return account;
+}
+
+/* The span of a pointer that came to free or realloc. */
+static struct fen__span *span_of(const void *p)
+{
+    uint8_t kind = fen__region_kind(p);
+    struct fen__span *s = kind == FEN__MAP_REGION ? fen__span_in_region(p)
+                          : kind == FEN__MAP_HUGE ? fen__huge_of(p)
+                                                  : NULL;
+    if (!s)
+        fen__misuse("not a block of this heap", p, NULL);
+    return s;
+}
+
+static FEN__NOINLINE void free_slow(void *p)
+{
+    if (!p)
+        return;
+    struct fen__cache *c = fen__cache_get(false);
+    struct fen__span *s = span_of(p);
+    if (s->special & FEN__SPAN_LARGE) {
+        fen__large_free(c, s, p);
+        return;
+    }
+    struct fen__block *b = p;
+    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
+    if (fen__block_number(s, p) == UINT32_MAX)
+        fen__misuse("free of a pointer into the middle of a block", p, s);
+    if (s->bytes > sizeof b->next && b->mark == fen__mark_of(b))
+        fen__misuse("double free", p, s);
+    if (s->special & FEN__SPAN_CHECKED)
+        (void)fen__check_size(s, p); /* before its account is believed */
+    fen__row_freed(c, own ? take_owner(s, own, p) : 0, (int64_t)s->bytes);
+    if (s->special & FEN__SPAN_CHECKED)
+        fen__check_free(c, s, p);
+    else
+        fen__block_back(c, s, b);
+}
+
+void fen__heap_free(void *p)
+{
+    struct fen__cache *c = fen__cache_self();
+    if (FEN__UNLIKELY(!c || fen__region_kind(p) != FEN__MAP_REGION)) {
+        free_slow(p);
+        return;
+    }
+    struct fen__span *s = fen__span_in_region(p);
+    if (FEN__UNLIKELY(!s || s->special)) {
+        free_slow(p);
+        return;
+    }
+    struct fen__block *b = p;
+    if (FEN__UNLIKELY(b->mark == fen__mark_of(b)))
+        fen__misuse("double free", p, s);
+    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
+    uint32_t account = own ? take_owner(s, own, p) : 0;
+    struct fen__mem_row *r = c->now.row;
+    if (FEN__UNLIKELY(account != c->row_id)) {
+        r = atomic_load_explicit(&c->rows[account / FEN__ROW_GROUP], memory_order_relaxed);
+        r = r ? r + account % FEN__ROW_GROUP : NULL;
+    }
+    int64_t freed = r ? r->freed + (int64_t)s->bytes : 0;
+    if (FEN__UNLIKELY(!r || freed > r->fgate || r->stamp != c->now.now))
+        fen__row_freed(c, account, (int64_t)s->bytes);
+    else
+        __atomic_store_n(&r->freed, freed, __ATOMIC_RELAXED);
+    b->mark = fen__mark_of(b);
+    put_back(c, s, b);
+}
+
+/* ---- the rest ---- */
+
+void *fen__heap_zalloc(size_t n)
+{
+    struct fen__cache *c = n > FEN__SMALL_MAX ? fen__cache_get(true) : NULL;
+    bool zero = false;
+    void *p = c ? fen__large_new(c, n, 1, c->now.account, &zero) : fen__heap_alloc(n);
+    return !p || zero ? p : memset(p, 0, n);
+}
+
+size_t fen__heap_usable(const void *p)
+{
+    if (!p)
+        return 0;
+    struct fen__span *s = span_of(p);
+    return s->special & FEN__SPAN_CHECKED ? fen__check_size(s, p) : s->bytes;
+}
+
+uint32_t fen__heap_account(const void *p)
+{
+    struct fen__span *s = span_of(p);
+    const uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
+    uint32_t n = own ? fen__block_number(s, p) : 0;
+    return n == UINT32_MAX ? 0 : own ? own[n] : s->account;
+}
+
+void *fen__heap_realloc(void *p, size_t n)
+{
+    if (!p)
+        return fen__heap_alloc(n);
+    struct fen__span *s = span_of(p);
+    size_t have = fen__heap_usable(p);
+    /* 16 bytes need another alignment than the 24 they could stay in. */
+    bool fits = n <= have && (n > have / 2 || have <= 64) && (have != 24 || n > 16);
+    struct fen__cache *c = s->special & FEN__SPAN_LARGE ? fen__cache_get(true) : NULL;
+    if (c ? fen__large_resize(c, s, n) : fits && !(s->special & FEN__SPAN_CHECKED))
+        return p;
+    void *q = fen__heap_alloc_for(fen__heap_account(p), n);
+    if (!q)
+        return NULL;
+    memcpy(q, p, n < have ? n : have);
+    fen__heap_free(p);
     return q;
 }
 
-void fen__mem_free(void *p, size_t bytes)
+/* Spans begin at a page, so the blocks of a class lie at multiples of what divides their size. */
+int fen__heap_aligned(size_t align, size_t n, void **ret_p)
 {
-    if (p)
-        __atomic_fetch_sub(&live_bytes, (int64_t)bytes, __ATOMIC_RELAXED);
-    free(p);
+    struct fen__cache *c = fen__cache_get(true);
+    struct fen__span *s;
+    bool zero;
+    if (!align || align & (align - 1))
+        return -EINVAL;
+    if (!c)
+        return -ENOMEM;
+    uint32_t bin = n <= FEN__SMALL_MAX && align <= FEN__PAGE_BYTES ? fen__class_of(n)
+                                                                   : FEN__CLASSES;
+    while (bin < FEN__CLASSES && fen__classes[bin].bytes % align)
+        bin++;
+    void *p = bin < FEN__CLASSES ? fen__block_take(c, bin, c->now.account, &s)
+                                 : fen__large_new(c, n ? n : 1, align, c->now.account, &zero);
+    if (!p)
+        return -ENOMEM;
+    *ret_p = p;
+    return 0;
 }
-
-int64_t fen__mem_live_bytes(void) { return __atomic_load_n(&live_bytes, __ATOMIC_RELAXED); }

@@ -78,9 +78,11 @@ static void run_one(struct fen__m *m, struct fen__g *g)
     g->convicted -= g->convicted > 0;
     m->cur = g;
     fen__count_add(&m->tally.switches, 1);
+    fen__mem_begin(m->mem, &g->account, m->bill.last);
     fen__annot_leave(&m->annot, &g->annot, 0);
     fen__switch(&m->g0_sp, g->sp);
     fen__annot_arrive(&m->annot, &g->annot);
+    g->alloc_bytes += fen__mem_end(m->mem);
     m->cur = NULL;
     check_canary(g);
     fen__charge(m, g);
@@ -114,6 +116,7 @@ static bool wait_for_p(struct fen__m *m)
         fen__unlock(&s->lock);
         if (have || end)
             return !end;
+        fen__mem_flush(); /* it may sleep for long */
         fen__sys_futex_wait(&m->wake, seen, FEN_NEVER);
         fen__charge_sleep(m);
     }
@@ -138,6 +141,7 @@ static void *m_main(void *arg)
     fen__annot_thread(&m->annot);
     fen__sys_timer_slack(1);
     fen__bill_start(m);
+    m->mem = fen__mem_attach();
     bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
     while (wait_for_p(m)) {

@@ -97,6 +97,8 @@ struct fen__g {
     uint8_t live;
     /* ---- the running fiber only ---- */
     int64_t in_bytes, out_bytes, arena_bytes, arena_byte_ticks;
+    int64_t alloc_bytes; /* of blocks that it took, as their classes are */
+    uint32_t account;    /* who pays for them; mem copies it, no more */
     void (*fn)(void *arg);
     void *arg;
     void (*end)(struct fen__g *g); /* called on the fiber after fn; NULL: nothing */

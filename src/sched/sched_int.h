@@ -16,6 +16,7 @@
 #ifndef FEN_SCHED_INT_H
 #define FEN_SCHED_INT_H
 
+#include "mem/mem.h"
 #include "sched/sched.h"
 #include "sys/sys.h"
 
@@ -90,6 +91,7 @@ struct fen__m {
     struct fen__g *gfree;
     uint32_t ngfree;
     struct fen__annot annot;
+    struct fen__mem_now *mem; /* who pays for memory; NULL: nobody in particular */
     /* ---- cold ---- */
     _Atomic uint32_t wake;
     _Atomic int tid;
