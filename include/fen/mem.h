@@ -53,7 +53,7 @@ FEN_API int fen_mem_account_set(uint32_t account) FEN_MUST_CHECK;
 typedef struct fen_mem_usage {
     int64_t allocated_bytes, freed_bytes; /* since the process began; live = allocated - freed */
     int64_t live_bytes;
-    int64_t peak_bytes; /* at least the largest live_bytes ever, at most 96 KiB a thread above */
+    int64_t peak_bytes; /* at least the largest live_bytes ever, at most 192 KiB a thread above */
     int64_t cap_bytes;  /* 0: none */
     int64_t byte_seconds;
 } fen_mem_usage;

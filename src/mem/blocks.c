@@ -100,10 +100,12 @@ int64_t fen__mem_live_bytes(void) { return fen__ledger_live(); }
 
 /* ---- public ---- */
 
+#ifdef FEN__ASAN
 void *fen_alloc(size_t size_bytes) { return get(size_bytes); }
+void fen_free(void *p) { put(p); }
+#endif
 void *fen_alloc_for(uint32_t account, size_t size_bytes) { return get_for(account, size_bytes); }
 void *fen_realloc(void *p, size_t size_bytes) { return resize(p, size_bytes); }
-void fen_free(void *p) { put(p); }
 size_t fen_usable_size(const void *p) { return size_of(p); }
 
 void *fen_calloc(size_t n, size_t size_bytes)

@@ -1,6 +1,7 @@
 /* cache.c - what a thread allocates from without a lock.
  *
- * For each class a cache has one span that blocks are taken from (bin) and a list of further ones
+ * Blocks at hand lie in magazines (magazine.c). For each class a cache has one span that these are
+ * filled from (bin) and a list of further ones
  * with free blocks, oldest first, so that frees have time to gather before a span is used again. A
  * span that runs dry is dropped from both and comes back with the first free into it. Blocks are
  * taken from where there are holes before new ones are cut, and a new span is made only when no
@@ -24,7 +25,6 @@
 
 #define IDLE_MAX ((size_t)512 << 10)
 
-struct fen__span fen__span_none;
 uintptr_t fen__heap_secret;
 
 static struct {
@@ -178,6 +178,7 @@ static void flush_bin(struct fen__cache *c, uint32_t bin)
 
 void fen__cache_flush(struct fen__cache *c)
 {
+    fen__mag_flush(c);
     fen__remote_flush(c);
     fen__remote_inbox(c);
     for (uint32_t i = 0; i < FEN__BINS; i++)
@@ -197,6 +198,7 @@ static void leave(void *arg)
 {
     struct fen__cache *c = arg;
     fen__set_cache(NULL);
+    fen__mag_flush(c);
     fen__remote_flush(c);
     fen__remote_close(c);
     for (uint32_t i = 0; i < FEN__BINS; i++)
@@ -239,6 +241,7 @@ static void make_ready(void)
 {
     fen__lock(&caches.lock);
     bool first = !atomic_load_explicit(&caches.ready, memory_order_relaxed);
+    /* before any block can be */
     if (first)
         fen__heap_secret = (uintptr_t)fen__tsc() * (uintptr_t)UINT64_C(0x9E3779B97F4A7C15) ^
                            (uintptr_t)&caches;
@@ -257,6 +260,7 @@ static struct fen__cache *cache_new(void)
     memset(c, 0, sizeof *c);
     for (uint32_t i = 0; i < FEN__BINS; i++)
         c->bin[i] = &fen__span_none;
+    fen__mag_init(c);
     atomic_store(&c->inbox, FEN__INBOX_CLOSED);
     c->next = caches.first; /* pairs with the load in fen__cache_each */
     __atomic_store_n(&caches.first, c, __ATOMIC_RELEASE);

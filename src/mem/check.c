@@ -158,12 +158,11 @@ void *fen__check_new(struct fen__cache *c, size_t n, uint32_t account)
     if (n > FEN__SMALL_MAX - TRAILER)
         return NULL;
     uint32_t bin = FEN__CLASSES + fen__class_of(n + TRAILER);
-    struct fen__span *s;
-    char *p = fen__block_take(c, bin, account, &s);
+    char *p = fen__block_take(c, bin, account);
     if (!p)
         return NULL;
     memset(p, FRESH, n);
-    set_trailer(s, p, n);
+    set_trailer(fen__span_in_region(p), p, n);
     return p;
 }
 

@@ -1,60 +1,61 @@
 /* heap.c - the heap's fast paths, and what they lead to.
  *
- * An allocation takes the first free block of the class's current span and adds its bytes to the
- * row of the account that pays; a free finds the span by the address, takes the bytes off the row
- * of the account that paid, and puts the block back, to the span itself when this thread is its
- * home. Whatever needs more (no span, no account array, a row that is out of date or has no lease
- * left, tiny, large and checked blocks) leaves the fast path by one well-predicted branch.
+ * An allocation takes the top block of the class's magazine and adds its bytes to the row of the
+ * account that pays; a free finds the span by the address, takes the bytes off the row of the
+ * account that paid, and puts the block on top of the magazine, whoever its home is. Whatever needs
+ * more (an empty or a full magazine, no account array, a row that is out of date or has no lease
+ * left, tiny, large and checked blocks) leaves the fast path by a branch that is well predicted.
  *
  * Order: a block is charged before it is handed out, so a cap can refuse it; it is taken off the
  * bill before others can have it. Classes of 8 bytes have no room for the mark of a free block and
  * always go the slow way. */
+#include "base/sanitize.h"
 #include "mem/heap_int.h"
 
 #include <string.h>
 
 /* ---- taking a block ---- */
 
-static void give_owner(struct fen__span *s, const struct fen__block *b, uint32_t account)
+/* The block at hand goes to an account. False: no memory for the array that says so. */
+static bool give_owner(struct fen__span *s, const struct fen__block *b, uint32_t account)
 {
     uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
+    if (!own && account)
+        own = fen__span_owners(s);
     if (own)
-        own[fen__block_number(s, b)] = (uint16_t)account;
+        own[fen__block_index(s, b)] = (uint16_t)account;
+    return own || !account;
 }
 
-void *fen__block_take(struct fen__cache *c, uint32_t bin, uint32_t account,
-                      struct fen__span **ret_span)
+void *fen__block_take(struct fen__cache *c, uint32_t bin, uint32_t account)
 {
     int64_t bytes = fen__classes[bin % FEN__CLASSES].bytes;
     struct fen__mem_row *r = fen__row_get(c, account);
+    struct fen__mag *m = &c->mag[bin];
     if (!r || !fen__row_settle(c, r, account, bytes))
         return NULL;
-    struct fen__span *s = c->bin[bin];
-    if (!s->free)
-        s = fen__cache_refill(c, bin);
-    if (!s)
+    if (!m->head && !fen__mag_fill(c, bin))
         return NULL;
-    if (account && !atomic_load_explicit(&s->own, memory_order_relaxed) && !fen__span_owners(s))
+    struct fen__block *b = m->head;
+    if (!give_owner(fen__span_in_region(b), b, account))
         return NULL;
-    struct fen__block *b = s->free;
-    s->free = b->next;
-    s->used++;
-    give_owner(s, b, account);
+    m->head = b->next;
+    m->room++;
     if (bytes > (int64_t)sizeof b->next)
         b->mark = 0;
     fen__row_add(&r->alloc, bytes);
-    *ret_span = s;
     return b;
 }
 
 static FEN__NOINLINE void *alloc_slow(size_t n, uint32_t account)
 {
     struct fen__cache *c = fen__cache_get(true);
-    struct fen__span *s;
     bool zero;
     if (!c)
         return NULL;
     c->exact |= c->foreign && account;
+    if (account == c->now.account && account != c->row_id) /* there was no memory for its row */
+        fen__mem_account_use(&c->now, account);
     if (n > FEN__SMALL_MAX)
         return fen__large_new(c, n, 1, account, &zero);
     if (FEN__UNLIKELY(__atomic_load_n(&fen__checked, __ATOMIC_RELAXED))) {
@@ -62,7 +63,7 @@ static FEN__NOINLINE void *alloc_slow(size_t n, uint32_t account)
         if (p)
             return p;
     }
-    return fen__block_take(c, fen__class_of(n), account, &s);
+    return fen__block_take(c, fen__class_of(n), account);
 }
 
 static FEN__NOINLINE void *alloc_mine(size_t n)
@@ -71,26 +72,42 @@ static FEN__NOINLINE void *alloc_mine(size_t n)
     return alloc_slow(n, c ? c->now.account : 0);
 }
 
-/* From here on a branch that is not taken is one that leads to the slow way. */
+static FEN__NOINLINE void *alloc_billed(struct fen__cache *c, uint32_t bin)
+{
+    struct fen__mag *m = &c->mag[bin];
+    struct fen__block *b = m->head;
+    struct fen__span *s = fen__span_in_region(b);
+    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
+    uint32_t account = c->now.account;
+    if (own)
+        own[fen__block_index(s, b)] = (uint16_t)account;
+    else if (account)
+        return fen__block_take(c, bin, account);
+    fen__row_add(&c->now.row->alloc, fen__classes[bin].bytes);
+    m->head = b->next;
+    m->room++;
+    b->mark = 0;
+    return b;
+}
+
+/* Each way out of a fast path is a tail call, so that the path itself saves no register. */
 void *fen__heap_alloc(size_t n)
 {
     struct fen__cache *c = fen__cache_self();
     if (FEN__UNLIKELY(!c || n - 9 > FEN__SMALL_MAX - 9)) /* 8 and less wrap around */
         return alloc_mine(n);
-    struct fen__span *s = c->bin[fen__class_of(n)];
+    uint32_t bin = fen__class_of(n);
+    struct fen__mag *m = &c->mag[bin];
     struct fen__mem_row *r = c->now.row;
-    struct fen__block *b = s->free;
-    int64_t alloc = r->alloc + (int64_t)s->bytes;
-    if (FEN__UNLIKELY(!b || alloc > r->gate || r->stamp != c->now.now))
+    struct fen__block *b = m->head;
+    int64_t alloc = r->alloc + fen__classes[bin].bytes;
+    if (FEN__UNLIKELY(!b || alloc > c->now.gate))
         return alloc_mine(n);
-    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
-    if (own)
-        own[fen__block_number(s, b)] = (uint16_t)c->now.account;
-    else if (FEN__UNLIKELY(c->now.account))
-        return alloc_mine(n);
+    if (FEN__UNLIKELY(__atomic_load_n(&fen__billed, __ATOMIC_RELAXED)))
+        return alloc_billed(c, bin);
     __atomic_store_n(&r->alloc, alloc, __ATOMIC_RELAXED);
-    s->free = b->next;
-    s->used++;
+    m->head = b->next;
+    m->room++;
     b->mark = 0;
     return b;
 }
@@ -104,34 +121,6 @@ void *fen__heap_alloc_for(uint32_t account, size_t n)
 }
 
 /* ---- giving it back ---- */
-
-/* Not its home's current span, and now empty or, until now, full. */
-static FEN__NOINLINE void back_rare(struct fen__cache *c, struct fen__span *s)
-{
-    if (!s->listed)
-        fen__cache_relist(c, s);
-    if (!s->used)
-        fen__cache_empty(c, s);
-}
-
-static inline void put_back(struct fen__cache *c, struct fen__span *s, struct fen__block *b)
-{
-    if (FEN__LIKELY(c && atomic_load_explicit(&s->home, memory_order_relaxed) == c)) {
-        b->next = s->free;
-        s->free = b;
-        if (FEN__UNLIKELY(!--s->used | !s->listed) && c->bin[s->bin] != s)
-            back_rare(c, s);
-    } else {
-        fen__remote_free(c, s, b);
-    }
-}
-
-void fen__block_back(struct fen__cache *c, struct fen__span *s, struct fen__block *b)
-{
-    if (s->bytes > sizeof b->next)
-        b->mark = fen__mark_of(b);
-    put_back(c, s, b);
-}
 
 /* The account that the block is charged to, which it is not any more. */
 static inline uint32_t take_owner(struct fen__span *s, uint16_t *own, const void *p)
@@ -153,7 +142,7 @@ static struct fen__span *span_of(const void *p)
     struct fen__span *s = kind == FEN__MAP_REGION ? fen__span_in_region(p)
                           : kind == FEN__MAP_HUGE ? fen__huge_of(p)
                                                   : NULL;
-    if (!s)
+    if (!s || s == &fen__span_none)
         fen__misuse("not a block of this heap", p, NULL);
     return s;
 }
@@ -183,35 +172,67 @@ static FEN__NOINLINE void free_slow(void *p)
         fen__block_back(c, s, b);
 }
 
+/* Of an account that is not the current one, or whose row must be settled. */
+static FEN__NOINLINE void free_other(struct fen__cache *c, struct fen__block *b, uint32_t account)
+{
+    struct fen__span *s = fen__span_in_region(b);
+    int64_t bytes = (int64_t)s->bytes;
+    struct fen__mem_row *g =
+        atomic_load_explicit(&c->rows[account / FEN__ROW_GROUP], memory_order_relaxed);
+    struct fen__mem_row *r = g ? g + account % FEN__ROW_GROUP : NULL;
+    if (FEN__LIKELY(r && account != c->row_id && r->freed + bytes <= r->fgate &&
+                    r->stamp == c->now.now))
+        fen__row_add(&r->freed, bytes);
+    else
+        fen__row_freed(c, account, bytes);
+    b->mark = fen__mark_of(b);
+    fen__mag_put(c, s->bin, b);
+}
+
+static FEN__NOINLINE void free_billed(struct fen__cache *c, struct fen__block *b)
+{
+    struct fen__span *s = fen__span_in_region(b);
+    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
+    uint32_t account = own ? take_owner(s, own, b) : 0;
+    int64_t freed = c->now.row->freed + (int64_t)s->bytes;
+    if (FEN__UNLIKELY(account != c->row_id || freed > c->now.fgate)) {
+        free_other(c, b, account);
+        return;
+    }
+    __atomic_store_n(&c->now.row->freed, freed, __ATOMIC_RELAXED);
+    b->mark = fen__mark_of(b);
+    fen__mag_put(c, s->bin, b);
+}
+
+static FEN__NOINLINE void free_twice(const void *p)
+{
+    fen__misuse("double free", p, fen__span_in_region(p));
+}
+
 void fen__heap_free(void *p)
 {
     struct fen__cache *c = fen__cache_self();
-    if (FEN__UNLIKELY(!c || fen__region_kind(p) != FEN__MAP_REGION)) {
-        free_slow(p);
-        return;
-    }
-    struct fen__span *s = fen__span_in_region(p);
-    if (FEN__UNLIKELY(!s || s->special)) {
-        free_slow(p);
-        return;
-    }
     struct fen__block *b = p;
-    if (FEN__UNLIKELY(b->mark == fen__mark_of(b)))
-        fen__misuse("double free", p, s);
-    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
-    uint32_t account = own ? take_owner(s, own, p) : 0;
-    struct fen__mem_row *r = c->now.row;
-    if (FEN__UNLIKELY(account != c->row_id)) {
-        r = atomic_load_explicit(&c->rows[account / FEN__ROW_GROUP], memory_order_relaxed);
-        r = r ? r + account % FEN__ROW_GROUP : NULL;
+    uint32_t bin;
+    if (FEN__UNLIKELY(!c || fen__region_kind(p) != FEN__MAP_REGION ||
+                      (bin = fen__page_bin(p)) == FEN__BIN_SLOW)) {
+        free_slow(p);
+        return;
     }
-    int64_t freed = r ? r->freed + (int64_t)s->bytes : 0;
-    if (FEN__UNLIKELY(!r || freed > r->fgate || r->stamp != c->now.now))
-        fen__row_freed(c, account, (int64_t)s->bytes);
-    else
-        __atomic_store_n(&r->freed, freed, __ATOMIC_RELAXED);
-    b->mark = fen__mark_of(b);
-    put_back(c, s, b);
+    uintptr_t mark = fen__mark_of(b);
+    if (FEN__UNLIKELY(b->mark == mark)) {
+        free_twice(p);
+        return;
+    }
+    struct fen__mem_row *r = c->now.row;
+    int64_t freed = r->freed + fen__classes[bin].bytes;
+    if (FEN__UNLIKELY(freed > c->now.fgate || __atomic_load_n(&fen__billed, __ATOMIC_RELAXED))) {
+        free_billed(c, b);
+        return;
+    }
+    __atomic_store_n(&r->freed, freed, __ATOMIC_RELAXED);
+    b->mark = mark;
+    fen__mag_put(c, bin, b);
 }
 
 /* ---- the rest ---- */
@@ -263,7 +284,6 @@ void *fen__heap_realloc(void *p, size_t n)
 int fen__heap_aligned(size_t align, size_t n, void **ret_p)
 {
     struct fen__cache *c = fen__cache_get(true);
-    struct fen__span *s;
     bool zero;
     if (!align || align & (align - 1))
         return -EINVAL;
@@ -273,10 +293,16 @@ int fen__heap_aligned(size_t align, size_t n, void **ret_p)
                                                                    : FEN__CLASSES;
     while (bin < FEN__CLASSES && fen__classes[bin].bytes % align)
         bin++;
-    void *p = bin < FEN__CLASSES ? fen__block_take(c, bin, c->now.account, &s)
+    void *p = bin < FEN__CLASSES ? fen__block_take(c, bin, c->now.account)
                                  : fen__large_new(c, n ? n : 1, align, c->now.account, &zero);
     if (!p)
         return -ENOMEM;
     *ret_p = p;
     return 0;
 }
+
+#ifndef FEN__ASAN /* there: blocks.c */
+/* The public names themselves, not calls of these. */
+void *fen_alloc(size_t size_bytes) __attribute__((alias("fen__heap_alloc")));
+void fen_free(void *p) __attribute__((alias("fen__heap_free")));
+#endif

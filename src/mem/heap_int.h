@@ -5,6 +5,7 @@
  *                          home lies in the central set of its class, under that set's lock.
  *   caches (cache.c)       one for each thread that allocates: an M or any other. Its thread
  *                          allocates from the spans whose home it is, without a lock.
+ *   magazine.c             free blocks at hand, between the fast paths and the spans
  *   remote.c               frees by other threads than the home
  *   ledger.c               who pays: rows of counters, one writer each
  *   heap.c                 the fast paths
@@ -16,7 +17,7 @@
  *
  * Equations
  *   span     blocks >= carved >= used; used counts blocks handed out, until the home itself takes
- *            them back: those in `remote` and in other caches' outgoing batches count as used
+ *            them back: those in `remote`, in magazines and in outgoing batches count as used
  *   ledger   for each account: sum over caches and orphans of (alloc - freed) = bytes of its live
  *            blocks; over all accounts that is what live blocks hold */
 #ifndef FEN_MEM_HEAP_INT_H
@@ -27,6 +28,8 @@
 #include "sys/sys.h"
 
 #include <stdatomic.h>
+
+#pragma GCC visibility push(hidden) /* the fast paths reach them without a table of addresses */
 
 #define FEN__REGION_BYTES ((size_t)2 << 20)
 #define FEN__REGION_PAGES (FEN__REGION_BYTES / FEN__PAGE_BYTES)
@@ -44,7 +47,7 @@ struct fen__block {
 };
 
 /* What a span needs the slow way for. */
-enum { FEN__SPAN_LARGE = 1, FEN__SPAN_TINY = 2, FEN__SPAN_CHECKED = 4 };
+enum { FEN__SPAN_LARGE = 1, FEN__SPAN_TINY = 2, FEN__SPAN_CHECKED = 4, FEN__SPAN_NONE = 8 };
 
 struct fen__span {
     /* ---- the home's; with no home: under the lock of its central set ---- */
@@ -70,6 +73,13 @@ struct fen__span {
     uint32_t account; /* large: who pays */
     size_t map_bytes; /* huge: of its map */
 } FEN__ALIGN(FEN__LINE);
+
+/* Free blocks of one bin that a cache keeps at hand, last in first out: blocks of any home, which
+ * count as used there. Two stacks: `alt` is empty or full. */
+struct fen__mag {
+    struct fen__block *head, *alt;
+    int32_t room; /* for so many more in head */
+};
 
 struct fen__list {
     struct fen__span *first, *last;
@@ -98,8 +108,9 @@ struct fen__cache {
     bool foreign;            /* no M's */
     bool exact;              /* foreign and has billed: looks at the clock each time */
     size_t idle_bytes;       /* in spans that are listed and empty */
-    struct fen__span *bin[FEN__BINS];   /* the span that is allocated from */
-    struct fen__list list[FEN__BINS];   /* further ones with free blocks */
+    struct fen__mag mag[FEN__BINS];
+    struct fen__span *bin[FEN__BINS]; /* the span that magazines are filled from */
+    struct fen__list list[FEN__BINS]; /* further ones with free blocks */
     struct fen__out out[FEN__OUT_SLOTS];
     struct fen__mem_row *_Atomic rows[FEN__ACCOUNTS_MAX / FEN__ROW_GROUP];
     /* ---- others' ---- */
@@ -110,6 +121,7 @@ struct fen__cache {
 
 /* ---- region.c ---- */
 extern uint8_t fen__region_map[];
+extern struct fen__span fen__span_none; /* special, no free block, never any */
 enum { FEN__MAP_NONE, FEN__MAP_REGION, FEN__MAP_HUGE };
 #if defined(__x86_64__)
 #define FEN__ADDRESS_BITS 47
@@ -126,6 +138,16 @@ struct fen__region {
     struct fen__region *next, *prev;        /* of the same bucket */
     struct fen__region *all;
 };
+/* The bin of each page, FEN__BIN_SLOW where the span is special or there is none. It lies behind the
+ * region's head, at an offset that differs from region to region: heads all begin at multiples of
+ * 2 MiB, and without it their lines would fight for a few sets of the processor's caches. */
+#define FEN__BIN_SLOW 255
+static inline uint8_t *fen__region_bins(const void *p)
+{
+    uintptr_t a = (uintptr_t)p, colour = a >> FEN__REGION_SHIFT & 15;
+    return (uint8_t *)((a & ~(FEN__REGION_BYTES - 1)) + FEN__PAGE_BYTES / 2 +
+                       colour * FEN__REGION_PAGES);
+}
 /* Pages for a span, which is noted as theirs. align_pages: a power of two. *ret_zero: nothing was
  * ever written to them. 0 or -ENOMEM. */
 int fen__run_new(uint32_t pages, uint32_t align_pages, struct fen__span *s, char **ret_p,
@@ -147,12 +169,19 @@ void fen__pages_lock(void);
 void fen__pages_unlock(void);
 void fen__regions_each(void (*fn)(struct fen__span *s, void *arg), void *arg); /* all locks held */
 
+/* Of what is no address at all the top bits are ignored; looking at its head will fault. */
 static inline uint8_t fen__region_kind(const void *p)
 {
-    uintptr_t n = (uintptr_t)p >> FEN__REGION_SHIFT;
-    return FEN__LIKELY(n >> (FEN__ADDRESS_BITS - FEN__REGION_SHIFT) == 0) ? fen__region_map[n]
-                                                                          : FEN__MAP_NONE;
+    uint32_t n = (uint32_t)((uintptr_t)p >> FEN__REGION_SHIFT);
+    return fen__region_map[n & ((1u << (FEN__ADDRESS_BITS - FEN__REGION_SHIFT)) - 1)];
 }
+
+static inline uint8_t fen__page_bin(const void *p)
+{
+    return fen__region_bins(p)[(uintptr_t)p % FEN__REGION_BYTES / FEN__PAGE_BYTES];
+}
+
+/* fen__span_none when the page belongs to none. */
 
 static inline struct fen__span *fen__span_in_region(const void *p)
 {
@@ -171,26 +200,36 @@ void fen__records_unlock(void);
 struct fen__span *fen__span_new(struct fen__cache *c, uint32_t bin);
 void fen__span_free(struct fen__span *s);
 bool fen__span_carve(struct fen__span *s); /* more free blocks, if it was never used up */
-bool fen__span_owners(struct fen__span *s); /* makes room for accounts */
+/* Room for the accounts of its blocks, made if there is none: by any thread that has a block of it.
+ * NULL: no memory. From the first call on, fen__billed is true. */
+uint16_t *fen__span_owners(struct fen__span *s);
+/* False: all blocks and all threads are account 0's. Set before the first one is not. */
+extern bool fen__billed;
 struct fen__span *fen__central_get(struct fen__cache *c, uint32_t bin);
 void fen__central_put(struct fen__span *s);
 size_t fen__central_sweep(void); /* frees what is empty; bytes */
 void fen__central_lock(void);
 void fen__central_unlock(void);
 
-/* The number of a block, by its address; UINT32_MAX: no block starts there. */
+/* The number of a block, by its address. */
+static inline uint32_t fen__block_index(const struct fen__span *s, const void *p)
+{
+    return (uint32_t)((size_t)((const char *)p - s->base) * s->recip >> 32);
+}
+
+/* The same for any address; UINT32_MAX: no block starts there. */
 static inline uint32_t fen__block_number(const struct fen__span *s, const void *p)
 {
     size_t off = (size_t)((const char *)p - s->base);
-    uint32_t n = (uint32_t)((off * s->recip) >> 32);
+    uint32_t n = fen__block_index(s, p);
     return FEN__LIKELY(n * s->bytes == off && n < s->blocks) ? n : UINT32_MAX;
 }
 
 /* ---- cache.c ---- */
-extern struct fen__span fen__span_none; /* no free block, never any */
 struct fen__cache *fen__cache_get(bool for_alloc); /* of this thread; NULL: none to be had */
 void fen__cache_each(void (*fn)(struct fen__cache *c, void *arg), void *arg);
-struct fen__span *fen__cache_refill(struct fen__cache *c, uint32_t bin); /* NULL: -ENOMEM */
+/* A span to take blocks from; NULL: no memory. */
+struct fen__span *fen__cache_refill(struct fen__cache *c, uint32_t bin);
 void fen__cache_enlist(struct fen__cache *c, struct fen__span *s); /* LISTED, not in the list yet */
 void fen__cache_relist(struct fen__cache *c, struct fen__span *s); /* FULL, a free block came back */
 void fen__cache_empty(struct fen__cache *c, struct fen__span *s);  /* its last block came back */
@@ -225,6 +264,21 @@ static inline void fen__row_add(int64_t *word, int64_t v) /* pairs with the load
     __atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) + v, __ATOMIC_RELAXED);
 }
 
+/* ---- magazine.c ---- */
+bool fen__mag_fill(struct fen__cache *c, uint32_t bin); /* head is empty; false: no memory */
+void fen__mag_full(struct fen__cache *c, uint32_t bin); /* room is below 0 */
+void fen__mag_flush(struct fen__cache *c);
+void fen__mag_init(struct fen__cache *c);
+
+static inline void fen__mag_put(struct fen__cache *c, uint32_t bin, struct fen__block *b)
+{
+    struct fen__mag *m = &c->mag[bin];
+    b->next = m->head;
+    m->head = b;
+    if (FEN__UNLIKELY(--m->room < 0))
+        fen__mag_full(c, bin);
+}
+
 /* ---- heap.c ---- */
 extern uintptr_t fen__heap_secret;
 static inline uintptr_t fen__mark_of(const void *p) { return fen__heap_secret ^ (uintptr_t)p; }
@@ -233,8 +287,7 @@ static inline uint32_t fen__class_of(size_t n)
     return n <= 1024 ? fen__class_small[(n + 7) / 8] : fen__class_big[(n - 1024 + 127) / 128];
 }
 /* A block of that bin, charged; NULL: no memory, or a cap. */
-void *fen__block_take(struct fen__cache *c, uint32_t bin, uint32_t account,
-                      struct fen__span **ret_span);
+void *fen__block_take(struct fen__cache *c, uint32_t bin, uint32_t account);
 /* A block that is off the bill. c: the thread's cache or NULL. */
 void fen__block_back(struct fen__cache *c, struct fen__span *s, struct fen__block *b);
 void *fen__heap_alloc(size_t n) FEN_MUST_CHECK;
@@ -259,5 +312,7 @@ void *fen__check_new(struct fen__cache *c, size_t n, uint32_t account);
 void fen__check_free(struct fen__cache *c, struct fen__span *s, void *p);
 size_t fen__check_size(const struct fen__span *s, const void *p);
 void fen__check_drain(struct fen__cache *c); /* empties the quarantine */
+
+#pragma GCC visibility pop
 
 #endif

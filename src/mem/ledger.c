@@ -11,7 +11,8 @@
  *            So a block's time is as fine as a slice, or as LEASE bytes of churn within one. A
  *            thread that is no M has no slices: once it has billed anything, it reads the TSC at
  *            every call (exact); before that, for account 0, only when it takes the slow way
- *   gate     fast paths compare alloc with gate and freed with fgate and come here beyond
+ *   gate     fast paths compare alloc with gate and freed with fgate and come here beyond; of the
+ *            current account's row they look at the cache's copies, which a new slice resets
  *
  * Charging and caps. `charged` is what an account has in leases: every row holds at least what it
  * has charged, and takes or returns LEASE bytes at a time, so that threads meet there rarely.
@@ -32,7 +33,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define LEASE ((int64_t)32 << 10)
+#define LEASE ((int64_t)64 << 10)
 #define SLACK (3 * LEASE)
 
 static_assert(offsetof(struct fen__mem_row, alloc) == 0, "fen__mem_begin reads it");
@@ -115,8 +116,12 @@ bool fen__row_settle(struct fen__cache *c, struct fen__mem_row *r, uint32_t acco
     }
     r->gate = r->alloc + need + (r->lease - want);
     r->fgate = r->freed + SLACK - (r->lease - want);
-    if (c->exact)
+    if (c->exact) {
         c->now.now++; /* matches no stamp: the next call looks at the clock too */
+    } else if (r == c->now.row) {
+        c->now.gate = r->gate;
+        c->now.fgate = r->fgate;
+    }
     return true;
 }
 
@@ -162,9 +167,9 @@ void fen__row_freed(struct fen__cache *c, uint32_t account, int64_t bytes)
         c->now.now = fen__tsc();
     tick(r, c->now.now); /* with what it held until now */
     fen__row_add(&r->freed, bytes);
-    if (r->freed > r->fgate || r->stamp != c->now.now)
+    if (r == c->now.row || r->freed > r->fgate)
         (void)fen__row_settle(c, r, account, 0); /* needs nothing, so it cannot be refused */
-    if (c->exact)
+    else if (c->exact)
         c->now.now++;
 }
 
@@ -176,8 +181,11 @@ void fen__mem_account_use(struct fen__mem_now *n, uint32_t account)
         n->taken += n->row->alloc - n->from;
     n->row = r ? r : &row_none; /* whose gate leads to another try */
     n->from = n->row->alloc;
+    n->gate = n->fgate = INT64_MIN;
     n->account = account;
     c->row_id = r ? account : UINT32_MAX;
+    if (account)
+        __atomic_store_n(&fen__billed, true, __ATOMIC_RELAXED);
     c->exact |= c->foreign && account;
     if (c->exact)
         n->now = fen__tsc();

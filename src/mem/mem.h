@@ -24,6 +24,7 @@ int64_t fen__mem_live_bytes(void);
 struct fen__mem_row;
 struct fen__mem_now {
     struct fen__mem_row *row; /* the counters of account on this thread; never NULL */
+    int64_t gate, fgate;      /* copies of the row's; INT64_MIN: it must be settled first */
     uint64_t now;             /* TSC */
     uint32_t account;
     uint32_t *carrier; /* the fiber's id, kept up to date; NULL: none runs */
@@ -41,6 +42,7 @@ static inline void fen__mem_begin(struct fen__mem_now *n, uint32_t *account, uin
     if (FEN__UNLIKELY(!n))
         return;
     n->now = tsc;
+    n->gate = n->fgate = INT64_MIN;
     n->carrier = account;
     if (FEN__UNLIKELY(n->account != *account))
         fen__mem_account_use(n, *account);

@@ -30,6 +30,8 @@
 
 uint8_t fen__region_map[(size_t)1 << (FEN__ADDRESS_BITS - FEN__REGION_SHIFT)];
 
+struct fen__span fen__span_none = {.special = FEN__SPAN_NONE};
+
 static struct {
     uint32_t lock;
     struct fen__region *bucket[BUCKETS], *all;
@@ -40,7 +42,8 @@ static struct {
     bool hugepages;
 } heap = {.retain_percent = 10};
 
-static_assert(sizeof(struct fen__region) <= FEN__PAGE_BYTES, "the head fits its page");
+static_assert(sizeof(struct fen__region) <= FEN__PAGE_BYTES / 2, "the head fits its page");
+static_assert(16 * FEN__REGION_PAGES <= FEN__PAGE_BYTES / 2, "and so do the bins behind it");
 
 /* ---- bits ---- */
 
@@ -75,6 +78,15 @@ static uint32_t count_bits(const uint64_t *map, uint32_t at, uint32_t n)
         at = stop;
     }
     return sum;
+}
+
+/* ---- who has the pages ---- */
+
+static void set_pages(struct fen__region *r, uint32_t at, uint32_t n, struct fen__span *s)
+{
+    memset(fen__region_bins(r) + at, s->special ? FEN__BIN_SLOW : s->bin, n);
+    while (n--)
+        r->page[at++] = s;
 }
 
 /* ---- buckets ---- */
@@ -156,6 +168,7 @@ static struct fen__region *region_new(void)
     if (heap.hugepages)
         fen__sys_hugepages(r, FEN__REGION_BYTES);
     set_bits(r->free, 1, FEN__REGION_PAGES - 1, true);
+    set_pages(r, 0, FEN__REGION_PAGES, &fen__span_none);
     r->all = heap.all;
     heap.all = r;
     heap.regions++;
@@ -195,8 +208,7 @@ static bool occupy(struct fen__region *r, uint32_t at, uint32_t pages, struct fe
     uint32_t dirty = count_bits(r->dirty, at, pages);
     set_bits(r->free, at, pages, false);
     set_bits(r->dirty, at, pages, false);
-    for (uint32_t i = 0; i < pages; i++)
-        r->page[at + i] = s;
+    set_pages(r, at, pages, s);
     heap.dirty_pages -= dirty;
     heap.used_pages += pages;
     bucket_move(r);
@@ -206,8 +218,7 @@ static bool occupy(struct fen__region *r, uint32_t at, uint32_t pages, struct fe
 /* Lock held. A span's pages become free. */
 static void vacate(struct fen__region *r, uint32_t at, uint32_t pages, bool dirty)
 {
-    for (uint32_t i = 0; i < pages; i++)
-        r->page[at + i] = NULL;
+    set_pages(r, at, pages, &fen__span_none);
     set_bits(r->free, at, pages, true);
     if (dirty)
         set_bits(r->dirty, at, pages, true);
@@ -234,7 +245,7 @@ static uint32_t release_run(struct fen__region *r, uint32_t max)
     uint32_t n = next_bit(r->dirty, at, false) - at;
     n = n < max ? n : max;
     char *p = (char *)r + (size_t)at * FEN__PAGE_BYTES;
-    (void)occupy(r, at, n, NULL);
+    (void)occupy(r, at, n, &fen__span_none);
     fen__unlock(&heap.lock);
     fen__sys_release(p, (size_t)n * FEN__PAGE_BYTES);
     fen__lock(&heap.lock);
@@ -356,7 +367,7 @@ void fen__regions_each(void (*fn)(struct fen__span *s, void *arg), void *arg)
 {
     for (struct fen__region *r = heap.all; r; r = r->all)
         for (uint32_t i = 1; i < FEN__REGION_PAGES; i++)
-            if (r->page[i] && r->page[i] != r->page[i - 1])
+            if (r->page[i] != &fen__span_none && r->page[i] != r->page[i - 1])
                 fn(r->page[i], arg);
 }
 

@@ -161,20 +161,26 @@ bool fen__span_carve(struct fen__span *s)
     return true;
 }
 
-/* By the home. Everything in it so far is account 0's, and free blocks are told by it from now on:
- * those that others have freed meanwhile still carry 0, so a second free of one of them is seen by
- * its mark alone. */
-bool fen__span_owners(struct fen__span *s)
+bool fen__billed;
+
+/* Everything in the span so far is account 0's, so the zeroes are true. A thread that frees such a
+ * block meanwhile may see the array or not: both mean account 0. Whoever frees a block that was
+ * billed has it from the thread that billed it, by some lock or queue of its own, and sees it. */
+uint16_t *fen__span_owners(struct fen__span *s)
 {
-    size_t bytes = s->blocks * sizeof(uint16_t);
-    uint16_t *own = fen__record_new(FEN__REC_OWN, bytes, s->bin % FEN__CLASSES);
-    if (!own)
-        return false;
-    memset(own, 0, bytes);
-    /* Whoever frees a block that was billed has it from us, by some lock or queue of its own; for
-     * the other blocks it does not matter whether the array is seen. */
-    atomic_store_explicit(&s->own, own, memory_order_release);
-    return true;
+    uint16_t *own = atomic_load_explicit(&s->own, memory_order_acquire), *mine;
+    size_t bytes = s->blocks * sizeof *own;
+    if (own)
+        return own;
+    mine = fen__record_new(FEN__REC_OWN, bytes, s->bin % FEN__CLASSES);
+    if (!mine)
+        return NULL;
+    memset(mine, 0, bytes);
+    __atomic_store_n(&fen__billed, true, __ATOMIC_RELAXED);
+    if (atomic_compare_exchange_strong(&s->own, &own, mine))
+        return mine;
+    fen__record_free(FEN__REC_OWN, mine, s->bin % FEN__CLASSES);
+    return own;
 }
 
 /* ---- the central sets ---- */
