@@ -20,10 +20,9 @@ ROOMS_WITH_FREE_CALLS = {"sys"}  # the seam to the kernel: system calls, errno, 
 ALLOWED = {
     ("src/base/panic.c", "write"): "the last words of a broken promise need no seam",
     ("src/base/panic.c", "abort"): "ends the process, which is its purpose",
-    ("src/mem/heap.c", "malloc"): "the one place that asks the C library for memory",
-    ("src/mem/heap.c", "calloc"): "as malloc",
-    ("src/mem/heap.c", "realloc"): "as malloc",
-    ("src/mem/heap.c", "free"): "as malloc",
+    ("src/mem/blocks.c", "malloc"): "AddressSanitizer watches the C library's blocks",
+    ("src/mem/blocks.c", "posix_memalign"): "as malloc",
+    ("src/mem/blocks.c", "free"): "as malloc",
     ("src/sched/run.c", "getenv"): "fen_run reads FEN_PROCS and FEN_STACK_GUARD",
 }
 # Rooms that may print, read the environment and handle files: configuration and lifecycle.

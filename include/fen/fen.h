@@ -10,6 +10,7 @@
 #include <fen/fiber.h>
 #include <fen/http.h>
 #include <fen/json.h>
+#include <fen/mem.h>
 #include <fen/meter.h>
 #include <fen/net.h>
 #include <fen/run.h>

@@ -243,8 +243,8 @@ static void make_ready(void)
     bool first = !atomic_load_explicit(&caches.ready, memory_order_relaxed);
     /* before any block can be */
     if (first)
-        fen__heap_secret = (uintptr_t)fen__tsc() * (uintptr_t)UINT64_C(0x9E3779B97F4A7C15) ^
-                           (uintptr_t)&caches;
+        fen__heap_secret =
+            (uintptr_t)fen__tsc() * (uintptr_t)UINT64_C(0x9E3779B97F4A7C15) ^ (uintptr_t)&caches;
     atomic_store_explicit(&caches.ready, true, memory_order_release);
     fen__unlock(&caches.lock);
     if (first) /* may allocate; without it only forks of busy processes are unsafe */

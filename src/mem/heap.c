@@ -289,8 +289,8 @@ int fen__heap_aligned(size_t align, size_t n, void **ret_p)
         return -EINVAL;
     if (!c)
         return -ENOMEM;
-    uint32_t bin = n <= FEN__SMALL_MAX && align <= FEN__PAGE_BYTES ? fen__class_of(n)
-                                                                   : FEN__CLASSES;
+    uint32_t bin =
+        n <= FEN__SMALL_MAX && align <= FEN__PAGE_BYTES ? fen__class_of(n) : FEN__CLASSES;
     while (bin < FEN__CLASSES && fen__classes[bin].bytes % align)
         bin++;
     void *p = bin < FEN__CLASSES ? fen__block_take(c, bin, c->now.account)

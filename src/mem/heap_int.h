@@ -33,7 +33,7 @@
 
 #define FEN__REGION_BYTES ((size_t)2 << 20)
 #define FEN__REGION_PAGES (FEN__REGION_BYTES / FEN__PAGE_BYTES)
-#define FEN__RUN_PAGES_MAX 128 /* larger blocks have a map of their own */
+#define FEN__RUN_PAGES_MAX 128       /* larger blocks have a map of their own */
 #define FEN__BINS (2 * FEN__CLASSES) /* the second half: spans of checked blocks (check.c) */
 #define FEN__ACCOUNTS_MAX 4096
 #define FEN__ROW_GROUP 64
@@ -62,7 +62,7 @@ struct fen__span {
     bool listed; /* in the home's bin or the central set */
     bool idle;   /* listed, empty and counted in idle_bytes of the home */
     uint16_t carved;
-    uint16_t *_Atomic own;          /* account of each block; NULL: all are account 0's */
+    uint16_t *_Atomic own;           /* account of each block; NULL: all are account 0's */
     struct fen__cache *_Atomic home; /* NULL: the central set, or large */
     /* ---- everybody's, see remote.c ---- */
     _Atomic uintptr_t remote FEN__ALIGN(FEN__LINE);
@@ -115,8 +115,8 @@ struct fen__cache {
     struct fen__mem_row *_Atomic rows[FEN__ACCOUNTS_MAX / FEN__ROW_GROUP];
     /* ---- others' ---- */
     _Atomic uintptr_t inbox FEN__ALIGN(FEN__LINE); /* spans; FEN__INBOX_CLOSED */
-    struct fen__cache *next;      /* all that ever were; never taken out */
-    struct fen__cache *next_free; /* lock of the list */
+    struct fen__cache *next;                       /* all that ever were; never taken out */
+    struct fen__cache *next_free;                  /* lock of the list */
 } FEN__ALIGN(FEN__LINE);
 
 /* ---- region.c ---- */
@@ -231,8 +231,9 @@ void fen__cache_each(void (*fn)(struct fen__cache *c, void *arg), void *arg);
 /* A span to take blocks from; NULL: no memory. */
 struct fen__span *fen__cache_refill(struct fen__cache *c, uint32_t bin);
 void fen__cache_enlist(struct fen__cache *c, struct fen__span *s); /* LISTED, not in the list yet */
-void fen__cache_relist(struct fen__cache *c, struct fen__span *s); /* FULL, a free block came back */
-void fen__cache_empty(struct fen__cache *c, struct fen__span *s);  /* its last block came back */
+void fen__cache_relist(struct fen__cache *c,
+                       struct fen__span *s);                      /* FULL, a free block came back */
+void fen__cache_empty(struct fen__cache *c, struct fen__span *s); /* its last block came back */
 void fen__cache_flush(struct fen__cache *c);
 /* True: h has no thread and s, which names it, is the caller's alone. */
 bool fen__cache_disown(struct fen__cache *h, struct fen__span *s);
@@ -300,7 +301,8 @@ size_t fen__heap_usable(const void *p);
 uint32_t fen__heap_account(const void *p);
 
 /* ---- large.c ---- */
-void *fen__large_new(struct fen__cache *c, size_t n, size_t align, uint32_t account, bool *ret_zero);
+void *fen__large_new(struct fen__cache *c, size_t n, size_t align, uint32_t account,
+                     bool *ret_zero);
 void fen__large_free(struct fen__cache *c, struct fen__span *s, const void *p);
 bool fen__large_resize(struct fen__cache *c, struct fen__span *s, size_t n);
 

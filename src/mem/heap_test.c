@@ -33,14 +33,16 @@ static void every_size_gets_the_smallest_class(void **state)
             assert_true((fen__classes[k].bytes - n) * 8 <= fen__classes[k].bytes);
     }
     for (uint32_t k = 0; k < FEN__CLASSES; k++) {
-        struct fen__span s = {.base = (char *)&s, .bytes = fen__classes[k].bytes,
-                              .recip = fen__classes[k].recip, .blocks = fen__classes[k].blocks};
+        struct fen__span s = {.base = (char *)&s,
+                              .bytes = fen__classes[k].bytes,
+                              .recip = fen__classes[k].recip,
+                              .blocks = fen__classes[k].blocks};
         size_t span = (size_t)fen__classes[k].pages * FEN__PAGE_BYTES;
         assert_true(s.blocks * s.bytes <= span);
         for (size_t off = 0; off < span; off++) {
             bool start = off % s.bytes == 0 && off / s.bytes < s.blocks;
-            assert_int_equal(fen__block_number(&s, s.base + off),
-                             start ? off / s.bytes : UINT32_MAX);
+            if (fen__block_number(&s, s.base + off) != (start ? off / s.bytes : UINT32_MAX))
+                fail_msg("class %u, offset %zu", k, off);
         }
     }
 }
@@ -103,7 +105,8 @@ static void zeroed_means_zeroed(void **state)
             unsigned char *p = fen__heap_zalloc(sizes[i]);
             assert_non_null(p);
             for (size_t k = 0; k < sizes[i]; k++)
-                assert_int_equal(p[k], 0);
+                if (p[k])
+                    fail_msg("byte %zu of %zu is %d", k, sizes[i], p[k]);
             memset(p, 0xEE, fen__heap_usable(p));
             fen__heap_free(p);
         }

@@ -67,8 +67,8 @@ void fen__remote_collect(struct fen__span *s)
 {
     if (atomic_load_explicit(&s->remote, memory_order_relaxed) == FEN__REMOTE_LISTED)
         return;
-    splice(s, blocks_of(atomic_exchange_explicit(&s->remote, FEN__REMOTE_LISTED,
-                                                 memory_order_acquire)));
+    splice(s, blocks_of(
+                  atomic_exchange_explicit(&s->remote, FEN__REMOTE_LISTED, memory_order_acquire)));
 }
 
 bool fen__remote_unlist(struct fen__span *s)
@@ -90,8 +90,8 @@ bool fen__remote_relist(struct fen__span *s)
 /* The home has no thread: the span is ours alone. */
 static void adopt(struct fen__span *s)
 {
-    splice(s, blocks_of(atomic_exchange_explicit(&s->remote, FEN__REMOTE_LISTED,
-                                                 memory_order_acquire)));
+    splice(s, blocks_of(
+                  atomic_exchange_explicit(&s->remote, FEN__REMOTE_LISTED, memory_order_acquire)));
     if (s->used)
         fen__central_put(s);
     else
@@ -194,8 +194,8 @@ static void receive(struct fen__cache *c, struct fen__span *s)
 void fen__remote_inbox(struct fen__cache *c)
 {
     if (atomic_load_explicit(&c->inbox, memory_order_relaxed))
-        receive(c, (struct fen__span *)atomic_exchange_explicit(&c->inbox, 0,
-                                                                memory_order_acquire));
+        receive(c,
+                (struct fen__span *)atomic_exchange_explicit(&c->inbox, 0, memory_order_acquire));
 }
 
 /* Under the lock of the caches. */

@@ -98,7 +98,7 @@ int fen__sys_map_aligned(size_t bytes, size_t align, size_t skew, void **ret_p) 
 void fen__sys_unmap(void *p, size_t bytes);
 int fen__sys_guard_madvise(void *p, size_t bytes); /* MADV_GUARD_INSTALL; -EINVAL before 6.13 */
 int fen__sys_guard_mprotect(void *p, size_t bytes);
-void fen__sys_release(void *p, size_t bytes); /* MADV_DONTNEED */
+void fen__sys_release(void *p, size_t bytes);   /* MADV_DONTNEED */
 void fen__sys_hugepages(void *p, size_t bytes); /* MADV_HUGEPAGE: a wish */
 size_t fen__sys_page_bytes(void);
 

@@ -35,7 +35,7 @@ static _Thread_local bool ends __attribute__((tls_model("initial-exec")));
 static void at_exit(void *arg)
 {
     ends = true;
-    exit_fn(arg);
+    __atomic_load_n(&exit_fn, __ATOMIC_RELAXED)(arg);
 }
 
 static void exit_init(void) { exit_rc = -pthread_key_create(&exit_key, at_exit); }
