@@ -15,7 +15,8 @@ same() {
     "$@" >"$tmp/without" 2>&1 || fail "$name: fails without the library"
     under "$@" >"$tmp/with" 2>&1 || fail "$name: $(tail -n 3 "$tmp/with")"
     cmp -s "$tmp/without" "$tmp/with" || fail "$name: another output than without the library"
-    FEN_DEBUG=memcheck=1 under "$@" >"$tmp/with" 2>&1 || fail "$name, checked: $(tail -n 3 "$tmp/with")"
+    FEN_DEBUG=memcheck=1 under "$@" >"$tmp/with" 2>&1 ||
+        fail "$name, checked: $(tail -n 3 "$tmp/with")"
     cmp -s "$tmp/without" "$tmp/with" || fail "$name, checked: another output"
 }
 
@@ -104,10 +105,12 @@ int main(int argc, char **argv)
     return 0;
 }
 C
-cc -O1 -fno-builtin -w -o "$tmp/user" "$tmp/user.c" -lpthread || fail "user.c does not build"
+cc -O1 -fno-builtin -w -o "$tmp/user" "$tmp/user.c" -lpthread ||
+    fail "user.c does not build"
 [ "$(under "$tmp/user")" = fine ] || fail "user.c: wrong under the library"
 if under "$tmp/user" twice >"$tmp/out" 2>&1; then fail "a double free passed"; fi
-grep -q "heap misuse: double free" "$tmp/out" || fail "a double free was not named: $(cat "$tmp/out")"
+grep -q "heap misuse: double free" "$tmp/out" ||
+    fail "a double free was not named: $(cat "$tmp/out")"
 
 # Linked: one heap for malloc and fen_alloc, and the bill sees both.
 cat >"$tmp/linked.c" <<'C'
@@ -126,7 +129,8 @@ int main(void)
     return fen_mem_usage_get(9, &u) || u.live_bytes != 0 ? 3 : 0;
 }
 C
-cc -O1 -fno-builtin -o "$tmp/linked" -I"$FEN_SOURCE_DIR/include" "$tmp/linked.c" "$FEN_BUILD_DIR/libfen_malloc.a" \
-    "$FEN_BUILD_DIR/libfen.a" -lpthread || fail "linked.c does not build"
+cc -O1 -fno-builtin -o "$tmp/linked" -I"$FEN_SOURCE_DIR/include" "$tmp/linked.c" \
+    "$FEN_BUILD_DIR/libfen_malloc.a" "$FEN_BUILD_DIR/libfen.a" -lpthread ||
+    fail "linked.c does not build"
 "$tmp/linked" || fail "linked.c: exit status $?"
 echo "ok"

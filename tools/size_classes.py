@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""size_classes.py - writes src/mem/classes.h, the table of block sizes and of the spans they are cut from.
+"""size_classes.py - writes src/mem/classes.h: block sizes, and the spans that they are cut from.
 
 usage: size_classes.py > src/mem/classes.h
        size_classes.py --check      compares with src/mem/classes.h; exit 1 when they differ
 
 67 classes from 8 bytes to 32 KiB. Up to 128 bytes they lie 16 apart (8, 16, 24, 32 at the start);
 128 to 256 has all multiples of 16, each octave above has seven, as evenly spaced as rounding lets
-them be, the power of two always among them. So no request above 128 bytes is rounded up by more than
-WASTE of the block.
+them be, the power of two always among them. So no request above 128 bytes is rounded up by more
+than WASTE of the block.
 
 A span holds MIN_BLOCKS blocks at least and SPAN_MIN bytes where blocks are small, and takes the
 fewest pages that leave at most TAIL of it unused at its end.
@@ -66,7 +66,7 @@ def text():
         assert low < 128 or (size - low - 1) / size <= WASTE, (low, size)
         assert size <= SMALL_TOP or size % BIG_STEP == 0
     spans = [pages_of(s) for s in table]
-    out = [f"""/* classes.h - block sizes and their spans. Written by tools/size_classes.py; do not edit. */
+    out = [f"""/* classes.h - block sizes and their spans, written by tools/size_classes.py. */
 #ifndef FEN_MEM_CLASSES_H
 #define FEN_MEM_CLASSES_H
 
@@ -78,7 +78,7 @@ def text():
 #define FEN__SPAN_PAGES_MAX {max(spans)}
 #define FEN__SPAN_BLOCKS_MAX {max(p * PAGE // s for s, p in zip(table, spans))}
 
-/* recip: offset * recip >> 32 is the number of the block that starts at that offset. */
+/* offset * recip >> 32 is the number of the block that starts at that offset. */
 static const struct fen__class {{
     uint32_t bytes, recip;
     uint16_t pages, blocks;
@@ -96,7 +96,7 @@ static const uint8_t fen__class_small[] = {{
     /* clang-format on */
 }};
 
-/* Class of {SMALL_TOP} < n <= {LARGEST} bytes: [(n - {SMALL_TOP} + {BIG_STEP - 1}) / {BIG_STEP}]. */
+/* Of {SMALL_TOP} < n <= {LARGEST} bytes: [(n - {SMALL_TOP} + {BIG_STEP - 1}) / {BIG_STEP}]. */
 static const uint8_t fen__class_big[] = {{
     /* clang-format off */
 {rows_of(lookup(table, SMALL_TOP, BIG_STEP, LARGEST))}

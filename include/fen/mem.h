@@ -1,7 +1,7 @@
 /* mem.h - fen's heap: malloc, fast on many threads, with an account for every block.
  *
- * Any thread may call anything here, in a fiber or not, inside fen_run or without it. Nothing blocks
- * but for short locks, nothing parks. Not signal-safe. A block may be freed by any thread, and only
+ * Any thread may call anything here, in a fiber or not, inside fen_run or without it. Nothing
+ * blocks but for short locks, nothing parks. Not signal-safe. A block may be freed by any thread, and only
  * once: a second free, and a pointer that is not the start of a block, end the process with a line
  * that says so. Blocks of this heap and of the C library's malloc do not mix, unless the program
  * is linked with or run under libfen-malloc, which makes them the same (docs/memory.md).
@@ -45,8 +45,8 @@ FEN_API size_t fen_usable_size(const void *p);
 /* As fen_alloc, but charged to that account; NULL also for an account there cannot be. */
 FEN_API void *fen_alloc_for(uint32_t account, size_t size_bytes) FEN_MUST_CHECK;
 
-/* Who pays for what the calling fiber allocates, outside a fiber: the calling thread. A fiber begins
- * with its spawner's. Set: 0, -EINVAL for an account there cannot be, -ENOMEM. */
+/* Who pays for what the calling fiber allocates, outside a fiber: the calling thread. A fiber
+ * begins with its spawner's. Set: 0, -EINVAL for an account there cannot be, -ENOMEM. */
 FEN_API uint32_t fen_mem_account(void);
 FEN_API int fen_mem_account_set(uint32_t account) FEN_MUST_CHECK;
 
@@ -76,6 +76,7 @@ typedef struct fen_mem_stats {
     int64_t records_bytes;  /* the heap's own book-keeping */
 } fen_mem_stats;
 
+/* Sums over the process; behind by what is under way. */
 FEN_API void fen_mem_stats_get(fen_mem_stats *ret_stats);
 
 /* Gives every free page back to the system, and the calling thread's cache to the others: bytes

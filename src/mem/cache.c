@@ -16,9 +16,9 @@
  * as threads ever allocated at the same time. A thread that frees after its end (its C library
  * tidying up) works without a cache.
  *
- * After fork the child has the caches of threads it does not have. Their free blocks are lost to it,
- * their live blocks can be freed: pushes go to inboxes that nobody reads. All locks are held across
- * the fork. */
+ * After fork the child has the caches of threads it does not have. Their free blocks are lost to
+ * it, their live blocks can be freed: pushes go to inboxes that nobody reads. All locks are held
+ * across the fork. */
 #include "mem/heap_int.h"
 
 #include <string.h>

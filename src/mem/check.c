@@ -1,8 +1,8 @@
 /* check.c - misuse: the line that names it, and blocks that find more of it.
  *
  * Always: a free block carries a mark made of a secret and its own address, which a second free
- * finds; with accounts, the array beside the span says it too. A pointer outside all regions, or in
- * a page that belongs to no span, is foreign.
+ * finds. A pointer outside all regions, or in a page that belongs to no span, is foreign. One into
+ * the middle of a block is found where that is cheap: in large blocks, and once anything is billed.
  *
  * With fen_mem_check on, new blocks come from spans of their own (the second half of the bins) and
  * look so:

@@ -1,4 +1,4 @@
-/* classes.h - block sizes and their spans. Written by tools/size_classes.py; do not edit. */
+/* classes.h - block sizes and their spans, written by tools/size_classes.py. */
 #ifndef FEN_MEM_CLASSES_H
 #define FEN_MEM_CLASSES_H
 
@@ -10,7 +10,7 @@
 #define FEN__SPAN_PAGES_MAX 24
 #define FEN__SPAN_BLOCKS_MAX 4096
 
-/* recip: offset * recip >> 32 is the number of the block that starts at that offset. */
+/* offset * recip >> 32 is the number of the block that starts at that offset. */
 static const struct fen__class {
     uint32_t bytes, recip;
     uint16_t pages, blocks;
@@ -98,7 +98,7 @@ static const uint8_t fen__class_small[] = {
     /* clang-format on */
 };
 
-/* Class of 1024 < n <= 32768 bytes: [(n - 1024 + 127) / 128]. */
+/* Of 1024 < n <= 32768 bytes: [(n - 1024 + 127) / 128]. */
 static const uint8_t fen__class_big[] = {
     /* clang-format off */
     31, 32, 33, 34, 35, 36, 37, 38, 38, 39, 39, 40, 40, 41, 41, 42, 42, 43, 43, 44, 44, 44, 45, 45,

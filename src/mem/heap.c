@@ -34,10 +34,10 @@ void *fen__block_take(struct fen__cache *c, uint32_t bin, uint32_t account)
     struct fen__mag *m = &c->mag[bin];
     if (!r || !fen__row_settle(c, r, account, bytes))
         return NULL;
-    if (!m->head && !fen__mag_fill(c, bin))
+    if (!m->head && !fen__mag_fill(c, bin, account))
         return NULL;
     struct fen__block *b = m->head;
-    if (!give_owner(fen__span_in_region(b), b, account))
+    if (m->owner != account && !give_owner(fen__span_in_region(b), b, account))
         return NULL;
     m->head = b->next;
     m->room++;
@@ -72,17 +72,13 @@ static FEN__NOINLINE void *alloc_mine(size_t n)
     return alloc_slow(n, c ? c->now.account : 0);
 }
 
-static FEN__NOINLINE void *alloc_billed(struct fen__cache *c, uint32_t bin)
+/* The block at hand is noted for another account than the one that pays. */
+static FEN__NOINLINE void *alloc_noted(struct fen__cache *c, uint32_t bin)
 {
     struct fen__mag *m = &c->mag[bin];
     struct fen__block *b = m->head;
-    struct fen__span *s = fen__span_in_region(b);
-    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
-    uint32_t account = c->now.account;
-    if (own)
-        own[fen__block_index(s, b)] = (uint16_t)account;
-    else if (account)
-        return fen__block_take(c, bin, account);
+    if (!give_owner(fen__span_in_region(b), b, c->now.account))
+        return NULL;
     fen__row_add(&c->now.row->alloc, fen__classes[bin].bytes);
     m->head = b->next;
     m->room++;
@@ -103,8 +99,8 @@ void *fen__heap_alloc(size_t n)
     int64_t alloc = r->alloc + fen__classes[bin].bytes;
     if (FEN__UNLIKELY(!b || alloc > c->now.gate))
         return alloc_mine(n);
-    if (FEN__UNLIKELY(__atomic_load_n(&fen__billed, __ATOMIC_RELAXED)))
-        return alloc_billed(c, bin);
+    if (FEN__UNLIKELY(m->owner != c->now.account))
+        return alloc_noted(c, bin);
     __atomic_store_n(&r->alloc, alloc, __ATOMIC_RELAXED);
     m->head = b->next;
     m->room++;
@@ -122,16 +118,22 @@ void *fen__heap_alloc_for(uint32_t account, size_t n)
 
 /* ---- giving it back ---- */
 
-/* The account that the block is charged to, which it is not any more. */
-static inline uint32_t take_owner(struct fen__span *s, uint16_t *own, const void *p)
+/* The account that the block is charged to; from now on it is noted for the stack that it will
+ * join. A stack of another account cannot take a block of a span without an array: the stack is
+ * sent off and begins anew as account 0's. */
+static inline uint32_t take_owner(struct fen__cache *c, struct fen__span *s, const void *p)
 {
-    uint32_t n = fen__block_number(s, p);
-    if (FEN__UNLIKELY(n == UINT32_MAX))
-        fen__misuse("free of a pointer into the middle of a block", p, s);
-    uint32_t account = own[n];
-    if (FEN__UNLIKELY(account == FEN__OWN_FREE))
-        fen__misuse("double free", p, s);
-    own[n] = FEN__OWN_FREE;
+    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
+    struct fen__mag *m = c ? &c->mag[s->bin] : NULL;
+    uint32_t account = own ? own[fen__block_index(s, p)] : 0;
+    if (FEN__LIKELY(!m || m->owner == account))
+        return account;
+    if (!m->head)
+        m->owner = (uint16_t)account;
+    else if (own)
+        own[fen__block_index(s, p)] = m->owner;
+    else
+        fen__mag_anew(c, s->bin);
     return account;
 }
 
@@ -158,30 +160,32 @@ static FEN__NOINLINE void free_slow(void *p)
         return;
     }
     struct fen__block *b = p;
-    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
     if (fen__block_number(s, p) == UINT32_MAX)
         fen__misuse("free of a pointer into the middle of a block", p, s);
     if (s->bytes > sizeof b->next && b->mark == fen__mark_of(b))
         fen__misuse("double free", p, s);
     if (s->special & FEN__SPAN_CHECKED)
         (void)fen__check_size(s, p); /* before its account is believed */
-    fen__row_freed(c, own ? take_owner(s, own, p) : 0, (int64_t)s->bytes);
+    fen__row_freed(c, take_owner(c, s, p), (int64_t)s->bytes);
     if (s->special & FEN__SPAN_CHECKED)
         fen__check_free(c, s, p);
     else
         fen__block_back(c, s, b);
 }
 
-/* Of an account that is not the current one, or whose row must be settled. */
-static FEN__NOINLINE void free_other(struct fen__cache *c, struct fen__block *b, uint32_t account)
+/* Of an account that is not the current one, or whose row must be settled, or into a stack that is
+ * noted for another. */
+static FEN__NOINLINE void free_other(struct fen__cache *c, struct fen__block *b)
 {
     struct fen__span *s = fen__span_in_region(b);
     int64_t bytes = (int64_t)s->bytes;
+    if (fen__block_number(s, b) == UINT32_MAX)
+        fen__misuse("free of a pointer into the middle of a block", b, s);
+    uint32_t account = take_owner(c, s, b);
     struct fen__mem_row *g =
         atomic_load_explicit(&c->rows[account / FEN__ROW_GROUP], memory_order_relaxed);
     struct fen__mem_row *r = g ? g + account % FEN__ROW_GROUP : NULL;
-    if (FEN__LIKELY(r && account != c->row_id && r->freed + bytes <= r->fgate &&
-                    r->stamp == c->now.now))
+    if (FEN__LIKELY(r && r->freed + bytes <= r->fgate && r->stamp == c->now.now))
         fen__row_add(&r->freed, bytes);
     else
         fen__row_freed(c, account, bytes);
@@ -189,19 +193,21 @@ static FEN__NOINLINE void free_other(struct fen__cache *c, struct fen__block *b,
     fen__mag_put(c, s->bin, b);
 }
 
-static FEN__NOINLINE void free_billed(struct fen__cache *c, struct fen__block *b)
+static FEN__NOINLINE void free_billed(struct fen__cache *c, struct fen__block *b, uint32_t bin)
 {
-    struct fen__span *s = fen__span_in_region(b);
-    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
-    uint32_t account = own ? take_owner(s, own, b) : 0;
+    const struct fen__span *s = fen__span_in_region(b);
+    const uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
+    uint32_t n = fen__block_number(s, b);
+    uint32_t account = own && n != UINT32_MAX ? own[n] : 0;
     int64_t freed = c->now.row->freed + (int64_t)s->bytes;
-    if (FEN__UNLIKELY(account != c->row_id || freed > c->now.fgate)) {
-        free_other(c, b, account);
+    if (FEN__UNLIKELY(n == UINT32_MAX || account != c->row_id || account != c->mag[bin].owner ||
+                      freed > c->now.fgate)) {
+        free_other(c, b);
         return;
     }
     __atomic_store_n(&c->now.row->freed, freed, __ATOMIC_RELAXED);
     b->mark = fen__mark_of(b);
-    fen__mag_put(c, s->bin, b);
+    fen__mag_put(c, bin, b);
 }
 
 static FEN__NOINLINE void free_twice(const void *p)
@@ -227,7 +233,7 @@ void fen__heap_free(void *p)
     struct fen__mem_row *r = c->now.row;
     int64_t freed = r->freed + fen__classes[bin].bytes;
     if (FEN__UNLIKELY(freed > c->now.fgate || __atomic_load_n(&fen__billed, __ATOMIC_RELAXED))) {
-        free_billed(c, b);
+        free_billed(c, b, bin);
         return;
     }
     __atomic_store_n(&r->freed, freed, __ATOMIC_RELAXED);

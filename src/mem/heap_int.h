@@ -37,7 +37,6 @@
 #define FEN__BINS (2 * FEN__CLASSES) /* the second half: spans of checked blocks (check.c) */
 #define FEN__ACCOUNTS_MAX 4096
 #define FEN__ROW_GROUP 64
-#define FEN__OWN_FREE 0xFFFF /* in place of an account: the block is free */
 #define FEN__OUT_SLOTS 16
 #define FEN__OUT_MAX 64 /* blocks in a batch */
 
@@ -78,7 +77,8 @@ struct fen__span {
  * count as used there. Two stacks: `alt` is empty or full. */
 struct fen__mag {
     struct fen__block *head, *alt;
-    int32_t room; /* for so many more in head */
+    int32_t room;              /* for so many more in head */
+    uint16_t owner, alt_owner; /* the account that all blocks of the stack are noted for */
 };
 
 struct fen__list {
@@ -138,9 +138,9 @@ struct fen__region {
     struct fen__region *next, *prev;        /* of the same bucket */
     struct fen__region *all;
 };
-/* The bin of each page, FEN__BIN_SLOW where the span is special or there is none. It lies behind the
- * region's head, at an offset that differs from region to region: heads all begin at multiples of
- * 2 MiB, and without it their lines would fight for a few sets of the processor's caches. */
+/* The bin of each page, FEN__BIN_SLOW where the span is special or there is none. It lies behind
+ * the region's head, at an offset that differs from region to region: heads all begin at multiples
+ * of 2 MiB, and without it their lines would fight for a few sets of the processor's caches. */
 #define FEN__BIN_SLOW 255
 static inline uint8_t *fen__region_bins(const void *p)
 {
@@ -266,9 +266,11 @@ static inline void fen__row_add(int64_t *word, int64_t v) /* pairs with the load
 }
 
 /* ---- magazine.c ---- */
-bool fen__mag_fill(struct fen__cache *c, uint32_t bin); /* head is empty; false: no memory */
+/* Fills head, which is empty; new blocks are noted for account. False: no memory. */
+bool fen__mag_fill(struct fen__cache *c, uint32_t bin, uint32_t account);
 void fen__mag_full(struct fen__cache *c, uint32_t bin); /* room is below 0 */
 void fen__mag_flush(struct fen__cache *c);
+void fen__mag_anew(struct fen__cache *c, uint32_t bin); /* head goes back; its owner is account 0 */
 void fen__mag_init(struct fen__cache *c);
 
 static inline void fen__mag_put(struct fen__cache *c, uint32_t bin, struct fen__block *b)

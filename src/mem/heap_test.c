@@ -230,10 +230,14 @@ static void double_free(void)
 static void double_free_billed(void)
 {
     char *p = fen__heap_alloc_for(3, 64);
-    memset(p, 0, 64);
     fen__heap_free(p);
-    memset(p, 0, 64); /* the mark is gone, the array beside the span is not */
     fen__heap_free(p);
+}
+
+static void middle_billed(void)
+{
+    char *p = fen__heap_alloc_for(3, 64);
+    fen__heap_free(p + 16);
 }
 
 static void double_free_large(void)
@@ -311,6 +315,7 @@ static void misuse_is_named(void **state)
     dies_with(double_free_large, "not a block of this heap");
     dies_with(foreign, "not a block of this heap");
     dies_with(middle, "into the middle");
+    dies_with(middle_billed, "into the middle");
     dies_with(past_the_end, "past the end");
     dies_with(after_the_free, "write to a freed block");
     dies_with(double_free_checked, "double free");

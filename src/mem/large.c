@@ -1,7 +1,7 @@
 /* large.c - blocks above the largest class: a run of pages each, or a map of its own.
  *
- * The span of such a block has one block, no home and its account in itself. It is made and freed by
- * any thread, under the lock of the page heap alone. */
+ * The span of such a block has one block, no home and its account in itself. It is made and freed
+ * by any thread, under the lock of the page heap alone. */
 #include "mem/heap_int.h"
 
 static size_t pages_of(size_t n) { return (n + FEN__PAGE_BYTES - 1) / FEN__PAGE_BYTES; }

@@ -54,13 +54,19 @@ static struct {
 
 /* ---- time ---- */
 
+/* Without a shift: high may be negative. */
+static __int128 join(int64_t high, uint64_t low)
+{
+    return (__int128)high * ((__int128)1 << 64) + low;
+}
+
 /* Brings the row's byte-ticks up to now. */
 static void tick(struct fen__mem_row *r, uint64_t now)
 {
     uint64_t was = r->stamp;
     if (now <= was)
         return; /* another core's counter may lag a little */
-    __int128 ticks = (__int128)r->ticks_high << 64 | r->ticks_low;
+    __int128 ticks = join(r->ticks_high, r->ticks_low);
     ticks += (__int128)(r->alloc - r->freed) * (int64_t)(was ? now - was : 0);
     __atomic_store_n(&r->stamp, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&r->ticks_low, (uint64_t)ticks, __ATOMIC_RELEASE);
@@ -206,8 +212,8 @@ static void add_row(struct sum *s, const struct fen__mem_row *r)
     __int128 ticks;
     do {
         stamp = __atomic_load_n(&r->stamp, __ATOMIC_ACQUIRE);
-        ticks = (__int128)__atomic_load_n(&r->ticks_high, __ATOMIC_ACQUIRE) << 64;
-        ticks |= __atomic_load_n(&r->ticks_low, __ATOMIC_ACQUIRE);
+        ticks = join(__atomic_load_n(&r->ticks_high, __ATOMIC_ACQUIRE),
+                     __atomic_load_n(&r->ticks_low, __ATOMIC_ACQUIRE));
     } while (stamp != __atomic_load_n(&r->stamp, __ATOMIC_RELAXED) ||
              (!stamp && (__atomic_load_n(&r->alloc, __ATOMIC_RELAXED) ||
                          __atomic_load_n(&r->freed, __ATOMIC_RELAXED))));

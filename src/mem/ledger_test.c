@@ -152,7 +152,7 @@ static void a_cap_holds(void **state)
 {
     (void)state;
     enum { A = 500, CAP = 1 << 20 };
-    static void *p[CAP / 64];
+    static void *p[CAP / 64 + 1];
     int n = 0;
     assert_int_equal(fen_mem_cap_set(FEN__ACCOUNTS_MAX, 1), -EINVAL);
     assert_int_equal(fen_mem_cap_set(A, -1), -EINVAL);

@@ -1,5 +1,5 @@
-/* memload.c - what `fen bench _mem LOAD WHO [SECONDS]` runs: one load on one allocator, in a process
- * of its own, which prints one number. WHO is fen (fen_alloc), billed (fen_alloc for an account,
+/* memload.c - what `fen bench _mem LOAD WHO [SECONDS]` runs: one load on one allocator, in a
+ * process of its own, which prints one number. WHO is fen (fen_alloc), billed (fen_alloc for an account,
  * in a fiber), unbilled (the same without), or libc: malloc, whichever library is loaded. */
 #include "bench/bench.h"
 
@@ -241,8 +241,8 @@ static double rss_bytes(void)
 }
 
 /* Sizes from 16 to 32 KiB, small ones more often; the number of live blocks swings between a third
- * and all of the slots, and what kind of sizes prevails changes with it. Mean of RSS over live bytes
- * after the first fifth. */
+ * and all of the slots, and what kind of sizes prevails changes with it. Mean of RSS over live
+ * bytes after the first fifth. */
 static double rss(double seconds)
 {
     static void *p[TRACE_SLOTS];
