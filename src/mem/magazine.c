@@ -22,7 +22,7 @@
 #include "mem/heap_int.h"
 
 #define MAG_BYTES 32768
-#define MAG_MOST 64
+#define MAG_MOST 512
 #define MAG_LEAST 8
 
 static int32_t size_of(uint32_t bin)

@@ -62,7 +62,7 @@ static void set_bits(uint64_t *map, uint32_t at, uint32_t n, bool set)
 {
     while (n) {
         uint32_t in = at % 64, k = 64 - in < n ? 64 - in : n;
-        uint64_t mask = (k == 64 ? ~UINT64_C(0) : (UINT64_C(1) << k) - 1) << in;
+        uint64_t mask = UINT64_MAX >> ((64 - k) & 63) << in; /* 1 <= k <= 64 */
         map[at / 64] = set ? map[at / 64] | mask : map[at / 64] & ~mask;
         at += k;
         n -= k;

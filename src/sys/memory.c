@@ -44,7 +44,7 @@ int fen__sys_map_aligned(size_t bytes, size_t align, size_t skew, void **ret_p)
 {
     if (bytes + align < bytes)
         return -ENOMEM;
-    void *all;
+    void *all = NULL;
     int rc = fen__sys_map(bytes + align, &all);
     if (rc)
         return rc;

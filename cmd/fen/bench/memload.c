@@ -240,26 +240,25 @@ static double rss_bytes(void)
     return got == 2 ? (double)resident * 4096 : NAN;
 }
 
-/* Sizes from 16 to 32 KiB, small ones more often; the number of live blocks swings between a third
- * and all of the slots, and what kind of sizes prevails changes with it. Mean of RSS over live
- * bytes after the first fifth. */
+/* Sizes from 16 bytes to 32 KiB, each power of two as often as the next; every block is written to.
+ * The number of live blocks swings between three fifths and all of the slots. RSS over live bytes,
+ * both summed over the trace after its first fifth. */
 static double rss(double seconds)
 {
     static void *p[TRACE_SLOTS];
     static uint32_t n[TRACE_SLOTS];
     uint64_t x = 99;
-    double live = 0, sum = 0, before = rss_bytes(), from = now_s(), last = from;
-    int samples = 0;
+    double live = 0, held = 0, used = 0, before = rss_bytes(), from = now_s(), last = from;
     for (uint32_t i = 0;; i++) {
         uint64_t r = next(&x);
-        uint32_t at = (uint32_t)(r >> 8) % TRACE_SLOTS, phase = i >> 18;
-        uint32_t slots = phase % 2 ? TRACE_SLOTS / 3 : TRACE_SLOTS;
+        uint32_t at = (uint32_t)(r >> 8) % TRACE_SLOTS;
+        uint32_t slots = i >> 18 & 1 ? TRACE_SLOTS / 5 * 3 : TRACE_SLOTS;
         put(p[at]);
         live -= n[at];
         p[at] = NULL;
         n[at] = 0;
         if (at < slots) {
-            n[at] = (uint32_t)(16u << ((r >> 40) % (phase % 3 ? 9 : 12)));
+            n[at] = (uint32_t)(32u << ((r >> 40) % 11));
             n[at] -= (uint32_t)((r >> 48) % (n[at] / 2));
             p[at] = memset(get(n[at]), 1, n[at]);
             live += n[at];
@@ -268,13 +267,13 @@ static double rss(double seconds)
             continue;
         last = now_s();
         if (last > from + seconds / 5) {
-            sum += (rss_bytes() - before + sizeof p + sizeof n) / (live + sizeof p + sizeof n);
-            samples++;
+            held += rss_bytes() - before + sizeof p + sizeof n;
+            used += live + sizeof p + sizeof n;
         }
         if (last > from + seconds)
             break;
     }
-    return sum / samples;
+    return held / used;
 }
 
 /* ---- which ---- */
