@@ -242,7 +242,8 @@ static double rss_bytes(void)
 
 /* Sizes from 16 bytes to 32 KiB, each power of two as often as the next; every block is written to.
  * The number of live blocks swings between three fifths and all of the slots. RSS over live bytes,
- * both summed over the trace after its first fifth. */
+ * both summed over the times when all slots are in use again, after the first fifth of the trace:
+ * in the troughs every allocator holds the peak's pages, for blocks die at random. */
 static double rss(double seconds)
 {
     static void *p[TRACE_SLOTS];
@@ -266,7 +267,7 @@ static double rss(double seconds)
         if (i % 1024 || now_s() < last + 0.05)
             continue;
         last = now_s();
-        if (last > from + seconds / 5) {
+        if (last > from + seconds / 5 && slots == TRACE_SLOTS && i >> 17 & 1) {
             held += rss_bytes() - before + sizeof p + sizeof n;
             used += live + sizeof p + sizeof n;
         }
