@@ -1,14 +1,15 @@
 /* mem.h - fen's heap: malloc, fast on many threads, with an account for every block.
  *
  * Any thread may call anything here, in a fiber or not, inside fen_run or without it. Nothing
- * blocks but for short locks, nothing parks. Not signal-safe. A block may be freed by any thread, and only
- * once: a second free, and a pointer that is not the start of a block, end the process with a line
- * that says so. Blocks of this heap and of the C library's malloc do not mix, unless the program
- * is linked with or run under libfen-malloc, which makes them the same (docs/memory.md).
+ * blocks but for short locks, nothing parks. Not signal-safe. A block may be freed by any thread,
+ * and only once: a second free, and a pointer that is not the start of a block, end the process
+ * with a line that says so. Blocks of this heap and of the C library's malloc do not mix, unless
+ * the program is linked with or run under libfen-malloc, which makes them the same
+ * (docs/memory.md).
  *
  * Every block is charged to an account, a number that means tenant x operation to the rooms above
- * and nothing here: the account of the fiber that allocates, or 0. What is charged are the bytes
- * of the block, a little more than was asked for: at most 12.5 % above 128 bytes. */
+ * and nothing here: the account of the fiber that allocates, or 0. What is charged are the bytes of
+ * the block, a little more than was asked for: at most 12.5 % above 128 bytes. */
 #ifndef FEN_MEM_PUBLIC_H
 #define FEN_MEM_PUBLIC_H
 

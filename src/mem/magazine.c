@@ -1,10 +1,10 @@
 /* magazine.c - free blocks at hand: what the fast paths take from and put into.
  *
  * Two stacks a bin. Blocks go on `head`; when it is full, it becomes `alt`, and what `alt` held,
- * all older, goes back to the spans. An empty `head` takes `alt` over, or is filled with half a stack
- * from the cache's spans. So a program whose use swings by less than a stack never gets to the
- * spans, and the block that was freed last, which the processor's caches still hold, is the next to
- * be handed out.
+ * all older, goes back to the spans. An empty `head` takes `alt` over, or is filled with half a
+ * stack from the cache's spans. So a program whose use swings by less than a stack never gets to
+ * the spans, and the block that was freed last, which the processor's caches still hold, is the
+ * next to be handed out.
  *
  * A block in a magazine counts as used in its span, whoever is its home. Going back is where homes
  * matter: to a span of this cache directly, to any other by remote.c, in batches. So what one

@@ -1,6 +1,7 @@
 /* memload.c - what `fen bench _mem LOAD WHO [SECONDS]` runs: one load on one allocator, in a
- * process of its own, which prints one number. WHO is fen (fen_alloc), billed (fen_alloc for an account,
- * in a fiber), unbilled (the same without), or libc: malloc, whichever library is loaded. */
+ * process of its own, which prints one number. WHO is fen (fen_alloc), billed (fen_alloc for an
+ * account, in a fiber), unbilled (the same without), or libc: malloc, whichever library is loaded.
+ * */
 #include "bench/bench.h"
 
 #include <fen/fen.h>
