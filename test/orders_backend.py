@@ -1,16 +1,26 @@
-"""A back end for orders_e2e_test.sh: GET /quote/N, kept alive, with some bad answers."""
+"""A back end for orders_e2e_test.sh: GET /quote/N, kept alive, with some bad answers.
+usage: orders_backend.py [PORT]"""
 import http.server
+import sys
 import time
 
 
 class Quotes(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self):
         n = int(self.path.rsplit("/", 1)[1])
         status = {404: 404, 500: 500}.get(n, 200)
         if n == 1000:
             time.sleep(3)
+        if n == 700:
+            self.wfile.write(b"nonsense\r\n\r\n")  # and the connection goes on
+            return
+        if n == 701:  # ends in the middle of an answer
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{")
+            self.close_connection = True
+            return
         # 666: the answer to another question
         body = b'{"id":%d,"price":%d}' % (n + (n == 666), 1000 + n)
         self.send_response(status)
@@ -28,7 +38,9 @@ class Quotes(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quotes)
+http.server.ThreadingHTTPServer.request_queue_size = 128
+port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Quotes)
 server.daemon_threads = True
 print("listening on 127.0.0.1:%d" % server.server_address[1], flush=True)
 server.serve_forever()

@@ -67,7 +67,8 @@ expect() {
     $pattern) ;;
     *) fail "$path $*: body is '$body', expected '$pattern'" ;;
     esac
-    case $got in
+    case "$got $*" in
+    *" -I") ;; # a head, no JSON
     *application/json*)
         [ "$(sqlite3 :memory: "SELECT json_valid(CAST(readfile('$dir/body') AS TEXT))")" = 1 ] ||
             fail "$path: not JSON: $body"
@@ -106,7 +107,8 @@ echo "== answers"
 python3 "$here/orders_backend.py" >"$dir/backend" 2>"$dir/err" &
 backend=$!
 wait_line "$dir/backend"
-start --deadline=500ms --backend=127.0.0.1:"$port" # a slow disk is not what is tested
+backend_port=$port
+start --deadline=500ms --backend=127.0.0.1:"$backend_port" # a slow disk is not what is tested
 expect 200 "ok" /
 row=$(sqlite3 "$dir/orders.db" "SELECT json_object('id',id,'customer',customer,'item',item,
     'quantity',quantity,'price_cents',price_cents,'status',status,'created_at',created_at)
@@ -158,21 +160,66 @@ head -c 70000 /dev/zero | tr '\0' x >"$dir/big"
 expect 413 '*' /orders --data-binary @"$dir/big" -H 'Expect:'
 [ "$(rows)" = 100002 ] || fail "a refused order was stored: $(rows)"
 
+# quotes: what each kind of answer becomes; the server is asked one thing at a time
+quotes() {
+    expect 200 '{"id":7,"price":1007}' /quotes/7
+    expect 200 '{"id":8,"price":1008}' /quotes/8
+    expect 404 '*' /quotes/404
+    expect 502 '*' /quotes/500
+    expect 502 '*' /quotes/666
+    expect 502 '*' /quotes/700
+    expect 200 '{"id":9,"price":1009}' /quotes/9
+    expect 502 '*' /quotes/701
+    expect 200 '{"id":9,"price":1009}' /quotes/9
+    expect 400 '*' /quotes/x
+    expect 405 '*' /quotes/7 -X POST -d ''
+    expect 200 '*Content-Length: 21*' /quotes/7 -I
+    expect 200 '{"id":321,"price":1321}' /quotes/321 # answered with Connection: close
+    expect 200 '{"id":10,"price":1010}' /quotes/10
+}
+
+# together N: N clients at once, each with a quote of its own, and each gets that one
+together() {
+    curl -s -m 10 --no-progress-meter -Z --parallel-max "$1" "$url/quotes/[1001-$((1000 + $1))]" \
+        -o "$dir/many.#"1 || fail "$1 quotes at once: curl says $?"
+    for n in $(seq 1001 $((1000 + $1))); do
+        [ "$(cat "$dir/many.$n")" = "{\"id\":$n,\"price\":$((n + 1000))}" ] ||
+            fail "quote $n of $1 at once: $(cat "$dir/many.$n")"
+    done
+    rm -f "$dir"/many.*
+}
+
+# by_and_by PATH: 200 within 5 s
+by_and_by() {
+    for _ in $(seq 25); do
+        [ "$(curl -s -m 10 -o /dev/null -w '%{http_code}' "$url$1")" = 200 ] && return
+        sleep 0.2
+    done
+    fail "$1: no 200 within 5 s"
+}
+
+backend_again() {
+    python3 "$here/orders_backend.py" "$backend_port" >"$dir/backend" 2>>"$dir/err" &
+    backend=$!
+    wait_line "$dir/backend"
+}
+
 echo "== the back end"
-expect 200 '{"id":7,"price":1007}' /quotes/7
-expect 200 '{"id":8,"price":1008}' /quotes/8
-expect 404 '*' /quotes/404
-expect 502 '*' /quotes/500
-expect 502 '*' /quotes/666
-expect 400 '*' /quotes/x
-expect 504 '*' /quotes/1000
-expect 200 '{"id":9,"price":1009}' /quotes/9
-expect 200 '{"id":321,"price":1321}' /quotes/321 # answered with Connection: close
-expect 200 '{"id":10,"price":1010}' /quotes/10
+quotes
+together 50
+expect 504 '*' /quotes/1000 # late: those behind it wait until the connection is given up
+by_and_by /quotes/9
+curl -s -m 10 -o /dev/null "$url/quotes/1000" & # killed with a question on its way
+slow=$!
+sleep 0.2
 kill -9 $backend
 wait $backend 2>/dev/null
 backend=
+wait $slow
 expect 502 '*' /quotes/11
+backend_again
+expect 200 '{"id":11,"price":1011}' /quotes/11
+together 50
 
 echo "== a locked file"
 (echo "BEGIN IMMEDIATE;"; sleep 2; echo "ROLLBACK;") | sqlite3 "$dir/orders.db" &
@@ -194,6 +241,18 @@ expect 504 '*' '/orders?customer=5'
 expect 504 '*' /orders -d '{"customer":1,"item":"a","quantity":1,"price_cents":1}'
 expect 200 ok /
 expect 404 '*' /quotes/7
+stop
+
+echo "== the back end, a connection for each request"
+start --deadline=500ms --backend=127.0.0.1:"$backend_port" --backend-conns=0
+quotes
+together 50
+expect 504 '*' /quotes/1000
+expect 200 '{"id":9,"price":1009}' /quotes/9
+kill -9 $backend
+wait $backend 2>/dev/null
+backend=
+expect 502 '*' /quotes/11
 stop
 
 # load MODE: until the server goes; acknowledged ids into acks, the verdict on the last line

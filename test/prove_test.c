@@ -111,8 +111,8 @@ static void count_losses(void *arg, enum workload_id w, const struct cell *fen,
 static void test_bars_and_losses(void **state)
 {
     (void)state;
-    static const struct rival fen = {.name = "fen"}, pool = {"pool200", RIVAL_POOL, 200},
-                              threads = {"pthread", RIVAL_PTHREAD, 0};
+    static const struct rival fen = {.name = "fen"}, pool = {"pool200", RIVAL_POOL, 200, 0},
+                              threads = {"pthread", RIVAL_PTHREAD, 0, 1};
     struct bar b[16];
     int losses = 0;
     f.plan.target_qps = 100000;
@@ -136,8 +136,8 @@ static void test_bars_and_losses(void **state)
 static void test_the_floor_judges_missed_bars(void **state)
 {
     (void)state;
-    static const struct rival fen = {.name = "fen"}, pool = {"pool200", RIVAL_POOL, 200},
-                              least = {FLOOR, RIVAL_EPOLL, 0};
+    static const struct rival fen = {.name = "fen"}, pool = {"pool200", RIVAL_POOL, 200, 0},
+                              least = {FLOOR, RIVAL_EPOLL, 0, 1};
     struct bar b[16];
     char note[120];
     int losses = 0;

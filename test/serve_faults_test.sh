@@ -72,6 +72,8 @@ serve "--procs=-1" --procs=-1
 serve "--procs=257" --procs=257
 serve "--procs=two" --procs=two
 serve "--procs" --procs
+serve "--backend-conns=65" --backend-conns=65
+serve "--backend-conns=-1" --backend-conns=-1
 serve "--deadline=0ms" --deadline=0ms
 serve "--deadline=100" --deadline=100
 serve "--deadline=-1s" --deadline=-1s

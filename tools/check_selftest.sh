@@ -14,7 +14,7 @@ git ls-files --cached --others --exclude-standard | while read -r f; do
     [ -f "$f" ] && printf '%s\n' "$f"
 done | tar -cf - -T - | tar -xf - -C "$copy"
 mkdir -p "$copy/build/release/CMakeFiles"
-for d in fen fen_cmd fen_program; do
+for d in fen_rooms fen_cmd fen_program; do
     cp -R "build/release/CMakeFiles/$d.dir" "$copy/build/release/CMakeFiles/"
 done
 cd "$copy"
@@ -42,7 +42,7 @@ save() { cp "$1" saved; }
 # compile FILE [TARGET]: its object into the copied build.
 compile() {
     gcc -std=gnu17 -fvisibility=hidden -D_GNU_SOURCE -Iinclude -Isrc -Icmd/fen -c "$1" \
-        -o "build/release/CMakeFiles/${2:-fen}.dir/$1.o"
+        -o "build/release/CMakeFiles/${2:-fen_rooms}.dir/$1.o"
 }
 
 layers="python3 tools/layers.py"
@@ -63,7 +63,7 @@ void *fen__sys_smuggled(void);
 void *fen__sys_smuggled(void) { return fen__mem_alloc(1); }' >src/sys/smuggled.c
 compile src/sys/smuggled.c
 caught src/sys/smuggled.c $layers build/release
-rm -f build/release/CMakeFiles/fen.dir/src/sys/smuggled.c.o
+rm -f build/release/CMakeFiles/fen_rooms.dir/src/sys/smuggled.c.o
 # A program that reaches into the library.
 save cmd/fen/main.c
 echo '#include "base/base.h"' >>cmd/fen/main.c
@@ -93,7 +93,7 @@ FEN_API int fen_secret(void);
 int fen_secret(void) { return 1; }' >src/base/badname.c
 compile src/base/badname.c
 caught src/base/badname.c $names
-rm -f build/release/CMakeFiles/fen.dir/src/base/badname.c.o
+rm -f build/release/CMakeFiles/fen_rooms.dir/src/base/badname.c.o
 # The length of a line, of a function, of a file.
 save src/base/err.c
 printf '/* %0110d */\n' 0 >>src/base/err.c

@@ -126,7 +126,7 @@ def public_functions():
 
 
 def check_symbols(allow, build, bad):
-    lib = os.path.join(build, "CMakeFiles/fen.dir")
+    lib = os.path.join(build, "CMakeFiles/fen_rooms.dir")
     programs = [os.path.join(build, "CMakeFiles", d) for d in ("fen_cmd.dir", "fen_program.dir")]
     lib_objects = [o for o in objects_under(lib) if not stale(o, lib)]
     if not lib_objects:

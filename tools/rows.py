@@ -257,6 +257,7 @@ ROWS = {
         Bench("truth", "two_routes_error_hog", "<=", 5, "%"),
         Bench("meter", "cost_per_switch", "<=", 20, "ns"),
         Bench("meter", "throughput_loss", "<=", 2, "%"),
+        Bench("meter", "throughput_loss_high", "<=", 2, "%"),
     ]),
     "W58": ("prices", "0.12 / 0.015 / 0.85 yuan", [
         Tests("meter/price_test", "meter/book_file_test"),

@@ -7,8 +7,15 @@
  * of the grid, so that a wake-up serves many connections. What that adds (up to two ticks) is the
  * same for every server that asks.
  *
+ * Answers that fall due together leave in one send for each connection: they gather in the
+ * connection's outbox, which is on the list of full ones until the end of the pass. A callee that
+ * is asked over few pipelined connections thus makes few system calls, one that is asked over a
+ * connection for each request makes one for each.
+ *
  * Invariants: head - tail <= RING; due times in the ring never fall; a conn lives while it has
- * entries in the ring (conn.waiting counts them), even when its peer is gone.
+ * entries in the ring (conn.waiting counts them) or an outbox, even when its peer is gone. An
+ * outbox that the socket did not take waits for EPOLLOUT; a peer that lets it grow to OUTBOX_MAX
+ * is dropped.
  *
  * Rejected: a timerfd per connection (a system call and a wake-up each), a heap (see above).
  */
@@ -19,9 +26,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <time.h>
 
-enum { EVENTS = 512, RING = 1 << 16, TICK_NS = 250000 };
+enum {
+    EVENTS = 512,
+    RING = 1 << 16,
+    TICK_NS = 250000,
+    INPUT_BYTES = 1 << 16,
+    OUTBOX_BYTES = 1 << 14, /* at first */
+    OUTBOX_MAX = 1 << 22,   /* of a peer that does not read */
+};
 
 struct due {
     int64_t at_ns;
@@ -31,10 +46,20 @@ struct due {
     bool is_head;
 };
 
+struct outbox {
+    struct outbox *below; /* in clockwork.full, clockwork.spare */
+    struct conn *conn;
+    size_t from, to, cap;
+    bool listed; /* in clockwork.full */
+    char *data;
+};
+
 struct clockwork {
     struct loop *loop;
-    unsigned head, tail; /* next to fill, next to answer */
+    struct outbox *full, *spare; /* to be sent at the end of the pass; without a connection */
+    unsigned head, tail;         /* next to fill, next to answer */
     struct due ring[RING];
+    char in[INPUT_BYTES];
 };
 
 static int64_t now_ns(void)
@@ -49,7 +74,94 @@ static int64_t next_tick(int64_t t) { return (t + TICK_NS - 1) / TICK_NS * TICK_
 /* A price that depends on the id alone, so that a test can tell a mixed-up answer. */
 static int64_t price_of(int64_t id) { return 1000 + (id % 9000 * 7919) % 9000; }
 
-static void answer(const struct due *d)
+/* ---- answers ---- */
+
+static struct outbox *outbox_of(struct clockwork *cw, struct conn *c)
+{
+    struct outbox *o = c->outbox;
+    if (!o) {
+        o = cw->spare;
+        if (o)
+            cw->spare = o->below;
+        else if (!(o = calloc(1, sizeof *o)))
+            return NULL;
+        o->conn = c;
+        c->outbox = o;
+    }
+    if (!o->listed) {
+        o->listed = true;
+        o->below = cw->full;
+        cw->full = o;
+    }
+    return o;
+}
+
+static bool outbox_put(struct outbox *o, const char *p, size_t n)
+{
+    if (o->from && o->cap - o->to < n) {
+        memmove(o->data, o->data + o->from, o->to - o->from);
+        o->to -= o->from;
+        o->from = 0;
+    }
+    size_t cap = o->cap ? o->cap : OUTBOX_BYTES;
+    while (cap - o->to < n)
+        cap *= 2;
+    if (cap > OUTBOX_MAX)
+        return false;
+    if (cap != o->cap) {
+        char *data = realloc(o->data, cap);
+        if (!data)
+            return false;
+        o->data = data;
+        o->cap = cap;
+    }
+    memcpy(o->data + o->to, p, n);
+    o->to += n;
+    return true;
+}
+
+static void conn_drop(struct clockwork *cw, struct conn *c)
+{
+    struct outbox *o = c->outbox;
+    if (o) {
+        o->from = o->to = 0;
+        o->conn = NULL;
+        o->below = cw->spare;
+        cw->spare = o;
+    }
+    conn_free(c);
+}
+
+/* The outbox is in no list. Sends what it can; the connection may end here. */
+static void outbox_send(struct clockwork *cw, struct outbox *o)
+{
+    struct conn *c = o->conn;
+    ssize_t n = 0;
+    while (o->from < o->to &&
+           (n = send(c->fd, o->data + o->from, o->to - o->from, MSG_NOSIGNAL)) > 0)
+        o->from += (size_t)n;
+    if (o->from < o->to && n < 0 && errno == EAGAIN) {
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                 .data.ptr = c};
+        if (!epoll_ctl(cw->loop->epfd, EPOLL_CTL_MOD, c->fd, &ev))
+            return;
+    }
+    if (o->from < o->to)
+        c->ended = true; /* gone, or it does not read */
+    else if (c->last_word)
+        http_last_word(c->fd);
+    o->from = o->to = 0;
+    if (c->ended && c->waiting == 0) {
+        conn_drop(cw, c);
+        return;
+    }
+    c->outbox = NULL;
+    o->conn = NULL;
+    o->below = cw->spare;
+    cw->spare = o;
+}
+
+static void answer(struct clockwork *cw, const struct due *d)
 {
     struct reply out;
     char body[80];
@@ -68,23 +180,33 @@ static void answer(const struct due *d)
     }
     int status = d->what >= 0 ? 200 : (int)-d->what;
     http_reply(&out, status, "application/json", body, (size_t)(at - body), &rq);
-    if (!http_flush(d->conn->fd, &out))
-        d->conn->ended = true; /* gone, or it does not read */
-    if (d->close)
-        http_last_word(d->conn->fd);
+    struct outbox *o = outbox_of(cw, d->conn);
+    bool put = o && outbox_put(o, out.data, out.len);
+    d->conn->last_word |= d->close;
+    d->conn->ended |= d->close || !put;
 }
 
+/* Everything that is due, one send a connection. A conn without outbox ends in outbox_send too:
+ * each answer lists one. */
 static void answer_due(struct clockwork *cw)
 {
     int64_t now = now_ns();
     for (; cw->tail != cw->head && cw->ring[cw->tail % RING].at_ns <= now; cw->tail++) {
         struct due *d = &cw->ring[cw->tail % RING];
-        answer(d);
+        answer(cw, d);
         d->conn->waiting--;
-        if ((d->conn->ended || d->close) && d->conn->waiting == 0)
-            conn_free(d->conn);
+        if (!d->conn->outbox && d->conn->waiting == 0)
+            conn_free(d->conn); /* no memory for it */
+    }
+    while (cw->full) {
+        struct outbox *o = cw->full;
+        cw->full = o->below;
+        o->listed = false;
+        outbox_send(cw, o);
     }
 }
+
+/* ---- questions ---- */
 
 /* Takes the whole requests of `in` into the ring. False when nothing more is to be read. */
 static bool take(struct clockwork *cw, struct conn *c, const char *in, size_t len)
@@ -117,18 +239,19 @@ static bool take(struct clockwork *cw, struct conn *c, const char *in, size_t le
 
 static void receive(struct clockwork *cw, struct conn *c, unsigned events)
 {
-    char in[REQUEST_MAX_BYTES];
     bool more = true;
     conn_take_over(c);
     while (more && !c->ended) {
-        int n = conn_receive(c, in, &more);
+        int n = conn_receive(c, cw->in, sizeof cw->in, &more);
         if (n == -EAGAIN)
-            return;
-        if (n <= 0 || !take(cw, c, in, (size_t)n))
+            break;
+        if (n <= 0 || !take(cw, c, cw->in, (size_t)n))
             c->ended = true;
         more |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0; /* the end comes after */
     }
-    if (c->ended && c->waiting == 0)
+    if (c->outbox) /* the socket was full; perhaps it is no more */
+        outbox_send(cw, c->outbox);
+    else if (c->ended && c->waiting == 0)
         conn_free(c);
 }
 
@@ -146,6 +269,16 @@ static int wait_events(struct clockwork *cw, struct epoll_event *ev)
     return n;
 }
 
+static void clockwork_free(struct clockwork *cw)
+{
+    for (struct outbox *o; (o = cw->spare);) {
+        cw->spare = o->below;
+        free(o->data);
+        free(o);
+    }
+    free(cw);
+}
+
 static void *run(void *arg)
 {
     struct epoll_event ev[EVENTS];
@@ -159,7 +292,7 @@ static void *run(void *arg)
         int n = wait_events(cw, ev);
         for (int i = 0; i < n; i++) {
             if (!ev[i].data.ptr) {
-                free(cw);
+                clockwork_free(cw);
                 return NULL;
             }
             receive(cw, ev[i].data.ptr, ev[i].events);

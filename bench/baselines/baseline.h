@@ -5,8 +5,8 @@
  *
  * The layers, lowest first: http (bytes -> requests, replies -> bytes), orders and quotes (the two
  * stores that a reply can need), session (one connection's bytes through all of these), then one
- * file per server: pthread, pool, epoll (with link, its way to the back end), backend. main owns
- * flags, signals and the listener.
+ * file per server: pthread, pool (with trunk, their shared way to the back end), epoll (with link
+ * and lane, its two ways), backend. main owns flags, signals and the listener.
  */
 #ifndef BASELINE_H
 #define BASELINE_H
@@ -26,6 +26,8 @@ enum {
     QUESTION_MAX_BYTES = 64, /* to the back end */
     ANSWER_MAX_BYTES = 1024, /* from it, with its head */
     DRAIN_MAX_S = 5,         /* after SIGTERM, how long open requests may take */
+    WAIT_MAX_S = 5,          /* the blocking servers: for the back end */
+    BACKEND_CONNS_MAX = 64,
 };
 
 struct options {
@@ -34,9 +36,11 @@ struct options {
     struct sockaddr_in addr;
     struct sockaddr_in backend;
     bool has_backend;
-    int threads;      /* pool: workers; epoll and backend: loops (0 = one per CPU, 1) */
-    int db_conns;     /* SQLite connections shared by all threads; 0 = one per thread */
-    int64_t delay_ns; /* backend: least time between a request and its reply */
+    int threads;       /* pool: workers; epoll and backend: loops (0 = one per CPU, 1) */
+    int backend_conns; /* pipelined ones to the back end (epoll: of each loop); 0: see quotes.c */
+    bool blocking;     /* the mode has a thread for each request under way */
+    int db_conns;      /* SQLite connections shared by all threads; 0 = one per thread */
+    int64_t delay_ns;  /* backend: least time between a request and its reply */
     int listen_fd;
 };
 
@@ -94,7 +98,7 @@ struct upstream {
     int fd;
 };
 
-void quotes_init(const struct options *opt);
+int quotes_init(const struct options *opt); /* 0 or -1 */
 /* Asks the back end, blocking, and writes the answer's JSON: its length or a negative status. */
 int quotes_json(struct upstream *up, int64_t id, char *body);
 void upstream_close(struct upstream *up);
@@ -103,8 +107,20 @@ void upstream_close(struct upstream *up);
 size_t quotes_question(int64_t id, char *buf);
 /* The JSON's length, a negative status, or 0 when the answer is not whole yet. */
 int quotes_answer(int64_t id, const char *buf, size_t len, char *body);
+/* The same of the first of several answers: *ret_used is its length, or 0 when it is not whole or
+ * its end cannot be told. */
+int quotes_answer_first(int64_t id, const char *buf, size_t len, char *body, size_t *ret_used);
 /* A non-blocking socket that is connected or on its way, or -1. */
 int quotes_dial(void);
+/* A blocking socket with WAIT_MAX_S on each call, connected, or -1. */
+int quotes_connect(void);
+
+/* ---- trunk.c ------------------------------------------------------------------------------ */
+
+/* The pipelined connections that the threads of a blocking server share. 0 or -1. */
+int trunks_open(int n);
+/* Like quotes_json. */
+int trunk_ask(int64_t id, char *body);
 
 /* ---- session.c ---------------------------------------------------------------------------- */
 
@@ -138,22 +154,25 @@ bool peers_drain(void);
 /* One connection between two events; buffers belong to whoever works on it. */
 struct conn {
     int fd;
-    unsigned rest_len;   /* bytes of an unfinished request */
-    char *rest;          /* those bytes, or NULL */
-    unsigned waiting;    /* backend: replies that are not due yet */
-    bool ended;          /* backend: the peer sends no more; close after the last reply */
-    bool news;           /* epoll: an event came while a quote was awaited; look after it */
-    bool dead;           /* epoll: to be freed when the batch of events is done */
-    struct conn *below;  /* epoll: in the list of those */
-    struct link *link;   /* epoll: its connection to the back end, or NULL */
-    _Atomic bool handed; /* see conn_hand_over */
+    unsigned rest_len;     /* bytes of an unfinished request */
+    char *rest;            /* those bytes, or NULL */
+    unsigned waiting;      /* backend: replies that are not due yet */
+    bool ended;            /* backend: the peer sends no more; close after the last reply */
+    bool last_word;        /* backend: unread input must not reset the last reply */
+    struct outbox *outbox; /* backend: replies not sent yet, or NULL */
+    bool news;             /* epoll: an event came while a quote was awaited; look after it */
+    bool dead;             /* epoll: to be freed when the batch of events is done */
+    struct conn *below;    /* epoll: in the list of those */
+    struct link *link;     /* epoll: its connection to the back end, or NULL */
+    _Atomic bool handed;   /* see conn_hand_over */
 };
 
 struct conn *conn_new(int fd);  /* marks fd as a peer; closes it and returns NULL without memory */
 void conn_free(struct conn *c); /* closes it too */
-/* Receives into buf (REQUEST_MAX_BYTES) behind what conn_keep put away, without blocking. Returns
- * all the bytes there now, 0 at the end of input or on an error, -EAGAIN when there is no news. */
-int conn_receive(struct conn *c, char *buf, bool *ret_more);
+/* Receives into buf (at least REQUEST_MAX_BYTES) behind what conn_keep put away, without blocking.
+ * Returns all the bytes there now, 0 at the end of input or on an error, -EAGAIN when there is no
+ * news. */
+int conn_receive(struct conn *c, char *buf, size_t size, bool *ret_more);
 /* Before an epoll_ctl that lets another thread have the connection, and at that thread's first
  * touch. The kernel orders the two anyway; this says it to the language and the sanitizers. */
 static inline void conn_hand_over(struct conn *c)
@@ -176,6 +195,8 @@ struct loop {
     int epfd;
     int stop_fd; /* readable, with a NULL data pointer, when the loop is to return */
     const struct options *opt;
+    struct lane *lanes; /* [opt->backend_conns], or NULL */
+    unsigned turn;      /* of the lanes */
 };
 
 /* Runs n loops and an acceptor that deals connections out in turn, until the signal. Each event's
@@ -194,6 +215,8 @@ struct link {
     bool proved;               /* an answer has come over this connection */
     bool is_head, close;       /* of the client's request */
     int64_t id;                /* the quote asked for */
+    struct conn *behind;       /* in a lane: who asked next */
+    bool repeated;             /* in a lane: asked again on a new connection */
     unsigned len;              /* bytes in `in` */
     char in[ANSWER_MAX_BYTES]; /* an answer in pieces; one that comes whole never touches it */
 };
@@ -204,6 +227,25 @@ bool link_ask(struct loop *l, struct conn *c, int64_t id, const struct request *
  * otherwise. */
 int link_hear(struct loop *l, struct conn *c, unsigned events, char *body);
 void link_free(struct link *k); /* NULL is fine */
+
+/* ---- lane.c ------------------------------------------------------------------------------- */
+
+/* Added to a lane's address in the data pointer of its events. */
+enum { LANE_TAG = 2 };
+
+struct lane;
+
+/* The pipelined connections of one loop: NULL without memory. */
+struct lane *lanes_new(struct loop *l, int n);
+void lanes_free(struct loop *l);
+/* Asks for a quote over one of them; c->link keeps the question. False when it cannot be asked. */
+bool lane_ask(struct loop *l, struct conn *c, int64_t id, const struct request *rq);
+/* Sends what has gathered: at the end of each batch of events. */
+void lanes_flush(struct loop *l);
+/* An event of a lane: calls `answered` with the JSON's length or a negative status for each
+ * question that has its answer. */
+typedef void lane_answered(struct loop *l, struct conn *c, int n, const char *body, void *arg);
+void lane_hear(struct loop *l, struct lane *k, unsigned events, lane_answered *answered, void *arg);
 
 /* ---- main.c ------------------------------------------------------------------------------- */
 

@@ -3,237 +3,7 @@
  * A rival that drops requests, leaks descriptors or answers early would make fen look better than
  * it is, so each is held to the same behaviour here. The program's path comes from the build.
  */
-#include <arpa/inet.h>
-#include <dirent.h>
-#include <errno.h>
-#include <signal.h>
-#include <sqlite3.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <setjmp.h>
-#include <cmocka.h>
-
-enum { DELAY_MS = 30 };
-
-struct server {
-    pid_t pid;
-    int port;
-    int out, err;
-};
-
-static char dir[] = "/tmp/fen-baseline-XXXXXX";
-static char db_flag[64];
-
-static const char row[] = "{\"id\":1,\"customer\":17,\"item\":\"widget-42\",\"quantity\":3,"
-                          "\"price_cents\":1999,\"status\":\"paid\",\"created_at\":1700000000}";
-static const char odd_row[] =
-    "{\"id\":2,\"customer\":-5,\"item\":\"a\\\"b\\\\c\\n\\u0001\",\"quantity\":0,"
-    "\"price_cents\":0,\"status\":\"\",\"created_at\":-1}";
-
-/* ---- processes ----------------------------------------------------------------------------- */
-
-static struct server spawn(const char *const *flags)
-{
-    struct server s;
-    int out[2], err[2];
-    const char *argv[12] = {FEN_BASELINE};
-    for (int i = 0; flags[i]; i++)
-        argv[i + 1] = flags[i];
-    assert_int_equal(pipe(out), 0);
-    assert_int_equal(pipe(err), 0);
-    s.pid = fork();
-    assert_true(s.pid >= 0);
-    if (s.pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGTERM); /* a failed test leaves no server behind */
-        dup2(out[1], 1);
-        dup2(err[1], 2);
-        for (int fd = 3; fd < 64; fd++)
-            close(fd);
-        execv(argv[0], (char *const *)argv);
-        _exit(127);
-    }
-    close(out[1]);
-    close(err[1]);
-    s.out = out[0];
-    s.err = err[0];
-    s.port = 0;
-    return s;
-}
-
-static void read_all(int fd, char *buf, size_t size)
-{
-    size_t len = 0;
-    ssize_t n;
-    while (len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) > 0)
-        len += (size_t)n;
-    buf[len] = '\0';
-}
-
-static int wait_exit(struct server *s)
-{
-    int status;
-    assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
-    close(s->out);
-    close(s->err);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-/* What the server had to say, for whoever reads a failed run. Waits until it has ended. */
-static void show_errors(const struct server *s)
-{
-    char text[8192];
-    read_all(s->err, text, sizeof text);
-    if (*text)
-        print_error("%s", text);
-}
-
-static struct server start(const char *const *flags)
-{
-    struct server s = spawn(flags);
-    char line[128] = "";
-    for (size_t len = 0; len < sizeof line - 1 && !strchr(line, '\n'); len++)
-        if (read(s.out, line + len, 1) != 1)
-            break;
-    if (sscanf(line, "listening on 127.0.0.1:%d\n", &s.port) != 1) {
-        show_errors(&s);
-        fail_msg("no port in \"%s\"", line);
-    }
-    return s;
-}
-
-static void stop(struct server *s)
-{
-    assert_int_equal(kill(s->pid, SIGTERM), 0);
-    show_errors(s);
-    assert_int_equal(wait_exit(s), 0);
-}
-
-static struct server start_backend(int port)
-{
-    char addr[40], delay[40];
-    snprintf(addr, sizeof addr, "--addr=127.0.0.1:%d", port);
-    snprintf(delay, sizeof delay, "--delay=%dms", DELAY_MS);
-    const char *flags[] = {"--mode=backend", addr, delay, NULL};
-    return start(flags);
-}
-
-static struct server start_front(const char *mode, const struct server *backend, const char *more)
-{
-    char mode_flag[32], addr[40];
-    snprintf(mode_flag, sizeof mode_flag, "--mode=%s", mode);
-    snprintf(addr, sizeof addr, "--backend=127.0.0.1:%d", backend ? backend->port : 1);
-    const char *flags[] = {mode_flag, addr, db_flag, more, NULL};
-    return start(flags);
-}
-
-static int open_fds(pid_t pid)
-{
-    char path[40];
-    int n = 0;
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-    DIR *d = opendir(path);
-    assert_non_null(d);
-    while (readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-/* ---- a small client ------------------------------------------------------------------------ */
-
-static int dial(const struct server *s)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)s->port)};
-    const struct timeval patience = {.tv_sec = 5};
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
-    return fd;
-}
-
-static void say(int fd, const char *text)
-{
-    assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
-}
-
-static void ask(int fd, const char *path)
-{
-    char text[256];
-    snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: t\r\n\r\n", path);
-    say(fd, text);
-}
-
-/* Reads exactly one reply: its status, and its body in `body`. -1 at the end of input. */
-static int hear(int fd, char *body, size_t size, bool has_body)
-{
-    char head[1024];
-    size_t len = 0;
-    do {
-        if (len == sizeof head - 1 || recv(fd, head + len, 1, 0) != 1)
-            return -1;
-        head[++len] = '\0';
-    } while (len < 4 || memcmp(head + len - 4, "\r\n\r\n", 4));
-    int status = 0;
-    assert_int_equal(sscanf(head, "HTTP/1.1 %d ", &status), 1);
-    assert_non_null(strstr(head, "\r\nDate: "));
-    assert_non_null(strstr(head, " GMT\r\n"));
-    assert_non_null(strstr(head, "\r\nContent-Type: "));
-    const char *length = strstr(head, "\r\nContent-Length: ");
-    assert_non_null(length);
-    size_t want = has_body ? strtoul(length + 18, NULL, 10) : 0;
-    assert_true(want < size);
-    for (len = 0; len < want;) {
-        ssize_t n = recv(fd, body + len, want - len, 0);
-        assert_true(n > 0);
-        len += (size_t)n;
-    }
-    body[len] = '\0';
-    return status;
-}
-
-static void expect(int fd, int status, const char *body)
-{
-    char got[4096];
-    assert_int_equal(hear(fd, got, sizeof got, true), status);
-    assert_string_equal(got, body);
-}
-
-static void expect_end(int fd)
-{
-    char c;
-    assert_int_equal(recv(fd, &c, 1, 0), 0);
-    close(fd);
-}
-
-static void expect_refusal(const struct server *s, const char *text, int status)
-{
-    char body[256];
-    int fd = dial(s);
-    say(fd, text);
-    assert_int_equal(hear(fd, body, sizeof body, true), status);
-    expect_end(fd);
-}
+#include "baseline_rig.h"
 
 /* ---- the tests ----------------------------------------------------------------------------- */
 
@@ -475,6 +245,168 @@ static void backend_lost_and_found(void **state)
     }
 }
 
+/* ---- pipelined connections to the back end ---- */
+
+static const char *const all_modes[] = {"pthread", "pool", "epoll"};
+
+static void quotes_share_connections(void **state)
+{
+    (void)state;
+    struct server backend = start_backend(0);
+    for (size_t i = 0; i < 3; i++) {
+        struct server s = start_sharing(all_modes[i], backend.port);
+        int fds[40], before = open_fds(backend.pid);
+        char path[32], want[64];
+        for (int k = 0; k < 40; k++)
+            fds[k] = dial(&s);
+        for (int round = 0; round < 3; round++) {
+            for (int k = 0; k < 40; k++) {
+                snprintf(path, sizeof path, "/quotes/%d", k + 1);
+                ask(fds[k], path);
+            }
+            for (int k = 0; k < 40; k++) { /* each gets its own */
+                snprintf(want, sizeof want, "{\"id\":%d,\"price\":%d}", k + 1,
+                         1000 + (k + 1) * 7919 % 9000);
+                expect(fds[k], 200, want);
+            }
+        }
+        assert_in_range(open_fds(backend.pid) - before, 1, 2 * sysconf(_SC_NPROCESSORS_ONLN));
+        for (int k = 0; k < 20; k++) { /* peers that leave before their answer */
+            ask(fds[k], "/quotes/7");
+            close(fds[k]);
+        }
+        ask(fds[20], "/quotes/8");
+        expect(fds[20], 200, "{\"id\":8,\"price\":1352}");
+        for (int k = 20; k < 40; k++)
+            close(fds[k]);
+        stop(&s);
+    }
+    stop(&backend);
+}
+
+static void shared_connection_lost_and_found(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct server backend = start_backend(0);
+        struct server s = start_sharing(all_modes[i], backend.port);
+        int fd = dial(&s), port = backend.port;
+        for (int id = 7; id < 9; id++) { /* both connections */
+            ask(fd, id == 7 ? "/quotes/7" : "/quotes/8");
+            expect(fd, 200, id == 7 ? "{\"id\":7,\"price\":2433}" : "{\"id\":8,\"price\":1352}");
+        }
+        ask(fd, "/quotes/7"); /* killed with a question on its way, and nobody to ask again */
+        usleep(DELAY_MS * 300);
+        kill(backend.pid, SIGKILL);
+        wait_exit(&backend);
+        expect(fd, 502, "{\"error\":\"backend unavailable\"}");
+        backend = start_backend(port);
+        ask(fd, "/quotes/7");
+        expect(fd, 200, "{\"id\":7,\"price\":2433}");
+        stop(&backend);
+        backend = start_backend(port);
+        ask(fd, "/quotes/8");
+        expect(fd, 200, "{\"id\":8,\"price\":1352}");
+        close(fd);
+        stop(&s);
+        stop(&backend);
+    }
+}
+
+/* A back end of this test: sends `answer` to the first bytes of each connection, and ends it. */
+static pid_t start_rude(const char *answer, int *ret_port)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, len), 0);
+    assert_int_equal(listen(fd, 16), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    *ret_port = ntohs(a.sin_port);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    while (pid == 0) {
+        char scrap[4096];
+        int peer = accept(fd, NULL, NULL);
+        if (peer >= 0 && recv(peer, scrap, sizeof scrap, 0) > 0)
+            send(peer, answer, strlen(answer), MSG_NOSIGNAL);
+        close(peer);
+    }
+    close(fd);
+    return pid;
+}
+
+static void rude_back_ends_end_in_502(void **state)
+{
+    static const char *const answers[] = {
+        "",
+        "nonsense\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"id\":7,",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n{}",
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\n",
+    };
+    (void)state;
+    for (size_t k = 0; k < sizeof answers / sizeof answers[0]; k++) {
+        int port;
+        pid_t rude = start_rude(answers[k], &port);
+        for (size_t i = 0; i < 3; i++) {
+            struct server s = start_sharing(all_modes[i], port);
+            int fd = dial(&s);
+            ask(fd, "/quotes/7");
+            expect(fd, 502, "{\"error\":\"backend unavailable\"}");
+            ask(fd, "/");
+            expect(fd, 200, "ok\n");
+            close(fd);
+            stop(&s);
+        }
+        kill(rude, SIGKILL);
+        waitpid(rude, NULL, 0);
+    }
+}
+
+/* One connection, thousands of questions: order, and answers larger than a socket takes at once. */
+static void backend_answers_a_flood_in_order(void **state)
+{
+    enum { ASKED = 20000 };
+    (void)state;
+    struct server s = start_backend(0);
+    int fd = dial(&s);
+    char text[64], want[64];
+    pid_t writer = fork();
+    assert_true(writer >= 0);
+    if (writer == 0) { /* writes on while this process reads */
+        for (int k = 0; k < ASKED; k++) {
+            int n = snprintf(text, sizeof text, "GET /quote/%d HTTP/1.1\r\nHost: t\r\n\r\n", k);
+            for (int at = 0; at < n;) {
+                ssize_t put = send(fd, text + at, (size_t)(n - at), MSG_NOSIGNAL);
+                if (put <= 0)
+                    _exit(1);
+                at += (int)put;
+            }
+        }
+        _exit(0);
+    }
+    usleep(DELAY_MS * 3000);
+    FILE *in = fdopen(fd, "r");
+    char line[256];
+    for (int k = 0; k < ASKED; k++) {
+        do
+            assert_non_null(fgets(line, sizeof line, in));
+        while (strcmp(line, "\r\n"));
+        snprintf(want, sizeof want, "{\"id\":%d,\"price\":%d}", k, 1000 + k % 9000 * 7919 % 9000);
+        assert_int_equal(fread(line, 1, strlen(want), in), strlen(want));
+        line[strlen(want)] = '\0';
+        assert_string_equal(line, want);
+    }
+    int status;
+    assert_int_equal(waitpid(writer, &status, 0), writer);
+    assert_int_equal(status, 0);
+    fclose(in);
+    stop(&s);
+}
+
 static void pool_is_bounded_and_complete(void **state)
 {
     (void)state;
@@ -564,6 +496,8 @@ static void bad_flags(void **state)
         {"--mode=backend", "--delay=20"},
         {"--mode=backend", "--delay=-1ms"},
         {"--mode=pool", "--db="},
+        {"--mode=pool", "--backend-conns=65"},
+        {"--mode=pool", "--backend-conns=-1"},
         {"--mode=pool", "extra"},
     };
     (void)state;
@@ -643,6 +577,10 @@ int main(void)
         cmocka_unit_test(floor_passes_quotes_on),
         cmocka_unit_test(backend_is_never_early),
         cmocka_unit_test(backend_lost_and_found),
+        cmocka_unit_test(quotes_share_connections),
+        cmocka_unit_test(shared_connection_lost_and_found),
+        cmocka_unit_test(rude_back_ends_end_in_502),
+        cmocka_unit_test(backend_answers_a_flood_in_order),
         cmocka_unit_test(pool_is_bounded_and_complete),
         cmocka_unit_test(stop_finishes_what_was_asked),
         cmocka_unit_test(no_descriptor_is_lost),

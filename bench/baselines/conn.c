@@ -40,10 +40,10 @@ void conn_free(struct conn *c)
     free(c);
 }
 
-int conn_receive(struct conn *c, char *buf, bool *ret_more)
+int conn_receive(struct conn *c, char *buf, size_t size, bool *ret_more)
 {
     size_t have = c->rest_len;
-    size_t room = REQUEST_MAX_BYTES - have;
+    size_t room = size - have;
     ssize_t n;
     do
         n = recv(c->fd, buf + have, room, MSG_DONTWAIT);

@@ -3,7 +3,8 @@
  * One edge-triggered loop per CPU, a receive and a send a request, a reply that needs no work. What
  * it spends is what the kernel's TCP path and the bare protocol cost on this machine; no server
  * that answers over sockets can do with much less. Orders are not looked up: each is the same row.
- * With --backend, quotes are passed on: receive, send, receive, send and a share of epoll_wait.
+ * With --backend, quotes are passed on: receive, send, receive, send and a share of epoll_wait
+ * (link.c), or receive, send and a share of one send and one receive (--backend-conns, lane.c).
  *
  * A client connection is open, or waits for a quote (link->waiting), or dead. While it waits, it is
  * not read: what follows the request is put away, an event is noted (news), and both are taken up
@@ -46,8 +47,8 @@ static bool answer(struct loop *l, struct conn *c, struct reply *out, const stru
         return reply(c, out, 200, json, order, sizeof order - 1, rq);
     if (!rq->is_get || !l->opt->has_backend || http_path_id(rq, "/quotes/", 8, &id))
         return reply(c, out, 404, json, nothing, sizeof nothing - 1, rq);
-    return link_ask(l, c, id, rq) ||
-           reply(c, out, 502, json, unavailable, sizeof unavailable - 1, rq);
+    bool asked = l->lanes ? lane_ask(l, c, id, rq) : link_ask(l, c, id, rq);
+    return asked || reply(c, out, 502, json, unavailable, sizeof unavailable - 1, rq);
 }
 
 /* Returns false when the connection is to be closed. */
@@ -82,7 +83,7 @@ static bool on_client(struct loop *l, struct conn *c, bool ending)
     char in[REQUEST_MAX_BYTES];
     bool more = true;
     while (more && !waits(c)) {
-        int n = conn_receive(c, in, &more);
+        int n = conn_receive(c, in, sizeof in, &more);
         if (n == -EAGAIN)
             return true;
         if (n <= 0 || !feed(l, c, in, (size_t)n))
@@ -112,13 +113,10 @@ static bool resume(struct loop *l, struct conn *c)
     return on_client(l, c, true); /* the news may be the end: read until there is nothing */
 }
 
-static bool on_link(struct loop *l, struct conn *c, unsigned events)
+/* The quote has come, n bytes of JSON, or a negative status. False: to be closed. */
+static bool on_quote(struct loop *l, struct conn *c, int n, const char *body)
 {
-    char body[BODY_MAX_BYTES];
     struct reply out;
-    int n = link_hear(l, c, events, body);
-    if (n == 0)
-        return true;
     const struct request rq = {.is_head = c->link->is_head, .close = c->link->close};
     out.len = 0;
     if (n > 0)
@@ -126,6 +124,13 @@ static bool on_link(struct loop *l, struct conn *c, unsigned events)
     else
         http_reply(&out, -n, json, unavailable, sizeof unavailable - 1, &rq);
     return http_flush(c->fd, &out) && !rq.close && resume(l, c);
+}
+
+static bool on_link(struct loop *l, struct conn *c, unsigned events)
+{
+    char body[BODY_MAX_BYTES];
+    int n = link_hear(l, c, events, body);
+    return n == 0 || on_quote(l, c, n, body);
 }
 
 static bool on_event(struct loop *l, struct conn *c, bool of_link, unsigned events)
@@ -148,25 +153,44 @@ static void free_all(struct conn *dead)
     }
 }
 
+static void bury(struct conn *c, struct conn **dead)
+{
+    c->dead = true;
+    c->below = *dead;
+    *dead = c;
+}
+
+static void on_lane(struct loop *l, struct conn *c, int n, const char *body, void *dead)
+{
+    if (!on_quote(l, c, n, body))
+        bury(c, dead);
+}
+
 static void *run(void *arg)
 {
     struct loop *l = arg;
     struct epoll_event ev[EVENTS];
+    if (l->opt->has_backend && l->opt->backend_conns)
+        l->lanes = lanes_new(l, l->opt->backend_conns);
     for (;;) {
         struct conn *dead = NULL;
         int n = epoll_wait(l->epfd, ev, EVENTS, -1);
         for (int i = 0; i < n; i++) {
             char *p = ev[i].data.ptr;
-            if (!p)
-                return NULL; /* every connection was gone before: `dead` is empty */
-            bool of_link = ((uintptr_t)p & LINK_TAG) != 0;
-            struct conn *c = (struct conn *)(void *)(of_link ? p - LINK_TAG : p);
-            if (c->dead || on_event(l, c, of_link, ev[i].events))
+            if (!p) { /* every connection was gone before: `dead` is empty */
+                lanes_free(l);
+                return NULL;
+            }
+            uintptr_t tag = (uintptr_t)p & (LINK_TAG | LANE_TAG);
+            if (tag == LANE_TAG) {
+                lane_hear(l, (struct lane *)(void *)(p - LANE_TAG), ev[i].events, on_lane, &dead);
                 continue;
-            c->dead = true;
-            c->below = dead;
-            dead = c;
+            }
+            struct conn *c = (struct conn *)(void *)(p - tag);
+            if (!c->dead && !on_event(l, c, tag == LINK_TAG, ev[i].events))
+                bury(c, &dead);
         }
+        lanes_flush(l);
         free_all(dead);
     }
 }

@@ -22,19 +22,23 @@
 
 static const char usage[] =
     "usage: fen-baseline --mode=pool|pthread|epoll|backend [--addr=127.0.0.1:0]\n"
-    "    [--db=PATH] [--backend=127.0.0.1:PORT] [--threads=N] [--db-conns=N] [--delay=20ms]\n"
+    "    [--db=PATH] [--backend=127.0.0.1:PORT] [--backend-conns=N] [--threads=N] [--db-conns=N]\n"
+    "    [--delay=20ms]\n"
     "  --threads   pool: workers (200); epoll: loops (one per CPU); backend: loops (1)\n"
+    "  --backend-conns  pipelined connections to the back end, shared by the threads (epoll: by\n"
+    "              the clients of a loop); 0: one for each thread (epoll: client) (0)\n"
     "  --db-conns  SQLite connections shared by the threads (two per CPU); 0: one per thread\n"
     "  --delay     backend: least time before a reply; ns, us, ms or s\n";
 
 static const struct {
     const char *name;
     int (*serve)(const struct options *);
+    bool blocking;
 } modes[] = {
-    {"pool", serve_pool},
-    {"pthread", serve_pthread},
-    {"epoll", serve_epoll},
-    {"backend", serve_backend},
+    {"pool", serve_pool, true},
+    {"pthread", serve_pthread, true},
+    {"epoll", serve_epoll, false},
+    {"backend", serve_backend, false},
 };
 
 static bool read_addr(const char *text, struct sockaddr_in *ret_addr)
@@ -87,8 +91,10 @@ static bool read_duration(const char *text, int64_t *ret_ns)
 static bool read_mode(const char *text, struct options *opt)
 {
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
-        if (!strcmp(text, modes[i].name))
+        if (!strcmp(text, modes[i].name)) {
             opt->serve = modes[i].serve;
+            opt->blocking = modes[i].blocking;
+        }
     return opt->serve;
 }
 
@@ -111,6 +117,8 @@ static bool read_flag(const char *arg, struct options *opt)
         return read_int(v, 1, THREADS_MAX, &opt->threads);
     if ((v = value_of(arg, "--db-conns=")))
         return read_int(v, 0, DB_CONNS_MAX, &opt->db_conns);
+    if ((v = value_of(arg, "--backend-conns=")))
+        return read_int(v, 0, BACKEND_CONNS_MAX, &opt->backend_conns);
     if ((v = value_of(arg, "--delay=")))
         return read_duration(v, &opt->delay_ns);
     if ((v = value_of(arg, "--db="))) {
@@ -215,8 +223,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "fen-baseline: cannot listen: %s\n", strerror(-opt.listen_fd));
         return 2;
     }
-    quotes_init(&opt);
-    if (peers_init() || orders_open(&opt))
+    if (peers_init() || orders_open(&opt) || quotes_init(&opt))
         return 1;
     int status = opt.serve(&opt);
     orders_close();

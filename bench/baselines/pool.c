@@ -124,7 +124,7 @@ static bool serve_conn(struct session *s, struct conn *c)
 {
     bool more;
     conn_take_over(c);
-    int n = conn_receive(c, s->in, &more);
+    int n = conn_receive(c, s->in, sizeof s->in, &more);
     if (n != -EAGAIN) {
         if (n <= 0)
             return false;

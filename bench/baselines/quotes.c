@@ -1,6 +1,7 @@
 /* quotes.c - what is said to the back end, and a blocking client of it.
  *
- * In the blocking servers each thread owns one keep-alive connection, opened at its first quote. A
+ * In the blocking servers the threads share a few pipelined connections (trunk.c), or, with
+ * --backend-conns=0, each owns one keep-alive connection, opened at its first quote. A
  * connection that the back end has closed while it was idle shows as an error or as end of input
  * before the first byte: the request is then made once more on a new one. It is safe to repeat
  * because it is a GET.
@@ -15,17 +16,17 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-enum { WAIT_MAX_S = 5 };
-
 static struct {
     struct sockaddr_in addr;
-    bool known;
+    bool known, shared;
 } backend;
 
-void quotes_init(const struct options *opt)
+int quotes_init(const struct options *opt)
 {
     backend.addr = opt->backend;
     backend.known = opt->has_backend;
+    backend.shared = opt->has_backend && opt->backend_conns > 0 && opt->blocking;
+    return backend.shared ? trunks_open(opt->backend_conns) : 0;
 }
 
 void upstream_close(struct upstream *up)
@@ -35,7 +36,7 @@ void upstream_close(struct upstream *up)
     up->fd = -1;
 }
 
-static int upstream_open(struct upstream *up)
+int quotes_connect(void)
 {
     const int on = 1;
     const struct timeval wait = {.tv_sec = WAIT_MAX_S};
@@ -49,18 +50,27 @@ static int upstream_open(struct upstream *up)
         close(fd);
         return -1;
     }
-    up->fd = fd;
-    return 0;
+    return fd;
 }
 
-/* Has the whole answer arrived? Then ret_body and ret_end hold its body. -1: not a quote. */
+static int upstream_open(struct upstream *up)
+{
+    up->fd = quotes_connect();
+    return up->fd < 0 ? -1 : 0;
+}
+
+/* Has the whole answer arrived? Then its status, and ret_body and ret_end hold its body. 0: not
+ * yet. -1: nobody can say where it ends. */
 static int answer_whole(const char *buf, size_t len, const char **ret_body, const char **ret_end)
 {
     static const char length[] = "\r\nContent-Length:";
     const char *blank = memmem(buf, len, "\r\n\r\n", 4);
     if (!blank)
         return 0;
-    if (memcmp(buf, "HTTP/1.1 200 ", 13))
+    if (blank - buf < 12 || memcmp(buf, "HTTP/1.1 ", 9))
+        return -1;
+    int status = (buf[9] - '0') * 100 + (buf[10] - '0') * 10 + (buf[11] - '0');
+    if (status < 200 || status > 599)
         return -1;
     const char *at = buf;
     while (at < blank && strncasecmp(at, length, sizeof length - 1))
@@ -77,7 +87,7 @@ static int answer_whole(const char *buf, size_t len, const char **ret_body, cons
     if (n > ANSWER_MAX_BYTES)
         return -1;
     *ret_end = *ret_body + n;
-    return *ret_end <= buf + len;
+    return *ret_end <= buf + len ? status : 0;
 }
 
 /* {"id":N,"price":P} from the back end's own words, so that a wrong answer does not pass. */
@@ -110,13 +120,20 @@ size_t quotes_question(int64_t id, char *buf)
     return (size_t)(at + 28 - buf);
 }
 
-int quotes_answer(int64_t id, const char *buf, size_t len, char *body)
+int quotes_answer_first(int64_t id, const char *buf, size_t len, char *body, size_t *ret_used)
 {
     const char *from, *end;
-    int whole = answer_whole(buf, len, &from, &end);
-    if (whole <= 0)
-        return whole < 0 ? -502 : 0;
-    return quote_json(id, from, end, body);
+    int status = answer_whole(buf, len, &from, &end);
+    *ret_used = status > 0 ? (size_t)(end - buf) : 0;
+    if (status <= 0)
+        return status < 0 ? -502 : 0;
+    return status == 200 ? quote_json(id, from, end, body) : -502;
+}
+
+int quotes_answer(int64_t id, const char *buf, size_t len, char *body)
+{
+    size_t used;
+    return quotes_answer_first(id, buf, len, body, &used);
 }
 
 int quotes_dial(void)
@@ -162,6 +179,8 @@ int quotes_json(struct upstream *up, int64_t id, char *body)
 {
     if (!backend.known)
         return -502;
+    if (backend.shared)
+        return trunk_ask(id, body);
     for (int tries = 0; tries < 2; tries++) {
         bool fresh = up->fd < 0;
         if (fresh && upstream_open(up))

@@ -10,11 +10,12 @@ extern "C" {
 #endif
 
 enum fen_err {
-    FEN_ECLOSED = -5001,  /* the channel or listener is closed */
-    FEN_EPARSE = -5002,   /* bytes that do not follow the format */
-    FEN_ELIMIT = -5003,   /* a stated limit was reached */
-    FEN_ECORRUPT = -5004, /* stored data is damaged */
-    FEN_ENOTFIBER = -5005 /* the call needs a fiber and there is none */
+    FEN_ECLOSED = -5001,   /* the channel or listener is closed */
+    FEN_EPARSE = -5002,    /* bytes that do not follow the format */
+    FEN_ELIMIT = -5003,    /* a stated limit was reached */
+    FEN_ECORRUPT = -5004,  /* stored data is damaged */
+    FEN_ENOTFIBER = -5005, /* the call needs a fiber and there is none */
+    FEN_EFORKED = -5010    /* a child forked from a running runtime: it may only exec */
 };
 
 /* A short English text for any code this library returns (0, -errno or enum fen_err).

@@ -8,14 +8,22 @@
 #include <fen/defer.h>
 #include <fen/err.h>
 #include <fen/fiber.h>
+#include <fen/file.h>
+#include <fen/group.h>
 #include <fen/http.h>
+#include <fen/io.h>
 #include <fen/json.h>
+#include <fen/local.h>
 #include <fen/mem.h>
 #include <fen/meter.h>
 #include <fen/net.h>
+#include <fen/process.h>
 #include <fen/run.h>
 #include <fen/scope.h>
+#include <fen/signal.h>
+#include <fen/spawner.h>
 #include <fen/sync.h>
+#include <fen/timer.h>
 #include <fen/types.h>
 
 #endif

@@ -18,7 +18,10 @@ FEN_API int fen_go(void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 FEN_API int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *arg),
                          void *arg) FEN_MUST_CHECK;
 
-/* Starts a fiber that no scope waits for. The name is required. Fibers only. */
+/* Starts a fiber that no scope waits for; it is cancelled when the run ends. The name is required.
+ * 0, -EINVAL, -ENOMEM, FEN_ELIMIT. Any thread: outside a fiber FEN_ECLOSED when no runtime runs or
+ * it is about to end, FEN_EFORKED in a forked child. A thread starts fibers in a scope by
+ * fen/spawner.h. */
 FEN_API int fen_go_detached(const char *name, void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 
 /* Lets the other ready fibers of this P run first. Fibers only; elsewhere sched_yield. */
@@ -35,6 +38,10 @@ FEN_API bool fen_in_fiber(void);
 /* The fiber's number (from 1, not reused within a run) and name; 0 and "" outside a fiber. */
 FEN_API uint64_t fen_fiber_id(void);
 FEN_API const char *fen_fiber_name(void);
+
+/* Gives the running fiber another name: borrowed until the fiber ends or is renamed again (a string
+ * literal is meant); NULL: none. 0, or FEN_ENOTFIBER. */
+FEN_API int fen_fiber_rename(const char *name);
 
 /* A section that may block the thread (a file, SQLite, getaddrinfo). The P is handed to another
  * thread when the section lasts. Costs about 2 ns when it does not. Between the two calls no other

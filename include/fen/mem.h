@@ -2,10 +2,10 @@
  *
  * Any thread may call anything here, in a fiber or not, inside fen_run or without it. Nothing
  * blocks but for short locks, nothing parks. Not signal-safe. A block may be freed by any thread,
- * and only once: a second free, and a pointer that is not the start of a block, end the process
- * with a line that says so. Blocks of this heap and of the C library's malloc do not mix, unless
- * the program is linked with or run under libfen-malloc, which makes them the same
- * (docs/memory.md).
+ * and only once: a second free of a block that was not handed out again, and a pointer that this
+ * heap never handed out, end the process with a line that says so (one into the middle of a small
+ * block only once anything is billed). Blocks of this heap and of the C library's malloc do not
+ * mix, unless the program is linked with libfen_malloc, which makes them one (docs/memory.md).
  *
  * Every block is charged to an account, a number that means tenant x operation to the rooms above
  * and nothing here: the account of the fiber that allocates, or 0. What is charged are the bytes of

@@ -11,24 +11,68 @@ extern "C" {
 /* How the end of a stack is protected; AUTO picks the first that works in this order. */
 enum fen_guard { FEN_GUARD_AUTO, FEN_GUARD_MADVISE, FEN_GUARD_MPROTECT, FEN_GUARD_CANARY };
 
+#define FEN_FRAMES_MAX 32
+
+enum fen_event_kind {
+    FEN_EVENT_HOG,      /* a fiber computes without a call to fen; its P went to another thread */
+    FEN_EVENT_BLOCKED,  /* it sleeps in the kernel outside fen_blocking_begin: the same */
+    FEN_EVENT_NO_THREAD /* no thread to hand a P to: others stall. Names nobody */
+};
+
+/* What fen_config.log is told; valid during the call. */
+typedef struct fen_event {
+    enum fen_event_kind kind;
+    uint64_t fiber;            /* its number, see fen_fiber_id */
+    const char *name;          /* its name, at most 63 bytes; "" when it has none */
+    const void *entry;         /* the function that it was started with */
+    int64_t stuck_ns;          /* for how long it had made no call */
+    const void *const *frames; /* code addresses, innermost first; addr2line names them. Code
+                                * without frame pointers may be left out */
+    int n_frames;              /* 0: not known; for FEN_EVENT_BLOCKED at most one */
+    int64_t suppressed;        /* events of this kind not told since the last one */
+} fen_event;
+
 typedef struct fen_config {
-    int procs;            /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else cores */
+    int procs;            /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else the smaller
+                           * of the cores we may use and the cgroup's quota, rounded up */
     enum fen_guard guard; /* FEN_GUARD_AUTO: FEN_STACK_GUARD, else the first that works */
     size_t stack_bytes;   /* default stack of a fiber; 0: 64 KiB */
     uint32_t max_fibers;  /* live fibers allowed; 0: 4,194,304 */
     int max_threads;      /* Ms allowed, hand-off included; 0: 1,000 */
+    int max_blocking;     /* threads for fen_blocking and files, 1 to 1,024; 0: 64 */
     bool meter_off;       /* no CPU bill; for measuring what the bill costs */
     uint64_t seed;        /* seeds the stealing order; 0: from the clock */
+    /* Told of fibers that stall others, at most once a second for each kind; NULL: nobody is.
+     * Called on a thread of fen's that must not be kept: it may not block, and of fen only what any
+     * thread may call without waiting. For the frames a handler for SIGURG is installed, unless the
+     * program has one, and a fiber that computes may see one interrupted system call. */
+    void (*log)(const fen_event *e, void *arg);
+    void *log_arg;
 } fen_config;
 
 /* Runs fn(arg) in a fiber and blocks the calling thread until it and every fiber of its scope have
  * ended. cfg may be NULL. Returns fn's value; -EBUSY if a runtime runs already in this process;
- * -EINVAL for a value out of range; -ENOMEM or -EAGAIN when threads or memory cannot be had.
+ * -EINVAL for a value out of range; -ENOMEM or -EAGAIN when threads or memory cannot be had;
+ * FEN_EFORKED in a child forked from a running runtime.
  * Any thread that is not a worker. Can be called again after it returned. */
 FEN_API int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg);
 
+/* Turns the bill off and on again while the runtime runs, which is how its cost is measured: one
+ * process, one layout of its memory, moments with the bill against moments without. A worker
+ * follows at one of its next 61 switches or when it wakes. While it is off no slice is timed and no
+ * request is booked; the CPU used then is in no account and shows as the books' residual. Begins as
+ * fen_config.meter_off says at each fen_run. Any thread; does not block. */
+FEN_API void fen_meter_switch(bool on);
+
 /* Number of Ps of the running runtime; 0 when none runs. Any thread. */
 FEN_API int fen_procs(void);
+
+/* Changes that number while the runtime runs: 1 to 256, not above fen_config.max_threads. Does not
+ * wait: new Ps get a thread within milliseconds; one that is too many hands its fibers, timers and
+ * descriptors to the others at its next scheduling point, a fiber that computes keeps it until the
+ * hand-off takes it away. 0; -EINVAL; -EMFILE or -ENOMEM (nothing has changed); FEN_ECLOSED: no
+ * runtime runs, or it is about to end. Any thread. */
+FEN_API int fen_procs_set(int n) FEN_MUST_CHECK;
 
 /* What the runtime holds now. Exact when the process is quiet, else a snapshot. Any thread. */
 typedef struct fen_stats {

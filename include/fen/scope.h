@@ -43,6 +43,16 @@ FEN_API fen_scope *fen_scope_current(void);
  * Any thread. Does not block. */
 FEN_API void fen_scope_cancel(fen_scope *s);
 
+/* The same with a cause, a negative error value (asserted): blocking calls still return -ECANCELED,
+ * fen_scope_cause says why. The first cancel of a scope sets its cause, later ones are ignored. Any
+ * thread. Does not block. */
+FEN_API void fen_scope_cancel_with(fen_scope *s, int rc);
+
+/* Why the scope may not go on: 0 while it may; the cause of the cancel, of the nearest scope
+ * upwards that was cancelled (-ECANCELED when none was given); -ETIMEDOUT when only a deadline has
+ * passed. NULL: the current scope. Any thread, for a scope that is open. Does not block. */
+FEN_API int fen_scope_cause(fen_scope *s);
+
 /* 0 while the scope may go on, else -ECANCELED or -ETIMEDOUT. NULL: the current scope; a scope that
  * is open: any thread, also inside a blocking section. */
 FEN_API int fen_scope_check(fen_scope *s);

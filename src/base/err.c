@@ -12,6 +12,7 @@ const char *fen_strerror(int rc)
     case FEN_ELIMIT: return "limit reached";
     case FEN_ECORRUPT: return "stored data is damaged";
     case FEN_ENOTFIBER: return "needs a fiber";
+    case FEN_EFORKED: return "a forked child may only exec";
     default: break;
     }
     const char *text = rc < 0 ? strerrordesc_np(-rc) : NULL;

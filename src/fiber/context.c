@@ -10,12 +10,8 @@ void fen__context_entry(void);
 void *fen__context_init(void *top, void (*fn)(void *), void *arg)
 {
     uint64_t *sp = (uint64_t *)top - 10; /* entry runs with rsp % 16 == 0 before its call */
-    uint32_t mxcsr;
-    uint16_t x87;
-    __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
-    __asm__ volatile("fnstcw %0" : "=m"(x87));
     memset(sp, 0, 10 * sizeof *sp);
-    sp[0] = mxcsr | (uint64_t)x87 << 32;
+    sp[0] = fen__control();
     sp[3] = (uint64_t)(uintptr_t)arg;                /* r13 */
     sp[4] = (uint64_t)(uintptr_t)fn;                 /* r12 */
     sp[7] = (uint64_t)(uintptr_t)fen__context_entry; /* return address */

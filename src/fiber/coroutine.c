@@ -4,6 +4,7 @@
  * fen__switch; the context's record lies in the heap, not on its stack, so that a stack which runs
  * over meets the guard page and nothing else. The stacks are not those of the pool: that one lives
  * as long as a run does. */
+#include "fiber/cxx.h"
 #include "fiber/fiber.h"
 
 #include "mem/mem.h"
@@ -28,7 +29,7 @@ static void entry(void *arg)
     c->fn(c->arg);
     c->ended = true;
     fen__annot_leave(&c->annot, &c->caller_annot, 1);
-    fen__switch(&c->sp, c->caller_sp);
+    fen__switch(&c->sp, c->caller_sp, fen__control());
     __builtin_unreachable(); /* resume refuses an ended context */
 }
 
@@ -76,16 +77,20 @@ bool fen_context_resume(fen_context *c)
 {
     if (c->ended)
         return false;
+    struct fen__cxx caught = fen__cxx_take();
     fen__annot_thread(&c->caller_annot); /* whoever it is this time */
     fen__annot_leave(&c->caller_annot, &c->annot, 0);
-    fen__switch(&c->caller_sp, c->sp);
+    fen__switch(&c->caller_sp, c->sp, fen__control());
     fen__annot_arrive(&c->caller_annot, NULL);
+    fen__cxx_put(caught);
     return !c->ended;
 }
 
 void fen_context_suspend(fen_context *c)
 {
+    struct fen__cxx caught = fen__cxx_take();
     fen__annot_leave(&c->annot, &c->caller_annot, 0);
-    fen__switch(&c->sp, c->caller_sp);
+    fen__switch(&c->sp, c->caller_sp, fen__control());
     fen__annot_arrive(&c->annot, &c->caller_annot);
+    fen__cxx_put(caught);
 }

@@ -8,7 +8,20 @@
 #include <fen/run.h>
 
 /* ---- context ---- */
-void fen__switch(void **save_sp, void *to_sp);
+void fen__switch(void **save_sp, void *to_sp, uint64_t control);
+/* The floating-point control words of the caller, for fen__switch: MXCSR, the x87 word above it. */
+static inline uint64_t fen__control(void)
+{
+#if defined(__x86_64__)
+    uint32_t mxcsr;
+    uint16_t x87;
+    __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
+    __asm__ volatile("fnstcw %0" : "=m"(x87));
+    return mxcsr | (uint64_t)x87 << 32;
+#else
+    return 0; /* the switch reads fpcr itself */
+#endif
+}
 /* Prepares a stack so that the first switch to the returned pointer calls fn(arg). fn must not
  * return. top is 16-byte aligned. */
 void *fen__context_init(void *top, void (*fn)(void *arg), void *arg);

@@ -1,6 +1,6 @@
 /* switch_aarch64.S - the context switch: x19-x29, lr, d8-d15 and fpcr.
  *
- * void fen__switch(void **save_sp, void *to_sp) */
+ * void fen__switch(void **save_sp, void *to_sp, uint64_t control): control is x86's, not used */
     .text
     .globl  fen__switch
     .hidden fen__switch

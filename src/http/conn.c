@@ -195,8 +195,8 @@ void fen__conn_cut(struct fen__conn *c)
     }
     fen__lock(&slab.lock);
     if (atomic_load(&c->state) == FEN__CONN_ACTIVE) {
-        atomic_store(&c->limit.ended, -ECANCELED); /* pairs with the look in fen__park */
-        fen__sys_shutdown(c->fd, SHUT_RDWR);       /* its fiber sees the end of the stream */
+        fen__limit_end(&c->limit, -ECANCELED);
+        fen__sys_shutdown(c->fd, SHUT_RDWR); /* its fiber sees the end of the stream */
     }
     fen__unlock(&slab.lock);
 }

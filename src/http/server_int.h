@@ -56,8 +56,8 @@ struct fen__conn {
 /* What one answered request used, until the write that carries its reply is done. */
 struct fen__pending {
     uint32_t operation, account;
-    bool error;
-    uint64_t began; /* TSC */
+    bool billed, error; /* not billed: operation and began are all that is filled */
+    uint64_t began;     /* TSC */
     struct fen__usage_ticks used;
 };
 

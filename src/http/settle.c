@@ -3,7 +3,10 @@
  * The fiber's counters only grow. A request's use is the difference between two readings: the end
  * of the request before it (or the fiber's start) and its own end, so the read that brought its
  * bytes and the parsing are in it. What the write of a batch of replies costs is shared equally by
- * them. */
+ * them.
+ *
+ * While the bill is off (fen__metered) requests are answered and their latency is kept, but nothing
+ * of the above is done. What it costs is measured as that difference (fen bench meter). */
 #include "http/server_int.h"
 
 #include "meter/meter.h"
@@ -53,9 +56,12 @@ void fen__request_end(struct fen__work *w, fen_server *s)
     struct fen__pending *p = &w->pending[w->npending++];
     fen_exchange *x = &w->x;
     p->operation = x->match.route ? s->operations[x->match.route->index] : 0;
+    p->began = w->arena_from;
+    p->billed = fen__metered();
+    if (!p->billed)
+        return;
     p->account = fen__meter_account(p->operation, x->req.tenant);
     p->error = x->status >= 500;
-    p->began = w->arena_from;
     p->used = since(w);
     p->used.arena_bytes = (int64_t)fen_arena_used_bytes(w->arena);
     p->used.arena_byte_ticks =
@@ -67,17 +73,16 @@ void fen__request_end(struct fen__work *w, fen_server *s)
 /* share i of n of a total, so that the shares add up */
 static int64_t share(int64_t total, int i, int n) { return total * (i + 1) / n - total * i / n; }
 
-void fen__batch_settle(struct fen__work *w)
+static void settle_bill(struct fen__work *w)
 {
     int n = w->npending;
-    if (!n)
-        return;
     struct fen__usage_ticks wrote = since(w);
-    uint64_t now = fen__tsc();
     struct fen__m *m = fen__enter();
     struct fen__tally *t = fen__tally_of(m);
     for (int i = 0; i < n; i++) {
         struct fen__pending *p = &w->pending[i];
+        if (!p->billed)
+            continue;
         p->used.cpu_ticks += share(wrote.cpu_ticks, i, n);
         p->used.wait_ticks += share(wrote.wait_ticks, i, n);
         p->used.out_bytes += share(wrote.out_bytes, i, n);
@@ -85,6 +90,21 @@ void fen__batch_settle(struct fen__work *w)
         fen__meter_settle(t, p->account, &p->used, p->error);
     }
     fen__leave(m);
+}
+
+void fen__batch_settle(struct fen__work *w)
+{
+    int n = w->npending;
+    bool billed = false;
+    uint64_t now = fen__tsc();
+    for (int i = 0; i < n; i++)
+        billed |= w->pending[i].billed;
+    if (!n)
+        return;
+    if (billed)
+        settle_bill(w);
+    else
+        w->mark = fen__mark_now(); /* bytes are counted all the same */
     for (int i = 0; i < n; i++)
         fen__meter_latency(w->pending[i].operation,
                            fen__tsc_to_ns((int64_t)(now - w->pending[i].began)));

@@ -1,13 +1,32 @@
-/* sock.c - stream sockets: try first, wait for readiness only after EAGAIN.
+/* sock.c - sockets: the record, opening, options, closing.
  *
- * A fen_sock is a slab record that is never unmapped within the process, so that a reader woken by
- * fen_sock_close with -EBADF may return through it safely. */
-#include "net/net.h"
+ * Who may touch the descriptor. Between loading s->fd and the system call another thread may close
+ * the socket, and the kernel gives the number to the next one that opens anything: the call would
+ * read a stranger's bytes. So each call holds the socket:
+ *
+ *   users     calls under way, plus FEN__SOCK_SHUT once it is closed
+ *   hold      CAS users -> users + 1, refused when SHUT        fen__sock_hold
+ *   drop      users - 1; SHUT and none left: release           fen__sock_drop
+ *   close     users += SHUT + 1; wake who waits; drop          fen_sock_close
+ *   release   close(fd), slot and record back to their slabs   fen__sock_release, once
+ *
+ * A waiter holds too, so its slot is not reused while it may still clear or arm it; close shuts the
+ * slot (every wait in it ends with -EBADF), release frees it. Close does not wait for the others:
+ * it may be called where nobody can park, and they leave at once: a system call here never blocks,
+ * and a parked call has been woken. Refusing by CAS instead of adding and taking back keeps a late
+ * hold from being counted in a record that has been released.
+ *
+ * A record is never unmapped, so a late hold meets SHUT until the record is used again. It cannot
+ * tell the next use from its own: calling after the close returned is the caller's mistake, as with
+ * free.
+ *
+ * The connections of the HTTP server have one owner each that alone closes them; they use the slot
+ * functions of stream.c and pay none of this. Rejected: a lock for reads and one for writes, as in
+ * Go's fdMutex (a second reader gets -EBUSY here, nothing is queued); hazard pointers (a membarrier
+ * for each close). */
+#include "net/net_int.h"
 
-#include "mem/mem.h"
 #include "net/addr.h"
-#include "sched/sched.h"
-#include "sys/sys.h"
 
 #include <netinet/tcp.h>
 
@@ -27,6 +46,7 @@ static struct fen_sock *pool_get(void)
         if (fen__sys_map(POOL_CHUNK * sizeof(struct fen_sock), &map) == 0)
             for (int i = 0; i < POOL_CHUNK; i++) {
                 struct fen_sock *s = (struct fen_sock *)map + i;
+                s->users = FEN__SOCK_SHUT;
                 s->next_free = pool.free;
                 pool.free = s;
             }
@@ -46,20 +66,48 @@ static void pool_put(struct fen_sock *s)
     fen__unlock(&pool.lock);
 }
 
-int fen__sock_wrap(int fd, fen_sock **ret_sock)
+int fen__sock_wrap_new(int fd, int family, int type, fen_sock **ret_sock)
 {
-    static _Atomic uint32_t shard;
+    static uint32_t shard;
     struct fen_sock *s = pool_get();
     if (!s)
         return -ENOMEM;
     s->fd = fd;
-    int rc = fen__poll_open(fd, shard++, &s->slot);
+    s->family = (uint8_t)family;
+    s->type = (uint8_t)type;
+    s->zc = s->zc_copies = 0;
+    s->pause_ns = 0;
+    s->shut = false;
+    s->zc_sends = s->zc_copied = s->zc_done = 0;
+    int rc = fen__poll_open(fd, __atomic_fetch_add(&shard, 1, __ATOMIC_RELAXED), &s->slot);
     if (rc) {
         pool_put(s);
         return rc;
     }
+    __atomic_store_n(&s->users, 0, __ATOMIC_RELEASE); /* pairs with the CAS of fen__sock_hold */
     *ret_sock = s;
     return 0;
+}
+
+int fen__sock_wrap(int fd, fen_sock **ret_sock)
+{
+    return fen__sock_wrap_new(fd, AF_UNSPEC, 0, ret_sock);
+}
+
+/* fd is closed when it cannot be wrapped. */
+static int wrap_or_close(int fd, int family, int type, fen_sock **ret_sock)
+{
+    int rc = fen__sock_wrap_new(fd, family, type, ret_sock);
+    if (rc)
+        fen__sys_close(fd);
+    return rc;
+}
+
+void fen__sock_release(fen_sock *s)
+{
+    fen__poll_free(s->slot);
+    fen__sys_close(s->fd);
+    pool_put(s);
 }
 
 void fen_sock_close(fen_sock *s)
@@ -67,24 +115,76 @@ void fen_sock_close(fen_sock *s)
     if (!s)
         return;
     struct fen__m *m = fen__enter_any();
-    int fd = s->fd;
-    fen__close_slot(s->slot);
-    fen__sys_close(fd);
-    pool_put(s);
+    uint32_t before = __atomic_fetch_add(&s->users, FEN__SOCK_SHUT + 1, __ATOMIC_ACQ_REL);
+    fen_assert(!(before & FEN__SOCK_SHUT)); /* closed twice */
+    fen__shut_slot(s->slot);
+    fen__sock_drop(s);
     fen__leave_any(m);
 }
 
-static int open_bound(const struct fen__addr *a, int backlog)
+/* ---- options ---- */
+
+static bool sane(const fen_sock_config *c)
 {
-    int fd = fen__sys_socket(a->sa.sa_family, SOCK_STREAM);
+    return c->keep_idle_s >= 0 && c->keep_interval_s >= 0 && c->keep_count >= 0 &&
+           c->user_timeout_ms >= 0 && c->send_buffer_bytes >= 0 && c->recv_buffer_bytes >= 0 &&
+           c->backlog >= 0;
+}
+
+int fen__sock_options(int fd, int family, int type, const fen_sock_config *cfg)
+{
+    static const fen_sock_config none;
+    const fen_sock_config *c = cfg ? cfg : &none;
+    bool inet = family != AF_UNIX, tcp = inet && type == SOCK_STREAM;
+    const struct {
+        bool on;
+        int level, name, value;
+    } set[] = {
+        {inet && c->reuse_port, SOL_SOCKET, SO_REUSEPORT, 1},
+        {c->broadcast, SOL_SOCKET, SO_BROADCAST, 1},
+        {c->send_buffer_bytes > 0, SOL_SOCKET, SO_SNDBUF, c->send_buffer_bytes},
+        {c->recv_buffer_bytes > 0, SOL_SOCKET, SO_RCVBUF, c->recv_buffer_bytes},
+        {tcp, IPPROTO_TCP, TCP_NODELAY, !c->nagle},
+        {tcp && c->keep_alive, SOL_SOCKET, SO_KEEPALIVE, 1},
+        {tcp && c->keep_idle_s > 0, IPPROTO_TCP, TCP_KEEPIDLE, c->keep_idle_s},
+        {tcp && c->keep_interval_s > 0, IPPROTO_TCP, TCP_KEEPINTVL, c->keep_interval_s},
+        {tcp && c->keep_count > 0, IPPROTO_TCP, TCP_KEEPCNT, c->keep_count},
+        {tcp && c->user_timeout_ms > 0, IPPROTO_TCP, TCP_USER_TIMEOUT, c->user_timeout_ms},
+    };
+    int rc = sane(c) ? 0 : -EINVAL;
+    for (size_t i = 0; i < FEN__COUNT(set) && !rc; i++)
+        if (set[i].on)
+            rc = fen__sys_setsockopt_int(fd, set[i].level, set[i].name, set[i].value);
+    return rc;
+}
+
+int fen_sock_configure(fen_sock *s, const fen_sock_config *cfg)
+{
+    if (!fen__sock_hold(s))
+        return -EBADF;
+    int rc = fen__sock_options(s->fd, s->family, s->type, cfg);
+    fen__sock_drop(s);
+    return rc;
+}
+
+/* ---- opening ---- */
+
+static int open_bound(const fen_addr *a, int type, const fen_sock_config *cfg)
+{
+    const union fen__sa *u = fen__addr_csa(a);
+    int family = fen__addr_family(a);
+    int fd = fen__sys_socket(family, type);
     if (fd < 0)
         return fd;
-    fen__sys_setsockopt_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (a->sa.sa_family == AF_INET6)
+    if (family != AF_UNIX && type == SOCK_STREAM)
+        fen__sys_setsockopt_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (family == AF_INET6)
         fen__sys_setsockopt_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, !a->any);
-    int rc = fen__sys_bind(fd, &a->sa, a->len);
+    int rc = fen__sock_options(fd, family, type, cfg);
     if (!rc)
-        rc = fen__sys_listen(fd, backlog ? backlog : BACKLOG);
+        rc = fen__sys_bind(fd, &u->sa, a->bytes);
+    if (!rc && type == SOCK_STREAM)
+        rc = fen__sys_listen(fd, cfg && cfg->backlog ? cfg->backlog : BACKLOG);
     if (rc) {
         fen__sys_close(fd);
         return rc;
@@ -92,198 +192,128 @@ static int open_bound(const struct fen__addr *a, int backlog)
     return fd;
 }
 
-int fen_tcp_listen(const char *addr, int backlog, fen_sock **ret_sock)
+static int open_at(const char *addr, int type, const fen_sock_config *cfg, fen_sock **ret_sock)
 {
-    struct fen__addr a;
-    int rc = fen__addr_parse(addr, &a);
+    fen_addr a;
+    int rc = fen_addr_parse(addr, &a);
     if (rc)
         return rc;
-    int fd = open_bound(&a, backlog);
+    struct fen__m *m = fen__enter_any();
+    int fd = open_bound(&a, type, cfg);
     if (fd == -EAFNOSUPPORT && a.any) { /* a kernel without IPv6 */
-        struct fen__addr v4 = {.v4 = {.sin_family = AF_INET, .sin_port = a.v6.sin6_port},
-                               .len = sizeof v4.v4};
-        fd = open_bound(&v4, backlog);
+        fen__addr_any_v4(&a);
+        fd = open_bound(&a, type, cfg);
     }
-    if (fd < 0)
-        return fd;
-    rc = fen__sock_wrap(fd, ret_sock);
-    if (rc)
-        fen__sys_close(fd);
+    rc = fd < 0 ? fd : wrap_or_close(fd, fen__addr_family(&a), type, ret_sock);
+    fen__leave_any(m);
     return rc;
+}
+
+int fen_sock_listen(const char *addr, const fen_sock_config *cfg, fen_sock **ret_sock)
+{
+    return open_at(addr, SOCK_STREAM, cfg, ret_sock);
+}
+
+int fen_sock_bind(const char *addr, const fen_sock_config *cfg, fen_sock **ret_sock)
+{
+    return open_at(addr, SOCK_DGRAM, cfg, ret_sock);
+}
+
+int fen_tcp_listen(const char *addr, int backlog, fen_sock **ret_sock)
+{
+    const fen_sock_config cfg = {.backlog = backlog};
+    fen_addr a;
+    int rc = fen_addr_parse(addr, &a);
+    if (rc || fen__addr_family(&a) == AF_UNIX)
+        return -EINVAL;
+    return open_at(addr, SOCK_STREAM, &cfg, ret_sock);
+}
+
+int fen_sock_pair(bool datagram, fen_sock *ret_sock[2])
+{
+    int type = datagram ? SOCK_DGRAM : SOCK_STREAM, fd[2];
+    fen_sock *s[2];
+    struct fen__m *m = fen__enter_any();
+    int rc = fen__sys_socketpair(type, fd);
+    if (rc)
+        goto out;
+    rc = wrap_or_close(fd[0], AF_UNIX, type, &s[0]);
+    if (rc) {
+        fen__sys_close(fd[1]);
+        goto out;
+    }
+    rc = wrap_or_close(fd[1], AF_UNIX, type, &s[1]);
+    if (rc) {
+        fen__leave_any(m);
+        fen_sock_close(s[0]);
+        return rc;
+    }
+    ret_sock[0] = s[0];
+    ret_sock[1] = s[1];
+out:
+    fen__leave_any(m);
+    return rc;
+}
+
+int fen_sock_adopt(int fd, fen_sock **ret_sock)
+{
+    int type, family;
+    int rc = fen__sys_getsockopt_int(fd, SOL_SOCKET, SO_TYPE, &type);
+    if (!rc)
+        rc = fen__sys_getsockopt_int(fd, SOL_SOCKET, SO_DOMAIN, &family);
+    if (!rc)
+        rc = fen__sys_set_nonblock(fd);
+    struct fen__m *m = fen__enter_any();
+    if (!rc)
+        rc = fen__sock_wrap_new(fd, family, type, ret_sock);
+    fen__leave_any(m);
+    return rc;
+}
+
+/* ---- who ---- */
+
+static int address(fen_sock *s, int (*get)(int fd, struct sockaddr *sa, socklen_t *len),
+                   fen_addr *ret_addr)
+{
+    fen_addr a = {0};
+    socklen_t len = sizeof a.raw;
+    if (!fen__sock_hold(s))
+        return -EBADF;
+    int rc = get(s->fd, &fen__addr_sa(&a)->sa, &len);
+    fen__sock_drop(s);
+    if (rc)
+        return rc;
+    a.bytes = len;
+    *ret_addr = a;
+    return 0;
+}
+
+int fen_sock_local(fen_sock *s, fen_addr *ret_addr)
+{
+    return address(s, fen__sys_sockname, ret_addr);
+}
+
+int fen_sock_peer(fen_sock *s, fen_addr *ret_addr)
+{
+    return address(s, fen__sys_peername, ret_addr);
 }
 
 int fen_sock_port(fen_sock *s)
 {
-    struct fen__addr a = {.len = sizeof a.v6};
-    int rc = fen__sys_sockname(s->fd, &a.sa, &a.len);
-    if (rc)
-        return rc;
-    return ntohs(a.sa.sa_family == AF_INET ? a.v4.sin_port : a.v6.sin6_port);
+    fen_addr a;
+    int rc = fen_sock_local(s, &a);
+    return rc ? rc : fen_addr_port(&a);
 }
 
-/* RT. Waits unless the fiber's limits say otherwise. */
-static int wait_for(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns)
+int fen_sock_shutdown(fen_sock *s, enum fen_shut how)
 {
-    int rc = fen__limit_rc(fen__cur(fen__self()));
-    if (rc)
-        return rc;
-    return deadline_ns == 0 ? -EAGAIN : fen__wait_slot(s, gen, d, deadline_ns);
-}
-
-int fen__net_accept_fd(fen_sock *l, int64_t deadline_ns)
-{
-    if (!fen__enter())
-        return FEN_ENOTFIBER;
-    struct fen__slot *s = l->slot;
-    uint32_t gen = fen__slot_gen(s);
-    int own = l->fd, fd, rc = 0;
-    do {
-        fen__slot_clear(s, FEN__READ);
-        fd = fen__sys_accept(own);
-        if (fd == -EAGAIN)
-            rc = wait_for(s, gen, FEN__READ, deadline_ns);
-    } while ((fd == -EAGAIN && !rc) || fd == -ECONNABORTED || fd == -EINTR);
-    if (fd >= 0)
-        fen__sys_setsockopt_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    fen__leave(fen__self());
-    return rc ? rc : fd;
-}
-
-int fen_tcp_accept(fen_sock *l, int64_t deadline_ns, fen_sock **ret_sock)
-{
-    int fd = fen__net_accept_fd(l, deadline_ns);
-    if (fd < 0)
-        return fd;
-    int rc = fen__sock_wrap(fd, ret_sock);
-    if (rc)
-        fen__sys_close(fd);
-    return rc;
-}
-
-/* Waits for a connect under way. RT. */
-static int finish_connect(fen_sock *s, int64_t deadline_ns)
-{
-    for (;;) {
-        int rc = wait_for(s->slot, fen__slot_gen(s->slot), FEN__WRITE, deadline_ns);
-        if (rc)
-            return rc;
-        rc = fen__sys_so_error(s->fd);
-        if (rc)
-            return rc;
-        struct fen__addr peer = {.len = sizeof peer.v6};
-        rc = fen__sys_peername(s->fd, &peer.sa, &peer.len);
-        if (rc != -ENOTCONN)
-            return rc; /* else the slot's readiness was of the fresh socket: wait again */
-    }
-}
-
-int fen_tcp_dial(const char *addr, int64_t deadline_ns, fen_sock **ret_sock)
-{
-    struct fen__addr a;
-    int rc = fen__addr_parse(addr, &a);
-    if (rc || a.any)
+    if (how > FEN_SHUT_BOTH)
         return -EINVAL;
-    if (!fen__enter())
-        return FEN_ENOTFIBER;
-    fen_sock *s = NULL;
-    bool pending = false;
-    int fd = fen__sys_socket(a.sa.sa_family, SOCK_STREAM);
-    if (fd < 0) {
-        rc = fd;
-        goto out;
-    }
-    fen__sys_setsockopt_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    rc = fen__sys_connect(fd, &a.sa, a.len);
-    pending = rc == -EINPROGRESS;
-    if (rc && !pending) {
-        fen__sys_close(fd);
-        goto out;
-    }
-    rc = fen__sock_wrap(fd, &s);
-    if (rc) {
-        fen__sys_close(fd);
-        goto out;
-    }
-    if (pending)
-        rc = finish_connect(s, deadline_ns);
-out:
-    fen__leave(fen__self());
-    if (rc)
-        fen_sock_close(s);
-    else
-        *ret_sock = s;
+    if (!fen__sock_hold(s))
+        return -EBADF;
+    if (how != FEN_SHUT_WRITE) /* before the event: pairs with fen__sock_is_shut */
+        __atomic_store_n(&s->shut, true, __ATOMIC_RELEASE);
+    int rc = fen__sys_shutdown(s->fd, (int)how); /* the same numbers: SHUT_RD, SHUT_WR, SHUT_RDWR */
+    fen__sock_drop(s);
     return rc;
-}
-
-ssize_t fen__net_read(struct fen__slot *s, void *buf, size_t n, int64_t deadline_ns)
-{
-    struct fen__m *m = fen__enter();
-    if (!m)
-        return FEN_ENOTFIBER;
-    struct fen__g *g = fen__cur(m);
-    uint32_t gen = fen__slot_gen(s);
-    int fd = s->fd, rc = 0;
-    ssize_t got = -EAGAIN;
-    do {
-        if (fen__slot_maybe_readable(s)) {
-            fen__slot_clear(s, FEN__READ);
-            got = fen__sys_recv(fd, buf, n);
-            s->drained = got == -EAGAIN || (got > 0 && (size_t)got < n && !s->hup);
-        }
-        if (got == -EAGAIN)
-            rc = wait_for(s, gen, FEN__READ, deadline_ns);
-    } while ((got == -EAGAIN && !rc) || got == -EINTR);
-    if (got > 0)
-        g->in_bytes += got;
-    fen__leave(fen__self());
-    return rc ? rc : got;
-}
-
-/* deadline 0: now + timeout, computed at the first wait. */
-static ssize_t write_all(struct fen__slot *s, const void *buf, size_t n, int64_t deadline_ns,
-                         int64_t timeout_ns)
-{
-    struct fen__m *m = fen__enter();
-    if (!m)
-        return FEN_ENOTFIBER;
-    struct fen__g *g = fen__cur(m);
-    uint32_t gen = fen__slot_gen(s);
-    int fd = s->fd, rc = 0;
-    size_t done = 0;
-    while (done < n && !rc) {
-        fen__slot_clear(s, FEN__WRITE);
-        ssize_t put = fen__sys_send(fd, (const char *)buf + done, n - done);
-        if (put > 0) {
-            done += (size_t)put;
-            g->out_bytes += put;
-        } else if (put == -EAGAIN) {
-            if (timeout_ns && !deadline_ns)
-                deadline_ns = fen__sys_now() + timeout_ns;
-            rc = wait_for(s, gen, FEN__WRITE, deadline_ns);
-        } else if (put != -EINTR) {
-            rc = (int)put;
-        }
-    }
-    fen__leave(fen__self());
-    return rc ? rc : (ssize_t)n;
-}
-
-ssize_t fen__net_write(struct fen__slot *s, const void *buf, size_t n, int64_t deadline_ns)
-{
-    return write_all(s, buf, n, deadline_ns, 0);
-}
-
-ssize_t fen__net_write_within(struct fen__slot *s, const void *buf, size_t n, int64_t timeout_ns)
-{
-    return write_all(s, buf, n, 0, timeout_ns);
-}
-
-ssize_t fen_sock_read(fen_sock *s, void *buf, size_t n, int64_t deadline_ns)
-{
-    return fen__net_read(s->slot, buf, n, deadline_ns);
-}
-
-ssize_t fen_sock_write(fen_sock *s, const void *buf, size_t n, int64_t deadline_ns)
-{
-    return fen__net_write(s->slot, buf, n, deadline_ns);
 }

@@ -42,11 +42,34 @@ static inline uint32_t fen__slot_gen(const struct fen__slot *s)
 
 int fen__poll_init(int shards);
 void fen__poll_fini(void);
+/* One shard more, number i, the next one. 0 or -errno. Not by two threads at once. */
+int fen__poll_add_shard(int i) FEN_MUST_CHECK;
+/* New descriptors go to the first n shards. */
+void fen__poll_use_shards(int n);
+/* Who waits on shard `by` collects from shard i too, until released. 0 or -errno; of the callers
+ * for one i there is one at a time. */
+int fen__poll_adopt(int i, int by);
+void fen__poll_release(int i);
 
 /* Registers a non-blocking fd, edge-triggered, with a shard. 0, -ENOMEM, or what epoll says. */
 int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot);
 
-/* Unregisters; the descriptor itself stays the caller's. Waiters found are returned for waking. */
+/* A slot for any descriptor, not registered yet: who waits is put into it first. 0, -ENOMEM,
+ * FEN_ELIMIT. Given back by fen__poll_free. */
+int fen__poll_slot(int fd, uint32_t shard, struct fen__slot **ret_slot);
+
+/* Registers such a slot for the next one of the EPOLL* events only; what holds already is reported
+ * at once. May be repeated. The registration stays in the kernel until the descriptor is closed by
+ * its owner; when its slot is gone its event is stale and dropped. *ret_fresh: the kernel had none
+ * for this descriptor; if there was one under this number, that descriptor has been closed.
+ * 0, -EPERM (a file: always ready), -EBADF, or what epoll says. */
+int fen__poll_watch(struct fen__slot *s, uint32_t events, bool *ret_fresh);
+
+/* Unregisters; the descriptor itself stays the caller's. Waiters found are returned for waking. In
+ * two steps for a slot that others may still be looking at: shut ends every wait in it (-EBADF from
+ * then on) while the descriptor is open; free gives the slot back when nobody looks any more. */
+void fen__poll_shut(struct fen__slot *s, fen__waiter ret_woken[2]);
+void fen__poll_free(struct fen__slot *s);
 void fen__poll_close(struct fen__slot *s, fen__waiter ret_woken[2]);
 
 /* Puts w in the direction. 0: it waits. 1: the direction was ready (now consumed).

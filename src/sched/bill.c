@@ -15,10 +15,10 @@
  * repeated and what lies between belongs to the runtime.
  *
  * Invariant, for each M at a close: fiber + runtime + unattributed ticks = CPU clock since its
- * start. It is checked from outside against the process clock (fen__cpu_books), which this file
- * never uses for billing. Rejected: reading the clock at every switch (650 ns, and 6 % error by its
- * own cost); raw TSC (3.7 times the truth at fourfold oversubscription); scaling a tick (42 %
- * off). */
+ * start, less what ran while the bill was off (fen_meter_switch). It is checked from outside
+ * against the process clock (fen__cpu_books), which this file never uses for billing. Rejected:
+ * reading the clock at every switch (650 ns, and 6 % error by its own cost); raw TSC (3.7 times the
+ * truth at fourfold oversubscription); scaling a tick (42 % off). */
 #include "sched/sched_int.h"
 
 #define LONG_NS (200 * FEN_US)
@@ -91,8 +91,41 @@ FEN__NOINLINE void fen__bill_reconcile(struct fen__m *m, struct fen__g *g, uint6
     }
 }
 
+/* Off: the window is closed and stays closed. On: one begins as in fen__bill_start; what ran in
+ * between belongs to no bucket. A fiber that parked meanwhile has its last slice counted as
+ * waiting. */
+void fen__bill_turn(struct fen__m *m)
+{
+    if (m->meter) {
+        fen__charge_sleep(m);
+        m->meter = false;
+        return;
+    }
+    m->meter = true;
+    rearm(m); /* first: a switch between the two readings is then seen in the first slice */
+    m->bill.win0 = m->bill.last = fen__tsc();
+    m->bill.cpu0_ns = fen__sys_thread_cpu();
+}
+
+/* Relaxed: nothing is published with it. */
+void fen_meter_switch(bool on)
+{
+    atomic_store_explicit(&fen__sched.meter, on, memory_order_relaxed);
+}
+
+bool fen__metered(void) { return fen__self()->meter; }
+
 /* RT. */
 void fen__charge_now(struct fen__m *m) { fen__charge(m, m->cur); }
+
+void fen__charge_extra(struct fen__m *m, int64_t cpu_ns)
+{
+    if (!m->meter)
+        return;
+    int64_t ticks = fen__tsc_from_ns(cpu_ns);
+    m->cur->cpu_ticks += ticks;
+    fen__count_add(&m->tally.fiber_ticks, ticks);
+}
 
 void fen__each_tally(void (*fn)(struct fen__tally *t, void *arg), void *arg)
 {
@@ -101,6 +134,9 @@ void fen__each_tally(void (*fn)(struct fen__tally *t, void *arg), void *arg)
     fen__unlock(&fen__sched.lock);
     for (; m; m = m->next) /* Ms are pushed at the head and stay until the run ends */
         fn(&m->tally, arg);
+    struct fen__tally *outside = fen__outside_tally();
+    if (outside)
+        fn(outside, arg);
 }
 
 static void add_books(struct fen__tally *t, void *arg)

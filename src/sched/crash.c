@@ -42,7 +42,7 @@ static size_t explain(const void *addr, const void *sp, char *ret, size_t n)
 {
     struct fen__m *m = fen__self();
     const struct fen__g *g = m ? m->cur : NULL;
-    if (!g)
+    if (!g || !g->stack.low) /* a waiting thread has none */
         return 0;
     const char *low = fen__stack_low(&g->stack), *guard = g->stack.low;
     bool in_guard = (const char *)addr >= guard && (const char *)addr < low;

@@ -23,10 +23,14 @@
 
 #define PASSES 4
 #define START_TICK 8
+#define CROWD 8
 #define JAM_NAP FEN_MS
 
-/* Half of the long slice, 100 us: a busy P looks at its descriptors that often. */
-static uint64_t poll_gap(void) { return fen__long_ticks / 2; }
+/* A busy P looks at its descriptors every half of a long slice, 100 us. */
+static bool poll_due(const struct fen__m *m)
+{
+    return m->bill.last - m->p->last_poll > fen__long_ticks / 2 && fen__poll_open_count();
+}
 
 static struct fen__p *pop_idle(void)
 {
@@ -65,14 +69,21 @@ void fen__wake_p(void)
 void fen__ready(struct fen__g *g)
 {
     struct fen__m *m = fen__self_rt();
-    if (!m)
-        fen__global_push(g, g, 1);
-    else if (!fen__queue_next(m, g))
+    if (FEN__UNLIKELY(g->id & FEN__G_THREAD)) {
+        fen__outside_ready(g);
         return;
-    fen__wake_p();
+    }
+    if (!m) { /* once pushed, g may end, and the run with it: it waits for us (wait_all) */
+        atomic_fetch_add(&fen__sched.readying, 1);
+        fen__global_push(g, g, 1);
+        fen__wake_p();
+        atomic_fetch_sub(&fen__sched.readying, 1);
+    } else if (fen__queue_next(m, g)) {
+        fen__wake_p();
+    }
 }
 
-static void stop_searching(struct fen__m *m)
+void fen__stop_searching(struct fen__m *m)
 {
     if (!m->searching)
         return;
@@ -97,7 +108,9 @@ static void deliver(struct fen__m *m, const fen__waiter *w, int n)
         uint64_t word = atomic_load_explicit(&g->wait, memory_order_relaxed);
         atomic_store_explicit(&g->wait, (word & ~UINT64_C(0xffff)) | FEN__BY_IO,
                               memory_order_release);
-        if (was == FEN__PARKED)
+        if (FEN__UNLIKELY(g->id & FEN__G_THREAD))
+            fen__outside_ready(g);
+        else if (was == FEN__PARKED)
             fen__queue_tail(m, g);
     }
     fen__count_add(&m->tally.poll_events, n);
@@ -138,10 +151,11 @@ static struct fen__g *steal(struct fen__m *m)
 {
     struct fen__sched *s = &fen__sched;
     struct fen__p *p = m->p;
-    if (s->nprocs < 2)
+    int nps = s->nps;
+    if (nps < 2)
         return NULL;
     if (!m->searching) {
-        int busy = s->nprocs - atomic_load(&s->n_idle);
+        int busy = s->n_live - atomic_load(&s->n_idle);
         if (2 * atomic_load(&s->n_searching) >= busy)
             return NULL;
         m->searching = true;
@@ -151,8 +165,8 @@ static struct fen__g *steal(struct fen__m *m)
         if (pass == PASSES - 1)
             back_off(); /* the owner most likely takes its runnext itself */
         uint32_t first = (uint32_t)fen__rand(&p->rand);
-        for (int i = 0; i < s->nprocs; i++) {
-            struct fen__p *from = &s->ps[(first + (uint32_t)i) % (uint32_t)s->nprocs];
+        for (int i = 0; i < nps; i++) {
+            struct fen__p *from = &s->ps[(first + (uint32_t)i) % (uint32_t)nps];
             struct fen__g *g = from == p ? NULL : steal_from(m, from, pass == PASSES - 1);
             if (g) {
                 fen__count_add(&m->tally.steals, 1);
@@ -168,7 +182,7 @@ static bool enter_idle(struct fen__m *m)
 {
     struct fen__sched *s = &fen__sched;
     fen__lock(&s->lock);
-    bool ok = !s->n_global && !s->stop;
+    bool ok = !s->n_global && !s->stop && !fen__procs_leaving(m->p);
     if (ok) {
         m->p->idle = true;
         m->p->next_idle = s->idle;
@@ -203,7 +217,7 @@ static void leave_idle(struct fen__m *m)
 
 static bool work_elsewhere(struct fen__m *m)
 {
-    for (int i = 0; i < fen__sched.nprocs; i++)
+    for (int i = 0; i < fen__sched.nps; i++)
         if (&fen__sched.ps[i] != m->p &&
             (fen__queue_ring_len(&fen__sched.ps[i]) ||
              (!jammed(m->p) && atomic_load(&fen__sched.ps[i].n_starts))))
@@ -252,14 +266,23 @@ static bool timers_due(struct fen__m *m)
     return m->bill.last >= atomic_load_explicit(&p->timers.next_tsc, memory_order_relaxed);
 }
 
-/* What this P has: ready fibers first, because they are under way; each START_TICK-th time a start
- * first, so that fibers which never stop being ready cannot keep them out. */
+/* Is it a start's turn? Ready fibers come first, because they are under way; each START_TICK-th
+ * time a start, so that fibers which never stop being ready cannot keep them out. While CROWD and
+ * more are ready, start and fiber take turns: they were woken together, by one read that held many
+ * answers, and the waits that starts begin should not all begin only when the crowd has gone. */
+static inline bool start_due(struct fen__p *p, uint32_t tick)
+{
+    return atomic_load_explicit(&p->n_starts, memory_order_relaxed) &&
+           tick % (fen__queue_ring_len(p) < CROWD ? START_TICK : 2) == 0;
+}
+
+/* What this P has. */
 static struct fen__g *own(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     struct fen__g *g = NULL;
     bool starts = atomic_load_explicit(&p->n_starts, memory_order_relaxed) && !jammed(p);
-    if (FEN__UNLIKELY(starts && p->tick % START_TICK == 0))
+    if (starts && start_due(p, p->tick))
         g = fen__start_pop(m, p);
     if (!g)
         g = fen__queue_pop(p);
@@ -273,7 +296,9 @@ static struct fen__g *own(struct fen__m *m)
 static struct fen__g *slow(struct fen__m *m)
 {
     struct fen__g *g = NULL;
-    while (!g && !atomic_load_explicit(&fen__sched.stop, memory_order_relaxed)) {
+    while (!g && !atomic_load_explicit(&fen__sched.stop, memory_order_relaxed) &&
+           !fen__procs_leaving(m->p)) {
+        fen__bill_follow(m);
         if (timers_due(m))
             fen__timers_run(m->p);
         g = fen__global_pop(m, 128);
@@ -286,28 +311,51 @@ static struct fen__g *slow(struct fen__m *m)
         if (!g)
             idle(m);
     }
-    stop_searching(m);
+    fen__stop_searching(m);
     fen__charge(m, NULL);
     return g;
 }
 
-/* The next fiber for this M's P; NULL when the run ends. The M keeps its P throughout. */
+/* The next fiber when nothing but the P's own queue is due, for a fiber that switches away; NULL:
+ * the M's own stack has to look. */
+struct fen__g *fen__find_quick(struct fen__m *m)
+{
+    struct fen__p *p = m->p;
+    uint32_t tick = p->tick + 1;
+    if (FEN__UNLIKELY(timers_due(m) || tick % FEN__GLOBAL_TICK == 0 || poll_due(m) ||
+                      fen__procs_leaving(p)))
+        return NULL;
+    if (FEN__UNLIKELY(start_due(p, tick)))
+        return NULL;
+#ifdef FEN_HARD
+    if (tick % 2) /* both ways are taken */
+        return NULL;
+#endif
+    struct fen__g *g = fen__queue_pop(p);
+    p->tick += g != NULL;
+    return g;
+}
+
+/* The next fiber for this M's P; NULL when the run ends, or the P has to leave and has nothing at
+ * hand. The M keeps its P throughout. */
 struct fen__g *fen__find(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     struct fen__g *g = NULL;
     if (FEN__UNLIKELY(timers_due(m)))
         fen__timers_run(p);
-    if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0))
+    if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0)) {
+        fen__bill_follow(m);
         g = fen__global_pop(m, 1);
-    if (FEN__UNLIKELY(m->bill.last - p->last_poll > poll_gap()) && fen__poll_open_count()) {
+    }
+    if (FEN__UNLIKELY(poll_due(m))) {
         poll_now(m);
         fen__charge(m, NULL);
     }
 #ifdef FEN_HARD
     if (!g && fen__queue_ring_len(p) <= FEN__RING / 2) { /* others' work before one's own */
         g = steal(m);
-        stop_searching(m);
+        fen__stop_searching(m);
     }
 #endif
     if (!g)

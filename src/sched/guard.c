@@ -19,24 +19,40 @@
  *
  * Rejected: a CAS on entry (6 ns against 0.3); signals (interrupting C inside malloc is
  * unsound). */
+#include "fiber/cxx.h"
 #include "sched/sched_int.h"
 
 struct fen__sched fen__sched = {.global_tail = &fen__sched.global_head};
 
-/* Leaves the fiber's stack for the M's own; the M then does act (run.c). Returns when the fiber
+/* Leaves the fiber's stack, for that of the next fiber when one is at hand, else for the M's own;
+ * what act asks for is done there (run.c), when this context has been saved. Returns when the fiber
  * runs again, perhaps on another M. */
-void fen__to_g0(struct fen__m *m, enum fen__act act)
+void fen__swap(struct fen__m *m, enum fen__act act)
 {
     struct fen__g *g = m->cur;
+    struct fen__cxx caught = fen__cxx_take();
+    uint64_t control = fen__control(); /* beside the charge's rdtsc it costs nothing */
+    fen__charge(m, g);
+    g->parked_at = m->bill.last;
+    g->alloc_bytes += fen__mem_end(m->mem);
     m->act = act;
-    fen__annot_leave(&g->annot, &m->annot, act == FEN__ACT_EXIT);
-    fen__switch(&g->sp, m->g0_sp);
-    fen__annot_arrive(&g->annot, &fen__self()->annot);
+    m->prev = g;
+    struct fen__g *next = act == FEN__ACT_LOST ? NULL : fen__find_quick(m);
+    if (next) {
+        fen__run_begin(m, next);
+        fen__annot_leave(&g->annot, &next->annot, act == FEN__ACT_EXIT);
+        fen__switch(&g->sp, next->sp, control);
+    } else {
+        fen__annot_leave(&g->annot, &m->annot, act == FEN__ACT_EXIT);
+        fen__switch(&g->sp, m->g0_sp, control);
+    }
+    fen__arrive(&g->annot);
+    fen__cxx_put(caught);
 }
 
 FEN__NOINLINE struct fen__m *fen__reacquire(struct fen__m *m)
 {
-    fen__to_g0(m, FEN__ACT_LOST);
+    fen__swap(m, FEN__ACT_LOST);
     return fen__self();
 }
 
@@ -65,6 +81,19 @@ struct fen__m *fen__enter(void)
 void fen__leave(struct fen__m *m)
 {
     atomic_store_explicit(&m->phase, FEN__USER, memory_order_release);
+}
+
+struct fen__m *fen__enter_wait(void)
+{
+    return FEN__LIKELY(fen__self() != NULL) ? fen__enter() : fen__outside_enter();
+}
+
+void fen__leave_wait(struct fen__m *m)
+{
+    if (FEN__UNLIKELY(m->cur->id & FEN__G_THREAD))
+        fen__outside_leave(m);
+    else
+        fen__leave(m);
 }
 
 struct fen__m *fen__enter_any(void)
@@ -111,4 +140,13 @@ const char *fen_fiber_name(void)
 {
     struct fen__m *m = fen__self();
     return m && m->cur && m->cur->name ? m->cur->name : "";
+}
+
+int fen_fiber_rename(const char *name)
+{
+    struct fen__m *m = fen__self();
+    if (!m || !m->cur)
+        return FEN_ENOTFIBER;
+    __atomic_store_n(&m->cur->name, name, __ATOMIC_RELAXED); /* dumps read it meanwhile */
+    return 0;
 }

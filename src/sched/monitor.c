@@ -9,13 +9,18 @@
  * thread really burns CPU (not merely preempted) it is demoted to SCHED_IDLE, so that many hogs do
  * not starve the machine by weight of threads. It never holds a P again: at its next runtime call
  * the fiber moves on and the M ends. New Ms are made by this thread, so they do not inherit the
- * class. A take refused for want of an M is a stall: counted.
+ * class. A take refused for want of an M is a stall: counted, and told like the rest (stall.c).
  *
  * An M that was seen computing is looked at once a millisecond: a look is a wake-up of this thread,
  * and at 200 us apart it cost computing fibers a tenth of the machine.
  *
  * The monitor naps 20 us while blocking sections last, else up to 1 ms, up to 10 ms when every P is
- * idle, and then sleeps until an M leaves idle (no wake-ups in an idle process). */
+ * idle, and then sleeps until an M leaves idle (no wake-ups in an idle process).
+ *
+ * When no P was found standing still for CALM looks and none is idle, it naps up to 4 ms: on a
+ * saturated core each wake-up pushes a worker off and costs some 15 us. The price: the first stuck
+ * M after a calm time is noticed up to 4 ms late instead of 1 ms; from then on, for CALM looks, it
+ * is 1 ms again. With an idle P it stays at 1 ms, because share() must find work for it. */
 #include "sched/sched_int.h"
 
 #define PATIENCE_BLOCK (20 * FEN_US)
@@ -24,12 +29,15 @@
 #define DEMOTE_AFTER (3 * FEN_MS)
 #define NAP_MIN (20 * FEN_US)
 #define NAP_BUSY FEN_MS
+#define NAP_CALM (4 * FEN_MS)
 #define NAP_IDLE (10 * FEN_MS)
+#define CALM 100    /* looks in a row that found every P moving */
 #define HOT_NAPS 50 /* short naps after a take: more are likely */
 
 static struct {
     bool started;
     int hot;
+    int calm; /* looks in a row at which no P stood still */
 } mon;
 
 void fen__monitor_poke(void)
@@ -44,11 +52,13 @@ static bool wanted(struct fen__p *p, int64_t now)
 {
     return fen__queue_len(p) || atomic_load_explicit(&fen__sched.n_global, memory_order_relaxed) ||
            atomic_load_explicit(&p->timers.next_ns, memory_order_relaxed) <= now ||
-           fen__poll_pending(p->number);
+           fen__poll_pending(p->number) || fen__procs_leaving(p);
 }
 
+enum fen__why { DECLARED, ASLEEP, COMPUTES };
+
 /* Steps 5 to 8 of guard.c. */
-static bool take(struct fen__m *m, bool hog)
+static bool take(struct fen__m *m, enum fen__why why, int64_t now)
 {
     struct fen__sched *s = &fen__sched;
     uint32_t e = FEN__OWNED;
@@ -70,9 +80,10 @@ static bool take(struct fen__m *m, bool hog)
         atomic_compare_exchange_strong(&m->word, &e, FEN__OWNED);
         fen__unlock(&s->lock);
         atomic_fetch_add(&s->refused, 1);
+        fen__stall_refused(now - m->since_ns, now);
         return false;
     }
-    atomic_store_explicit(&m->hog, hog, memory_order_relaxed); /* released by the CAS */
+    atomic_store_explicit(&m->hog, why == COMPUTES, memory_order_relaxed); /* released by the CAS */
     bool won = atomic_compare_exchange_strong(&m->word, &e, FEN__TAKEN);
     struct fen__p *p = m->p; /* not the P we were scanning: it may have changed hands */
     if (won) {
@@ -81,6 +92,8 @@ static bool take(struct fen__m *m, bool hog)
         if (n->spare)
             s->spares = n->next_spare;
         fen__m_give(n, p);
+        if (why != DECLARED)
+            fen__stall_note(m, why == COMPUTES ? FEN_EVENT_HOG : FEN_EVENT_BLOCKED, now);
     }
     fen__unlock(&s->lock);
     if (!won)
@@ -88,6 +101,7 @@ static bool take(struct fen__m *m, bool hog)
     fen__sys_futex_wake(&n->wake, 1);
     atomic_fetch_add(&s->handoffs, 1);
     mon.hot = HOT_NAPS;
+    fen__stall_begin();
     return true;
 }
 
@@ -101,7 +115,7 @@ static int64_t look_at_blocked(struct fen__p *p, struct fen__m *m, int64_t stuck
         return PATIENCE_ASLEEP / 2;
     if (stuck < PATIENCE_RUNS && !fen__sys_asleep(m->tid, &m->statfd))
         return PATIENCE_ASLEEP / 2;
-    return take(m, false) ? NAP_MIN : PATIENCE_ASLEEP / 2;
+    return take(m, DECLARED, now) ? NAP_MIN : PATIENCE_ASLEEP / 2;
 }
 
 /* Looks at the M of one P. Returns the longest nap that still sees what comes next in time. */
@@ -121,6 +135,7 @@ static int64_t look(struct fen__p *p, int64_t now)
     }
     if (phase == FEN__RT)
         return NAP_BUSY;
+    mon.calm = 0;
     int64_t stuck = now - m->since_ns;
     if (phase == FEN__BLOCK)
         return look_at_blocked(p, m, stuck, now);
@@ -128,14 +143,16 @@ static int64_t look(struct fen__p *p, int64_t now)
         return PATIENCE_ASLEEP;
     if (!wanted(p, now))
         return NAP_BUSY;
-    if (stuck >= atomic_load_explicit(&m->patience_ns, memory_order_relaxed))
-        return take(m, true), NAP_BUSY;
+    if (stuck >= atomic_load_explicit(&m->patience_ns, memory_order_relaxed)) {
+        bool asleep = fen__sys_asleep(m->tid, &m->statfd); /* this thread may have come late */
+        return take(m, asleep ? ASLEEP : COMPUTES, now), NAP_BUSY;
+    }
     int64_t cpu = fen__sys_cpu_of(m->tid), seen = m->cpu_seen_ns;
     m->cpu_seen_ns = cpu;
     if (seen >= 0 && cpu != seen)
         return NAP_BUSY; /* it computes: looking more often would only take its time */
     if (cpu == seen && fen__sys_asleep(m->tid, &m->statfd))
-        take(m, false);
+        take(m, ASLEEP, now);
     return PATIENCE_ASLEEP;
 }
 
@@ -162,14 +179,35 @@ static void share(void)
     struct fen__sched *s = &fen__sched;
     if (!atomic_load_explicit(&s->n_idle, memory_order_relaxed))
         return;
-    for (int i = 0; i < s->nprocs; i++)
+    for (int i = 0; i < s->nps; i++)
         if (fen__queue_len(&s->ps[i])) {
             fen__wake_p();
             return;
         }
 }
 
-static bool all_idle(void) { return atomic_load(&fen__sched.n_idle) == fen__sched.nprocs; }
+/* Every P that has an M is idle, and none still lacks one. */
+static bool all_idle(void)
+{
+    struct fen__sched *s = &fen__sched;
+    int live = atomic_load(&s->n_live);
+    return atomic_load(&s->n_idle) == live && live == atomic_load(&s->nprocs);
+}
+
+/* Looks at every P. Returns the longest nap; telling: an event is under way (stall.c). */
+static int64_t look_at_all(int64_t now, bool telling)
+{
+    struct fen__sched *s = &fen__sched;
+    int64_t most = NAP_IDLE;
+    mon.calm += mon.calm < CALM;
+    for (int i = 0; i < s->nps; i++)
+        most = fen__min_i64(most, look(&s->ps[i], now));
+    if (all_idle())
+        return telling ? NAP_BUSY : NAP_IDLE;
+    if (most >= NAP_BUSY && mon.calm == CALM && !atomic_load(&s->n_idle))
+        return NAP_CALM;
+    return fen__min_i64(most, NAP_BUSY);
+}
 
 /* Sleeps until an M leaves idle. */
 static void deep_sleep(void)
@@ -192,26 +230,26 @@ static void *monitor(void *arg)
         if (all_idle() && nap >= NAP_IDLE)
             deep_sleep();
         fen__sys_nap(nap);
-        int64_t now = fen__sys_now(), most = all_idle() ? NAP_IDLE : NAP_BUSY;
+        int64_t now = fen__sys_now();
         mon.hot -= mon.hot > 0;
-        for (int i = 0; i < s->nprocs; i++)
-            most = fen__min_i64(most, look(&s->ps[i], now));
+        bool telling = fen__stall_poll(now);
+        int64_t most = look_at_all(now, telling);
         if (now - swept >= FEN_MS) {
             swept = now;
             demote_hogs();
+            fen__procs_raise();
             share();
         }
-        if (all_idle())
-            most = NAP_IDLE;
         nap = fen__min_i64(most, nap * 2);
         __atomic_store_n(&s->monitor_cpu_ns, fen__sys_thread_cpu(), __ATOMIC_RELAXED);
     }
+    fen__stall_poll(FEN_NEVER); /* what is known by now */
     return NULL;
 }
 
 int fen__monitor_start(void)
 {
-    mon.hot = 0;
+    mon.hot = mon.calm = 0;
     mon.started = pthread_create(&fen__sched.monitor, NULL, monitor, NULL) == 0;
     return mon.started ? 0 : -EAGAIN;
 }

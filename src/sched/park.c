@@ -1,6 +1,6 @@
 /* park.c - waiting and waking: one CAS on the fiber's wait word decides who wakes it.
  *
- *            arm               commit (on the M's stack)
+ *            arm               commit (on another stack)
  *   IDLE ---------> ARMED ------------------------> PARKED
  *    ^                |  \                            |  \
  *    |           wake |   \ claim                wake |   \ claim
@@ -8,16 +8,20 @@
  *    '-- next arm -- FIRED(code) <--- done --- CLAIMED  FIRED + ready, CLAIMED ...
  *
  * A fiber that is about to wait arms its word (a new epoch), publishes (itself, epoch) wherever a
- * waker may look (a poll slot, a channel, a timer, nothing), and parks. The commit step runs on the
- * M's own stack after the fiber's registers are saved, so nobody can resume a live stack. A wake
- * that comes between arm and commit turns ARMED into FIRED; the commit sees it and the fiber goes
- * straight on: no wake-up is lost. Whoever changes ARMED or PARKED is the only waker of that epoch;
- * all others, however late, fail their CAS, because fibers live in memory that is never unmapped
- * and epochs are never reused (30 bits in a poll slot, 48 here).
+ * waker may look (a poll slot, a channel, a timer, nothing), and parks. The commit step runs after
+ * its registers are saved, on the stack that the M came to (the next fiber's or its own), so nobody
+ * can resume a live stack. A wake that comes between arm and commit turns ARMED into FIRED; the
+ * commit sees it and the fiber goes on soon: no wake-up is lost. Whoever changes ARMED or PARKED is
+ * the only waker of that epoch; all others, however late, fail their CAS, because fibers live in
+ * memory that is never unmapped and epochs are never reused (30 bits in a poll slot, 48 here).
  *
  * Cancellation: fen__limit.ended is set, then each fiber under the limit is nudged. A fiber arms
  * first and looks at `ended` after; the canceller sets `ended` first and looks at the word after;
- * both by sequentially consistent read-modify-writes, so one of them sees the other. */
+ * both by sequentially consistent read-modify-writes, so one of them sees the other.
+ *
+ * Limits form a chain that is walked rarely: fen__limits_epoch moves whenever any limit of the
+ * process ends or comes nearer, so while it stands still a fiber's last look (limits_seen,
+ * limits_deadline) holds. What a fiber does to its own chain resets its look. */
 #include "sched/sched_int.h"
 
 #define STATE(w) ((int)((w)&0xffff))
@@ -91,7 +95,7 @@ void fen__nudge(struct fen__g *g)
         }
 }
 
-/* On the M's stack, the fiber's context saved. False: it was woken meanwhile and goes on. */
+/* Not on the fiber's stack, its context saved. False: it was woken meanwhile and goes on. */
 bool fen__commit(struct fen__g *g)
 {
     uint64_t w = atomic_load_explicit(&g->wait, memory_order_acquire);
@@ -109,34 +113,53 @@ bool fen__commit(struct fen__g *g)
 
 /* ---- limits ---- */
 
-int64_t fen__limit_deadline(const struct fen__g *g)
+_Atomic uint64_t fen__limits_epoch = 1;
+
+void fen__limit_end(struct fen__limit *l, int rc)
 {
-    int64_t d = FEN_NEVER;
-    if (g->mask)
-        return d;
-    for (const struct fen__limit *l = g->limit; l; l = l->parent)
-        d = fen__min_i64(d, atomic_load_explicit(&l->deadline_ns, memory_order_relaxed));
-    return d;
+    atomic_store(&l->ended, rc);
+    atomic_fetch_add(&fen__limits_epoch, 1); /* pairs with the load in look */
 }
 
-static int limit_ended(const struct fen__g *g)
+void fen__limit_deadline_set(struct fen__limit *l, int64_t deadline_ns)
 {
-    if (g->mask)
-        return 0;
+    atomic_store(&l->deadline_ns, deadline_ns);
+    atomic_fetch_add(&fen__limits_epoch, 1);
+}
+
+FEN__NOINLINE static int walk(struct fen__g *g, uint64_t epoch)
+{
+    int64_t d = FEN_NEVER;
     for (const struct fen__limit *l = g->limit; l; l = l->parent) {
         int rc = atomic_load(&l->ended);
         if (rc)
             return rc;
+        d = fen__min_i64(d, atomic_load_explicit(&l->deadline_ns, memory_order_relaxed));
     }
+    g->limits_deadline = d;
+    g->limits_seen = epoch;
     return 0;
 }
 
-int fen__limit_rc(const struct fen__g *g)
+/* 0 and the deadline, or why the limits have ended. */
+static inline int look(struct fen__g *g, int64_t *ret_deadline)
 {
-    int rc = limit_ended(g);
+    *ret_deadline = FEN_NEVER;
+    if (FEN__UNLIKELY(g->mask))
+        return 0;
+    uint64_t epoch = atomic_load(&fen__limits_epoch); /* pairs with the add in fen__limit_end */
+    int rc = FEN__LIKELY(g->limits_seen == epoch) ? 0 : walk(g, epoch);
+    if (!rc)
+        *ret_deadline = g->limits_deadline;
+    return rc;
+}
+
+int fen__limit_rc(struct fen__g *g)
+{
+    int64_t d;
+    int rc = look(g, &d);
     if (rc)
         return rc;
-    int64_t d = fen__limit_deadline(g);
     return d != FEN_NEVER && d <= fen__sys_now() ? -ETIMEDOUT : 0;
 }
 
@@ -146,8 +169,12 @@ int fen__park(int64_t deadline_ns, enum fen__reason why)
 {
     struct fen__m *m = fen__self();
     struct fen__g *g = m->cur;
-    int64_t d = fen__min_i64(deadline_ns, fen__limit_deadline(g));
-    if (FEN__UNLIKELY(limit_ended(g))) {
+    if (FEN__UNLIKELY(g->id & FEN__G_THREAD))
+        return fen__outside_park(g, deadline_ns);
+    int64_t d;
+    int ended = look(g, &d); /* after fen__arm's exchange */
+    d = fen__min_i64(deadline_ns, d);
+    if (FEN__UNLIKELY(ended)) {
         int code = fen__unarm(g);
         return code ? code : FEN__BY_CANCEL;
     }
@@ -162,14 +189,14 @@ int fen__park(int64_t deadline_ns, enum fen__reason why)
         fen__nudge(g); /* a false alarm: every second wait ends at once, for no reason */
 #endif
     g->reason = (uint8_t)why;
-    fen__to_g0(m, FEN__ACT_PARK);
+    fen__swap(m, FEN__ACT_PARK);
     g->reason = FEN__R_NONE;
     if (d != FEN_NEVER)
         fen__timer_del(&g->timer);
     return STATE(atomic_load_explicit(&g->wait, memory_order_acquire));
 }
 
-int fen__code_rc(const struct fen__g *g, int code)
+int fen__code_rc(struct fen__g *g, int code)
 {
     switch (code) {
     case FEN__BY_TIMER: return -ETIMEDOUT;
@@ -206,14 +233,26 @@ int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t d
     return ended;
 }
 
-void fen__close_slot(struct fen__slot *s)
+static void wake_closed(const fen__waiter woken[2])
 {
-    fen__waiter woken[2];
-    fen__poll_close(s, woken);
     for (int i = 0; i < 2; i++)
         if (fen__w_is_fiber(woken[i]))
             fen__wake(fen__g_at((uint32_t)(woken[i] >> 32)), woken[i] >> 2 & FEN__W_EPOCH_MASK,
                       FEN__BY_CLOSE);
+}
+
+void fen__close_slot(struct fen__slot *s)
+{
+    fen__waiter woken[2];
+    fen__poll_close(s, woken);
+    wake_closed(woken);
+}
+
+void fen__shut_slot(struct fen__slot *s)
+{
+    fen__waiter woken[2];
+    fen__poll_shut(s, woken);
+    wake_closed(woken);
 }
 
 /* ---- sleep and yield ---- */
@@ -253,6 +292,6 @@ void fen_yield(void)
         sched_yield();
         return;
     }
-    fen__to_g0(m, FEN__ACT_YIELD);
+    fen__swap(m, FEN__ACT_YIELD);
     fen__leave(fen__self());
 }

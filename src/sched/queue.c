@@ -175,7 +175,7 @@ struct fen__g *fen__global_pop(struct fen__m *m, int want)
         return NULL;
     fen__lock(&fen__sched.lock);
     int n = atomic_load_explicit(&fen__sched.n_global, memory_order_relaxed);
-    int fair = n / fen__sched.nprocs + 1;
+    int fair = n / atomic_load_explicit(&fen__sched.nprocs, memory_order_relaxed) + 1;
     want = want < fair ? want : fair;
     want = want < n ? want : n;
     struct fen__g *first = fen__sched.global_head, *g = first;

@@ -8,6 +8,8 @@
 #include "sched/sched_int.h"
 
 #include "mem/mem.h"
+#include "sys/process.h"
+#include "sys/trace.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -34,11 +36,11 @@ static void check_canary(const struct fen__g *g)
 /* Waits for what another fiber holds? Then one more fiber would most likely do the same. */
 static void note_jam(struct fen__p *p, const struct fen__g *g)
 {
-    bool held = g->reason == FEN__R_SEM || g->reason == FEN__R_MUTEX;
+    bool held = g->reason == FEN__R_SEM || g->reason == FEN__R_MUTEX || g->reason == FEN__R_RWLOCK;
     p->jam = held ? p->jam + 1 : 0;
 }
 
-/* On the M's stack: does what the fiber that switched out asked for. */
+/* Does what the fiber that switched out asked for; on the stack that was switched to. */
 static void after(struct fen__m *m, struct fen__g *g)
 {
     switch (m->act) {
@@ -69,24 +71,43 @@ static void after(struct fen__m *m, struct fen__g *g)
     }
 }
 
-static void run_one(struct fen__m *m, struct fen__g *g)
+/* g is the next to run on m. */
+void fen__run_begin(struct fen__m *m, struct fen__g *g)
 {
     if (m->meter)
         g->wait_ticks += (int64_t)(m->bill.last - g->parked_at);
     atomic_store_explicit(&m->patience_ns, g->convicted ? FEN_MS / 2 : 10 * FEN_MS,
                           memory_order_relaxed);
     g->convicted -= g->convicted > 0;
-    m->cur = g;
+    __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
     fen__count_add(&m->tally.switches, 1);
     fen__mem_begin(m->mem, &g->account, m->bill.last);
+}
+
+/* First thing on the stack of a fiber that begins or goes on. */
+void fen__arrive(struct fen__annot *self)
+{
+    struct fen__m *m = fen__self();
+    struct fen__g *prev = m->prev;
+    fen__annot_arrive(self, prev ? &prev->annot : &m->annot);
+    if (prev) {
+        check_canary(prev);
+        after(m, prev);
+    }
+}
+
+/* From the M's own stack. Fibers switch to each other as long as they find one another quickly;
+ * whoever comes back here last is m->prev. */
+static void run_one(struct fen__m *m, struct fen__g *g)
+{
+    fen__run_begin(m, g);
+    m->prev = NULL;
     fen__annot_leave(&m->annot, &g->annot, 0);
-    fen__switch(&m->g0_sp, g->sp);
+    fen__switch(&m->g0_sp, g->sp, fen__control());
+    g = m->prev;
     fen__annot_arrive(&m->annot, &g->annot);
-    g->alloc_bytes += fen__mem_end(m->mem);
-    m->cur = NULL;
+    __atomic_store_n(&m->cur, NULL, __ATOMIC_RELAXED);
     check_canary(g);
-    fen__charge(m, g);
-    g->parked_at = m->bill.last;
     after(m, g);
 }
 
@@ -126,6 +147,8 @@ static void first_fiber(void)
 {
     struct fen__spawn how = {
         .fn = boot.fn, .arg = boot.arg, .name = "main", .limit = &fen__sched.limit};
+    fen__outside_open(); /* every M is there, no fiber has run */
+    fen__procs_open(true);
     int rc = fen__spawn(&how, NULL);
     if (rc) {
         fen__sched.rc = rc;
@@ -140,6 +163,8 @@ static void *m_main(void *arg)
     fen__set_self(m);
     fen__annot_thread(&m->annot);
     fen__sys_timer_slack(1);
+    fen__trace_unblock();
+    fen__sys_block_sigpipe(); /* a peer that leaves is an error code, never the process's end */
     fen__bill_start(m);
     m->mem = fen__mem_attach();
     bool altstack = fen__sys_altstack(m->altstack);
@@ -150,7 +175,8 @@ static void *m_main(void *arg)
             m->first = false;
             first_fiber();
         }
-        while (m->act != FEN__ACT_LOST && (g = fen__find(m)))
+        while (m->act != FEN__ACT_LOST && (!fen__procs_leaving(m->p) || !fen__procs_retire(m)) &&
+               (g = fen__find(m)))
             run_one(m, g);
         m->act = FEN__ACT_YIELD;
     }
@@ -221,7 +247,7 @@ struct fen__m *fen__m_new(struct fen__p *p)
         return NULL;
     m->word = FEN__TAKEN;
     m->statfd = -1;
-    m->meter = s->meter;
+    m->meter = atomic_load_explicit(&s->meter, memory_order_relaxed);
     m->act = FEN__ACT_YIELD;
     if (p)
         fen__m_give(m, p);
@@ -270,16 +296,18 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     if (procs < 0 || procs > FEN__PROCS_MAX || cfg->max_threads < 0 ||
         cfg->guard > FEN_GUARD_CANARY)
         return -EINVAL;
-    s->nprocs = procs ? procs : fen__sys_cpus_allowed();
-    if (s->nprocs > FEN__PROCS_MAX)
-        s->nprocs = FEN__PROCS_MAX;
+    procs = procs ? procs : fen__sys_cpus_allowed();
+    s->nprocs = s->nps = procs < FEN__PROCS_MAX ? procs : FEN__PROCS_MAX;
     s->max_ms = cfg->max_threads ? cfg->max_threads : MAX_THREADS;
-    if (s->max_ms < s->nprocs)
+    s->max_blocking = cfg->max_blocking ? cfg->max_blocking : FEN__BLOCKING_DEFAULT;
+    if (s->max_ms < s->nprocs || s->max_blocking < 0 || s->max_blocking > FEN__BLOCKING_MAX)
         return -EINVAL;
     s->max_fibers = cfg->max_fibers ? cfg->max_fibers : 4u << 20;
     if (s->max_fibers > 4u << 20)
         return -EINVAL;
     s->meter = !cfg->meter_off;
+    s->log = cfg->log;
+    s->log_arg = cfg->log_arg;
     s->seed = cfg->seed ? cfg->seed : (uint64_t)fen__sys_now() | 1;
     *ret_guard = cfg->guard;
     return cfg->guard == FEN_GUARD_AUTO ? env_guard(ret_guard) : 0;
@@ -289,16 +317,12 @@ static int start_ps(void)
 {
     struct fen__sched *s = &fen__sched;
     void *mem;
-    int rc = fen__sys_map((size_t)s->nprocs * sizeof *s->ps, &mem);
+    int rc = fen__sys_map(FEN__PROCS_MAX * sizeof *s->ps, &mem);
     if (rc)
         return rc;
     s->ps = mem;
-    for (int i = 0; i < s->nprocs; i++) {
-        s->ps[i].number = (uint32_t)i;
-        s->ps[i].rand = s->seed + (uint64_t)i * 7919 + 1;
-        fen__queue_init(&s->ps[i]);
-        fen__timers_init(&s->ps[i]);
-    }
+    for (int i = 0; i < s->nps; i++)
+        fen__procs_init(&s->ps[i], i);
     return 0;
 }
 
@@ -309,6 +333,7 @@ static int start_ms(void)
     fen__lock(&s->lock);
     while (started < s->nprocs && fen__m_new(&s->ps[started]))
         started++;
+    s->n_live = started;
     int rc = started == s->nprocs ? fen__monitor_start() : -EAGAIN;
     if (rc)
         atomic_store(&s->stop,
@@ -327,7 +352,7 @@ static void stop_ms(void)
         fen__sys_futex_wake(&m->wake, 1);
     }
     fen__unlock(&s->lock);
-    for (int i = 0; i < s->nprocs; i++)
+    for (int i = 0; i < s->nps; i++)
         fen__poll_kick((uint32_t)i);
     fen__monitor_stop();
     while (s->ms) {
@@ -345,9 +370,9 @@ static void stop_ms(void)
 static void fini(void)
 {
     struct fen__sched *s = &fen__sched;
-    for (int i = 0; i < s->nprocs; i++)
+    for (int i = 0; i < s->nps; i++)
         fen__timers_fini(&s->ps[i]);
-    fen__sys_unmap(s->ps, (size_t)s->nprocs * sizeof *s->ps);
+    fen__sys_unmap(s->ps, FEN__PROCS_MAX * sizeof *s->ps);
     fen__spawn_fini();
     fen__stack_fini();
 }
@@ -358,17 +383,54 @@ static void nudge(struct fen__g *g, void *arg)
     fen__nudge(g);
 }
 
+static struct {
+    uint32_t lock;
+    struct fen__at_end *list;
+} at_end;
+
+void fen__run_at_end(struct fen__at_end *e)
+{
+    fen__lock(&at_end.lock);
+    if (!e->on) {
+        e->on = true;
+        e->next = at_end.list;
+        at_end.list = e;
+    }
+    fen__unlock(&at_end.lock);
+}
+
+static void call_at_end(void)
+{
+    for (;;) {
+        fen__lock(&at_end.lock);
+        struct fen__at_end *e = at_end.list;
+        if (e) {
+            at_end.list = e->next;
+            e->on = false;
+        }
+        fen__unlock(&at_end.lock);
+        if (!e)
+            return;
+        e->fn();
+    }
+}
+
 /* Detached fibers may outlive the first one: they are cancelled and waited for. */
 static void wait_all(void)
 {
     struct fen__sched *s = &fen__sched;
     while (!atomic_load(&s->done))
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
-    atomic_store(&s->limit.ended, -ECANCELED);
+    fen__limit_end(&s->limit, -ECANCELED);
+    fen__outside_close();
+    fen__procs_open(false);
     while (fen__fibers_live() > 0) {
         fen__each_g(nudge, NULL);
         fen__sys_nap(FEN_MS / 4);
     }
+    while (atomic_load(&s->readying)) /* pairs with fen__ready */
+        fen__sys_nap(FEN_MS / 20);
+    fen__outside_end(); /* after the fibers, whose clean-ups threads may still serve */
 }
 
 static void first_main(void *arg)
@@ -379,11 +441,14 @@ static void first_main(void *arg)
     fen__sys_futex_wake(&fen__sched.done, 1);
 }
 
-int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
+int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
+                   void (*fini_above)(void))
 {
     static const fen_config none;
     struct fen__sched *s = &fen__sched;
     uint32_t idle_word = 0;
+    if (fen__forked)
+        return FEN_EFORKED;
     if (fen__self() || !atomic_compare_exchange_strong(&s->running, &idle_word, 1))
         return -EBUSY;
     memset((char *)s + offsetof(struct fen__sched, ps), 0,
@@ -397,6 +462,9 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
     enum fen_guard guard = FEN_GUARD_AUTO;
     cfg = cfg ? cfg : &none;
     int rc = configure(cfg, &guard);
+    if (rc)
+        goto out;
+    rc = fen__sys_mark_forks(&s->running);
     if (rc)
         goto out;
     fen__bill_units();
@@ -413,13 +481,17 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg)
         goto fail_poll;
     fen__spawn_init();
     fen__crash_init();
+    fen__stall_init();
     rc = start_ms();
     if (!rc) {
         wait_all();
+        call_at_end();
         rc = s->rc;
     }
     stop_ms();
+    fen__stall_fini();
     fen__sys_fault_restore();
+    fen__outside_fini();
     fini();
     fen__poll_fini();
     goto out;
@@ -429,8 +501,10 @@ fail_stack:
     fen__stack_fini();
 out:
     boot.arg = NULL;
+    fini_above();
     atomic_store(&s->running, 0);
     return rc;
 }
 
+int fen__max_blocking(void) { return fen__sched.max_blocking; }
 int fen_procs(void) { return atomic_load(&fen__sched.running) ? fen__sched.nprocs : 0; }

@@ -34,6 +34,12 @@ enum fen__reason {
     FEN__R_SEM,
     FEN__R_WG,
     FEN__R_SCOPE,
+    FEN__R_FD,       /* another library's descriptor */
+    FEN__R_BLOCKING, /* a call on the pool of threads */
+    FEN__R_RWLOCK,
+    FEN__R_COND,
+    FEN__R_ONCE,
+    FEN__R_BARRIER,
 };
 
 /* Low 16 bits of fen__g.wait. From FEN__FIRED on: who woke the fiber. */
@@ -80,6 +86,10 @@ struct fen__node {
 };
 
 #define FEN__XFER_BYTES 64
+#define FEN__BLOCKING_MAX 1024
+#define FEN__BLOCKING_DEFAULT 64
+/* In fen__g.id: not a fiber but a thread that waits (outside.c). */
+#define FEN__G_THREAD UINT32_C(0x80000000)
 
 /* A fiber. Slab memory that is never unmapped within a run; epoch counts on across reuses, so a
  * late waker can always look and never hits the wrong wait. */
@@ -96,6 +106,8 @@ struct fen__g {
     uint8_t convicted;    /* >0: took its P too long of late, gets a short patience */
     uint8_t live;
     /* ---- the running fiber only ---- */
+    uint64_t limits_seen; /* fen__limits_epoch at its last look at its limits; 0: look again */
+    int64_t limits_deadline;
     int64_t in_bytes, out_bytes, arena_bytes, arena_byte_ticks;
     int64_t alloc_bytes; /* of blocks that it took, as their classes are */
     uint32_t account;    /* who pays for them; mem copies it, no more */
@@ -105,12 +117,13 @@ struct fen__g {
     const char *name;
     uint64_t number;         /* from 1, never reused within a run */
     void *scope;             /* sync's */
+    void *locals, *labels;   /* sync's; NULL: none */
     void *local;             /* what the fiber touches first when it runs again: asked for ahead */
     struct fen__timer timer; /* deadline of the present wait */
     struct fen__node node;
     struct fen__stack stack;
     struct fen__annot annot;
-    char xfer[FEN__XFER_BYTES];
+    char xfer[FEN__XFER_BYTES] FEN__ALIGN(8);
 };
 
 struct fen__m;
@@ -118,6 +131,12 @@ struct fen__m;
 /* ---- guard.c: the guarded section ---- */
 struct fen__m *fen__enter(void); /* NULL outside a fiber */
 void fen__leave(struct fen__m *m);
+/* The same for a call that may wait, from any thread: one that is no worker gets a stand-in for an
+ * M and a fiber, and waits by fen__arm and fen__park like a fiber (outside.c). NULL: fen__enter_rc
+ * says why. Goes with fen__leave_wait(fen__self()). */
+struct fen__m *fen__enter_wait(void);
+void fen__leave_wait(struct fen__m *m);
+int fen__enter_rc(void); /* FEN_EFORKED, or FEN_ELIMIT: 4,096 threads wait already */
 struct fen__g *fen__cur(struct fen__m *m);
 struct fen__tally *fen__tally_of(struct fen__m *m);
 /* For calls that any thread may make: the M if this is a fiber outside a blocking section (then
@@ -142,17 +161,24 @@ void fen__claim_done(struct fen__g *g, uint64_t epoch, int claim, int code);
 /* Wakes g whatever its epoch, so that it looks at its limits again. Any thread. */
 void fen__nudge(struct fen__g *g);
 /* 0, or why the fiber must stop waiting: its limits ended or passed. now 0: read the clock. */
-int fen__limit_rc(const struct fen__g *g);
-int64_t fen__limit_deadline(const struct fen__g *g);
+int fen__limit_rc(struct fen__g *g);
+/* The only ways to end a limit that others may wait under, or to bring its deadline nearer. */
+void fen__limit_end(struct fen__limit *l, int rc);
+void fen__limit_deadline_set(struct fen__limit *l, int64_t deadline_ns);
+extern _Atomic uint64_t fen__limits_epoch;
+/* The running fiber changed its own chain or the deadline of a limit that only it is under. */
+static inline void fen__limits_changed(struct fen__g *g) { g->limits_seen = 0; }
 /* What a code means as an error: -ETIMEDOUT, -EBADF, -ENOMEM, or for FEN__BY_CANCEL what the limits
  * say now (0: a false alarm, wait again); 0 for the codes of a true wake. */
-int fen__code_rc(const struct fen__g *g, int code);
+int fen__code_rc(struct fen__g *g, int code);
 /* Waits until the slot's direction may be ready. gen: s->gen when the caller's operation began; a
  * slot that was closed since, and perhaps opened again, is -EBADF.
  * 0, -ETIMEDOUT, -ECANCELED, -EBADF, -EBUSY. RT. */
 int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns);
-/* Closes a slot and wakes who waits in it. Any thread. */
+/* Closes a slot and wakes who waits in it. Any thread. shut does the waking alone: the slot stays,
+ * for who may still look at it, until fen__poll_free. */
 void fen__close_slot(struct fen__slot *s);
+void fen__shut_slot(struct fen__slot *s);
 /* Something other than a fiber that waits in a slot. fire runs on a worker's own stack (RT); it may
  * spawn and wake, must not park, and owns the hook from then on. Aligned to 8. */
 struct fen__hook {
@@ -167,10 +193,17 @@ struct fen__spawn {
     size_t stack_bytes;
     struct fen__limit *limit;
     void *scope;
+    void *labels;
     void (*end)(struct fen__g *g);
 };
+/* Filled in by the room above: called on a fiber that has ended with locals or labels, before its
+ * end and before it stops counting as live. */
+extern void (*fen__attached_end)(struct fen__g *g);
 /* A new ready fiber. 0, -ENOMEM, FEN_ELIMIT. RT. */
 int fen__spawn(const struct fen__spawn *how, struct fen__g **ret_g);
+/* The same from a thread that is no worker. 0, -ENOMEM, FEN_ELIMIT; FEN_ECLOSED: no runtime runs,
+ * or its first fiber has returned; FEN_EFORKED. */
+int fen__spawn_outside(const struct fen__spawn *how);
 /* Work that gets a fiber only when a P has nothing better to run, so that a burst of events costs a
  * list node each and not a stack each, and the fiber is a warm one. Caller's memory, until fn runs
  * or refused is called (no fiber to be had); both own it from then on. fn runs in a fiber under
@@ -191,8 +224,20 @@ struct fen__limit *fen__run_limit(void);
 int64_t fen__fibers_live(void);
 
 /* ---- run.c ---- */
-/* Runs fn(arg) as the first fiber and returns when every fiber has ended. See fen_run. */
-int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg);
+/* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini, before
+ * another run can begin. See fen_run. */
+int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg, void (*fini)(void));
+int fen__max_blocking(void); /* fen_config.max_blocking of this run */
+
+/* Calls fn once when the last fiber of this run has ended and before its workers stop: for threads
+ * and caches that belong to the run. Caller's static memory; registering again before that does
+ * nothing. Any thread. */
+struct fen__at_end {
+    void (*fn)(void);
+    struct fen__at_end *next;
+    bool on;
+};
+void fen__run_at_end(struct fen__at_end *e);
 
 /* ---- timer.c (RT) ---- */
 /* 0 or -ENOMEM. fn runs on a worker's own stack. */
@@ -204,6 +249,11 @@ bool fen__timer_del(struct fen__timer *t);
 /* ---- bill.c ---- */
 /* Closes the running slice, so that g->cpu_ticks is up to date (RT). */
 void fen__charge_now(struct fen__m *m);
+/* Adds what another thread burned for the running fiber (RT). */
+void fen__charge_extra(struct fen__m *m, int64_t cpu_ns);
+/* The worker keeps the bill now; else counters stand still. A fiber sees a change only after it
+ * parked. */
+bool fen__metered(void);
 /* Sums over all workers, in ns; cpu is the independent process clock since the run began. */
 struct fen__cpu_books {
     int64_t fibers_ns, runtime_ns, unattributed_ns, process_ns;

@@ -61,7 +61,8 @@ struct fen__p {
     int64_t anchor_ns;
     uint64_t rand;
     uint32_t number;
-    bool idle; /* sched.lock: in the idle list */
+    bool idle;          /* sched.lock: in the idle list */
+    _Atomic bool leave; /* above the number wanted: procs.c */
     struct fen__p *next_idle;
     struct fen__timers timers;
     uint32_t starts_lock;
@@ -83,7 +84,7 @@ struct fen__m {
     _Atomic uint32_t phase, word, calls;
     bool searching, meter;
     struct fen__p *p;
-    struct fen__g *cur;
+    struct fen__g *cur, *prev; /* prev: just switched out; NULL: the M's own stack was left */
     void *g0_sp;
     enum fen__act act;
     _Atomic int64_t patience_ns;
@@ -111,20 +112,24 @@ struct fen__m {
 
 struct fen__sched {
     struct fen__p *ps;
-    int nprocs;
+    _Atomic int nprocs, nps, n_live; /* wanted; ever used; with an M: procs.c */
     _Atomic int n_idle, n_searching;
     uint32_t lock FEN__ALIGN(FEN__LINE);
     struct fen__p *idle;
     struct fen__m *spares, *ms;
-    int n_ms, max_ms;
+    int n_ms, max_ms, max_blocking;
     struct fen__g *global_head, **global_tail;
     _Atomic int n_global;
     _Atomic uint32_t stop;
-    bool no_membarrier, meter;
+    bool no_membarrier;
+    _Atomic bool meter; /* the bill is on; each M follows in fen__bill_follow */
+    void (*log)(const fen_event *e, void *arg);
+    void *log_arg;
     _Atomic uint32_t monitor_wake, monitor_deep;
     pthread_t monitor;
     int64_t monitor_cpu_ns, cpu_start_ns;
     _Atomic int64_t handoffs, refused;
+    _Atomic int readying; /* threads in fen__ready that are no workers in RT */
     _Atomic uint32_t running, done;
     int rc;
     uint64_t seed;
@@ -136,7 +141,11 @@ extern struct fen__sched fen__sched;
 
 /* guard.c */
 struct fen__m *fen__reacquire(struct fen__m *m);
-void fen__to_g0(struct fen__m *m, enum fen__act act);
+void fen__swap(struct fen__m *m, enum fen__act act);
+
+/* run.c */
+void fen__run_begin(struct fen__m *m, struct fen__g *g);
+void fen__arrive(struct fen__annot *self);
 
 /* park.c */
 bool fen__commit(struct fen__g *g);
@@ -153,11 +162,15 @@ struct fen__g *fen__queue_steal(struct fen__p *to, struct fen__p *from, bool run
 void fen__global_push(struct fen__g *head, struct fen__g *last, int n);
 struct fen__g *fen__global_pop(struct fen__m *m, int want);
 
-/* start.c: a fiber for the oldest start of p, for m to run now; NULL: none. */
+/* start.c */
+void fen__start_move(struct fen__p *from, struct fen__p *to); /* all that wait */
+/* A fiber for the oldest start of p, for m to run now; NULL: none. */
 struct fen__g *fen__start_pop(struct fen__m *m, struct fen__p *p);
 
 /* find.c */
 struct fen__g *fen__find(struct fen__m *m);
+void fen__stop_searching(struct fen__m *m);
+struct fen__g *fen__find_quick(struct fen__m *m);
 void fen__wake_p(void);
 void fen__ready(struct fen__g *g); /* any thread, any phase */
 
@@ -165,8 +178,39 @@ void fen__ready(struct fen__g *g); /* any thread, any phase */
 void fen__timers_init(struct fen__p *p);
 void fen__timers_fini(struct fen__p *p);
 void fen__timers_run(struct fen__p *p);
+int fen__timers_move(struct fen__p *from, struct fen__p *to); /* all; 0 or -ENOMEM */
 uint64_t fen__tsc_at(struct fen__p *p, int64_t when_ns);
 void fen__anchor(struct fen__p *p);
+
+/* procs.c */
+static inline bool fen__procs_leaving(struct fen__p *p)
+{
+    return FEN__UNLIKELY(atomic_load_explicit(&p->leave, memory_order_relaxed));
+}
+bool fen__procs_retire(struct fen__m *m); /* true: m has no P any more */
+void fen__procs_init(struct fen__p *p, int number);
+void fen__procs_open(bool open);
+void fen__procs_raise(void); /* the monitor's */
+
+/* stall.c; the monitor's */
+void fen__stall_init(void);
+void fen__stall_fini(void);
+void fen__stall_note(struct fen__m *m, enum fen_event_kind kind, int64_t now); /* sched.lock held */
+void fen__stall_begin(void);
+void fen__stall_refused(int64_t stuck_ns, int64_t now);
+bool fen__stall_poll(int64_t now); /* true: an event is under way */
+
+/* outside.c */
+struct fen__m *fen__outside_enter(void);
+void fen__outside_leave(struct fen__m *m);
+int fen__outside_park(struct fen__g *g, int64_t deadline_ns);
+void fen__outside_ready(struct fen__g *g);
+struct fen__g *fen__outside_g(uint32_t id);
+struct fen__tally *fen__outside_tally(void); /* of fibers that threads spawned; NULL: none yet */
+void fen__outside_open(void);                /* threads may spawn */
+void fen__outside_close(void);               /* no more */
+void fen__outside_end(void);                 /* ends the waits of threads and sees them leave */
+void fen__outside_fini(void);
 
 /* spawn.c */
 int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__g **ret_g);
@@ -191,6 +235,7 @@ __attribute__((noreturn, cold)) void fen__crash_overflow(const struct fen__g *g)
 /* bill.c */
 void fen__bill_start(struct fen__m *m);
 void fen__bill_units(void);
+void fen__bill_turn(struct fen__m *m);
 void fen__bill_reconcile(struct fen__m *m, struct fen__g *g, uint64_t now, uint64_t d,
                          bool disturbed);
 extern uint64_t fen__long_ticks, fen__window_ticks;
@@ -215,7 +260,14 @@ static inline void fen__charge(struct fen__m *m, struct fen__g *g)
         fen__bill_reconcile(m, g, now, d, hit);
 }
 
-/* The same after the thread slept by its own will: the runtime's slice is reconciled at once. */
+/* RT, on the M's own stack, where no slice of a fiber is open. Not on the way of each switch. */
+static inline void fen__bill_follow(struct fen__m *m)
+{
+    if (FEN__UNLIKELY(m->meter != atomic_load_explicit(&fen__sched.meter, memory_order_relaxed)))
+        fen__bill_turn(m);
+}
+
+/* fen__charge after the thread slept by its own will: the runtime's slice is reconciled at once. */
 static inline void fen__charge_sleep(struct fen__m *m)
 {
     if (!m->meter)

@@ -24,6 +24,8 @@ static struct {
     _Atomic uint64_t number;
 } slab;
 
+void (*fen__attached_end)(struct fen__g *g);
+
 static size_t chunk_bytes(void)
 {
     size_t page = fen__sys_page_bytes();
@@ -53,6 +55,8 @@ void fen__spawn_fini(void)
 
 struct fen__g *fen__g_at(uint32_t id)
 {
+    if (FEN__UNLIKELY(id & FEN__G_THREAD))
+        return fen__outside_g(id);
     struct fen__g *c = atomic_load(&slab.chunk[id / CHUNK_G]); /* pairs with the store in fresh */
     return c + id % CHUNK_G;
 }
@@ -131,7 +135,7 @@ static void drop(struct fen__m *m, struct fen__g *g)
         spill(m);
 }
 
-/* On the M's stack; the fiber will not run again. */
+/* Not on the fiber's stack; it will not run again. */
 void fen__g_free(struct fen__m *m, struct fen__g *g)
 {
     fen__annot_end(&g->annot);
@@ -150,15 +154,18 @@ void fen__g_free(struct fen__m *m, struct fen__g *g)
 static void fiber_main(void *arg)
 {
     struct fen__g *g = arg;
-    fen__annot_arrive(&g->annot, &fen__self()->annot);
+    fen__arrive(&g->annot);
     fen__leave(fen__self());
     g->fn(g->arg);
+    fen_assert(fen__self()); /* NULL: a forked child, which may only exec */
+    if (FEN__UNLIKELY(g->locals || g->labels))
+        __atomic_load_n(&fen__attached_end, __ATOMIC_RELAXED)(g);
     fen__count_add(&fen__self()->tally.ended, 1); /* before a joiner can look */
     if (g->end)
         g->end(g);
     struct fen__m *m = fen__enter();
-    fen_assert(g->timer.at < 0);
-    fen__to_g0(m, FEN__ACT_EXIT);
+    fen_assert(m && g->timer.at < 0);
+    fen__swap(m, FEN__ACT_EXIT);
 }
 
 static void reset(struct fen__g *g, const struct fen__spawn *how)
@@ -175,6 +182,9 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->alloc_bytes = 0;
     g->reason = g->mask = g->convicted = 0;
     g->local = NULL;
+    g->limits_seen = 0;
+    g->locals = NULL;
+    __atomic_store_n(&g->labels, how->labels, __ATOMIC_RELAXED); /* dumps read it */
     g->live = 1;
 }
 

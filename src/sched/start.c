@@ -33,6 +33,23 @@ static struct fen__start *take(struct fen__p *p)
     return s;
 }
 
+void fen__start_move(struct fen__p *from, struct fen__p *to)
+{
+    fen__lock(&from->starts_lock);
+    struct fen__start *all = from->starts, **tail = from->starts_tail;
+    uint32_t n = atomic_exchange(&from->n_starts, 0);
+    from->starts = NULL;
+    from->starts_tail = &from->starts;
+    fen__unlock(&from->starts_lock);
+    if (!all)
+        return;
+    fen__lock(&to->starts_lock);
+    *to->starts_tail = all;
+    to->starts_tail = tail;
+    atomic_fetch_add(&to->n_starts, n);
+    fen__unlock(&to->starts_lock);
+}
+
 struct fen__g *fen__start_pop(struct fen__m *m, struct fen__p *p)
 {
     struct fen__start *s;

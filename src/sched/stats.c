@@ -36,7 +36,7 @@ void fen_stats_get(fen_stats *ret_stats)
     s.handoffs_refused = atomic_load(&fen__sched.refused);
     s.threads = __atomic_load_n(&fen__sched.n_ms, __ATOMIC_RELAXED);
     s.run_queue = atomic_load(&fen__sched.n_global);
-    for (int i = 0; atomic_load(&fen__sched.running) && i < fen__sched.nprocs; i++)
+    for (int i = 0; atomic_load(&fen__sched.running) && i < fen__sched.nps; i++)
         s.run_queue += fen__sched.ps ? fen__queue_len(&fen__sched.ps[i]) : 0;
     *ret_stats = s;
 }

@@ -134,7 +134,7 @@ int fen__timer_add(struct fen__timer *t, int64_t when_ns, void (*fn)(void *, uin
         return -ENOMEM;
     }
     t->when_ns = when_ns;
-    t->home = (int32_t)p->number;
+    __atomic_store_n(&t->home, (int32_t)p->number, __ATOMIC_RELAXED);
     t->fn = fn;
     t->arg = arg;
     t->seq = seq;
@@ -145,11 +145,23 @@ int fen__timer_add(struct fen__timer *t, int64_t when_ns, void (*fn)(void *, uin
     return 0;
 }
 
+/* The P in whose heap it is, that heap locked; it may have moved before (fen__timers_move). */
+static struct fen__p *lock_home(struct fen__timer *t)
+{
+    for (;;) {
+        int32_t home = __atomic_load_n(&t->home, __ATOMIC_RELAXED);
+        struct fen__p *p = &fen__sched.ps[home];
+        fen__lock(&p->timers.lock);
+        if (__atomic_load_n(&t->home, __ATOMIC_RELAXED) == home)
+            return p;
+        fen__unlock(&p->timers.lock);
+    }
+}
+
 bool fen__timer_del(struct fen__timer *t)
 {
-    struct fen__p *p = &fen__sched.ps[t->home];
+    struct fen__p *p = lock_home(t);
     struct fen__timers *h = &p->timers;
-    fen__lock(&h->lock);
     bool armed = t->at >= 0;
     if (armed) {
         remove_at(h, t->at);
@@ -161,6 +173,29 @@ bool fen__timer_del(struct fen__timer *t)
     if (armed && m)
         fen__count_add(&m->tally.timers_removed, 1);
     return armed;
+}
+
+/* The caller owns `from`, so nobody adds to it; nobody else holds two of these locks. */
+int fen__timers_move(struct fen__p *from, struct fen__p *to)
+{
+    struct fen__timers *h = &from->timers, *k = &to->timers;
+    int rc = 0;
+    fen__lock(&h->lock);
+    fen__lock(&k->lock);
+    while (h->n && !rc) {
+        rc = k->n == k->cap ? grow(k) : 0;
+        if (rc)
+            break;
+        struct fen__timer *t = h->heap[--h->n].t; /* the last: what is left stays a heap */
+        __atomic_store_n(&t->home, (int32_t)to->number, __ATOMIC_RELAXED);
+        up(k, k->n++, (struct fen__heap_entry){t->when_ns, t});
+    }
+    shrink(h);
+    publish(from);
+    publish(to);
+    fen__unlock(&k->lock);
+    fen__unlock(&h->lock);
+    return rc;
 }
 
 void fen__timers_run(struct fen__p *p)

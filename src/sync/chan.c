@@ -172,13 +172,13 @@ static int operate(fen_chan *c, enum fen_select_op op, void *elem, int64_t deadl
 
 static int blocking(fen_chan *c, enum fen_select_op op, void *elem, int64_t deadline_ns)
 {
-    struct fen__m *w = fen__enter();
+    struct fen__m *w = fen__enter_wait();
     if (!w)
-        return FEN_ENOTFIBER;
+        return fen__enter_rc();
     int rc = fen__limit_rc(fen__cur(w));
     if (!rc)
         rc = operate(c, op, elem, deadline_ns);
-    fen__leave(fen__self());
+    fen__leave_wait(fen__self());
     return rc;
 }
 
@@ -258,3 +258,5 @@ size_t fen_chan_len(fen_chan *c)
     fen__leave_any(w);
     return n;
 }
+
+size_t fen_chan_cap(const fen_chan *c) { return c->cap; }

@@ -20,11 +20,16 @@ static void first_main(void *arg)
     (void)ended; /* fn's own value is the run's */
 }
 
+static void pools_fini(void)
+{
+    fen__scope_pool_fini();
+    fen__labels_pool_fini();
+}
+
 int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg)
 {
     struct first f = {fn, arg, 0};
-    int rc = fen__sched_run(first_main, &f, cfg);
-    if (rc != -EBUSY)
-        fen__scope_pool_fini();
+    __atomic_store_n(&fen__attached_end, fen__locals_end, __ATOMIC_RELAXED); /* as ever */
+    int rc = fen__sched_run(first_main, &f, cfg, pools_fini);
     return rc ? rc : f.rc;
 }

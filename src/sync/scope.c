@@ -96,12 +96,14 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     s->parent_of_owner = up;
     s->children = 0;
     s->spawned = s->hooked = s->timed = false;
+    atomic_store_explicit(&s->cause, 0, memory_order_relaxed);
     s->join_epoch = 0;
     s->defers = NULL;
     s->timer.at = -1; /* hooks: none since the memory was last withdrawn, or ever */
     s->bill = up ? up->bill : NULL;
     g->scope = s;
     __atomic_store_n(&g->limit, &s->limit, __ATOMIC_RELEASE);
+    fen__limits_changed(g);
 }
 
 fen_scope *fen_scope_open(int64_t deadline_ns)
@@ -181,6 +183,7 @@ int fen__scope_fini(struct fen_scope *s)
     int rc = fen__limit_rc(g);
     g->scope = s->parent_of_owner;
     __atomic_store_n(&g->limit, s->limit.parent, __ATOMIC_RELEASE);
+    fen__limits_changed(g);
     fen__leave(fen__self());
     return rc;
 }
@@ -306,11 +309,13 @@ static void hooks_below(struct fen__g *g, void *arg)
     }
 }
 
-void fen_scope_cancel(fen_scope *s)
+void fen_scope_cancel_with(fen_scope *s, int rc)
 {
     int none = 0;
-    if (!atomic_compare_exchange_strong(&s->limit.ended, &none, -ECANCELED))
+    fen_assert(rc < 0);
+    if (!atomic_compare_exchange_strong(&s->cause, &none, rc))
         return;
+    fen__limit_end(&s->limit, -ECANCELED); /* who sees this sees the cause */
     struct fen__m *m = fen__enter_any();
     call_hooks(s, __atomic_load_n(&s->seq, __ATOMIC_RELAXED), NULL, -ECANCELED);
     if (atomic_load(&s->spawned))
@@ -321,14 +326,37 @@ void fen_scope_cancel(fen_scope *s)
     fen__leave_any(m);
 }
 
+void fen_scope_cancel(fen_scope *s) { fen_scope_cancel_with(s, -ECANCELED); }
+
+int fen_scope_cause(fen_scope *s)
+{
+    struct fen__g *g = s ? NULL : current();
+    struct fen__limit *l = s ? &s->limit : g ? g->limit : NULL;
+    for (; l; l = l->parent) {
+        int rc = atomic_load(&l->ended); /* pairs with the store in fen_scope_cancel_with */
+        struct fen_scope *ended = rc ? scope_of(l) : NULL;
+        int cause = ended ? atomic_load(&ended->cause) : 0;
+        if (rc)
+            return cause ? cause : rc;
+    }
+    int64_t d = fen_scope_deadline(s);
+    return d != FEN_NEVER && d <= fen__sys_now() ? -ETIMEDOUT : 0;
+}
+
 static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, NULL, -ETIMEDOUT); }
 
 void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns)
 {
     if (deadline_ns >= atomic_load_explicit(&s->limit.deadline_ns, memory_order_relaxed))
         return;
-    atomic_store(&s->limit.deadline_ns, deadline_ns);
-    bool mine = s->owner == current() && s->hooked;
+    bool own = s->owner == current(), mine = own && s->hooked;
+    bool alone = own && !atomic_load_explicit(&s->spawned, memory_order_relaxed);
+    if (alone) {
+        atomic_store_explicit(&s->limit.deadline_ns, deadline_ns, memory_order_relaxed);
+        fen__limits_changed(s->owner);
+    } else {
+        fen__limit_deadline_set(&s->limit, deadline_ns);
+    }
     if (!mine && !atomic_load_explicit(&s->spawned, memory_order_relaxed))
         return;
     struct fen__m *m = fen__enter_any();
@@ -395,7 +423,8 @@ void fen_cancel_hook_del(fen_cancel_hook *h)
 void fen__mask(int by)
 {
     struct fen__g *g = current();
-    g->mask = (uint8_t)(g->mask + by);
+    if (g) /* a thread has nothing to mask */
+        g->mask = (uint8_t)(g->mask + by);
 }
 
 /* ---- spawning ---- */
@@ -412,13 +441,10 @@ static void add_bill(struct fen__g *g, struct fen__child_bill *b)
     atomic_fetch_add_explicit(&b->out_bytes, g->out_bytes, memory_order_relaxed);
 }
 
-/* On the child, last: after the scope's lock is let go the scope may be gone. */
-static void child_end(struct fen__g *g)
+/* After the scope's lock is let go the scope may be gone. Any thread. */
+void fen__scope_let_go(struct fen_scope *s)
 {
-    struct fen_scope *s = g->scope;
-    if (s->bill)
-        add_bill(g, s->bill);
-    struct fen__m *m = fen__enter();
+    struct fen__m *m = fen__enter_any();
     struct fen__g *owner = s->owner;
     uint64_t epoch = 0;
     fen__lock(&s->lock);
@@ -429,7 +455,16 @@ static void child_end(struct fen__g *g)
     fen__unlock(&s->lock);
     if (epoch)
         fen__wake(owner, epoch, FEN__BY_SYNC);
-    fen__leave(m);
+    fen__leave_any(m);
+}
+
+/* On the child, last. */
+void fen__scope_child_end(struct fen__g *g)
+{
+    struct fen_scope *s = g->scope;
+    if (s->bill)
+        add_bill(g, s->bill);
+    fen__scope_let_go(s);
 }
 
 /* Every scope up the chain has fibers below it now: a cancel of any of them must look for them.
@@ -448,6 +483,41 @@ static void mark_spawned(struct fen_scope *s)
     atomic_store(&s->spawned, true);
 }
 
+void fen__scope_hold(struct fen_scope *s)
+{
+    if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
+        mark_spawned(s);
+    atomic_fetch_add(&s->children, 1);
+}
+
+/* RT. A new fiber of s, which the caller keeps open. */
+static int go_in(struct fen__m *m, struct fen_scope *s, struct fen__spawn *how)
+{
+    fen__scope_hold(s);
+    how->limit = &s->limit;
+    how->scope = s;
+    how->end = fen__scope_child_end;
+    how->labels = fen__labels_share(fen__cur(m)->labels);
+    int rc = fen__spawn(how, NULL);
+    if (rc) {
+        fen__labels_drop(how->labels);
+        atomic_fetch_sub(&s->children, 1); /* the caller holds the scope open */
+    }
+    return rc;
+}
+
+int fen__scope_go(struct fen_scope *s, void (*fn)(void *), void *arg)
+{
+    struct fen__m *m = fen__enter();
+    if (!m)
+        return FEN_ENOTFIBER;
+    fen_assert(leads_to(fen__cur(m)->limit, s)); /* else s may close under us */
+    struct fen__spawn how = {.fn = fn, .arg = arg};
+    int rc = go_in(m, s, &how);
+    fen__leave(m);
+    return rc;
+}
+
 int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
 {
     if (stack_bytes > FEN__STACK_MAX)
@@ -455,20 +525,8 @@ int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void 
     struct fen__m *m = fen__enter();
     if (!m)
         return FEN_ENOTFIBER;
-    struct fen_scope *s = fen__cur(m)->scope;
-    if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
-        mark_spawned(s);
-    atomic_fetch_add(&s->children, 1);
-    struct fen__spawn how = {.fn = fn,
-                             .arg = arg,
-                             .name = name,
-                             .stack_bytes = stack_bytes,
-                             .limit = &s->limit,
-                             .scope = s,
-                             .end = child_end};
-    int rc = fen__spawn(&how, NULL);
-    if (rc)
-        atomic_fetch_sub(&s->children, 1); /* the caller holds the scope open */
+    struct fen__spawn how = {.fn = fn, .arg = arg, .name = name, .stack_bytes = stack_bytes};
+    int rc = go_in(m, fen__cur(m)->scope, &how);
     fen__leave(m);
     return rc;
 }
@@ -501,14 +559,20 @@ int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
         return -ENOMEM;
     *d = (struct detached){fn, arg};
     struct fen__m *m = fen__enter();
-    int rc = m ? 0 : FEN_ENOTFIBER;
     struct fen__spawn how = {
         .fn = detached_main, .arg = d, .name = name, .limit = fen__run_limit()};
-    if (!rc)
+    int rc;
+    if (m) {
+        how.labels = fen__labels_share(fen__cur(m)->labels);
         rc = fen__spawn(&how, NULL);
+    } else {
+        rc = fen__spawn_outside(&how);
+    }
     if (m)
         fen__leave(m);
-    if (rc)
+    if (rc) {
+        fen__labels_drop(how.labels);
         fen__mem_free(d, sizeof *d);
+    }
     return rc;
 }

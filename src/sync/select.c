@@ -158,14 +158,37 @@ static int select_rt(fen_case *cases, int n, int64_t deadline_ns)
     return rc;
 }
 
+/* When the first of the FEN_AFTER cases comes, and which it is; FEN_NEVER: there is none. 0 stands
+ * for "not later than now". */
+static int64_t first_after(const fen_case *cases, int n, int *ret_k)
+{
+    int k = -1;
+    for (int i = 0; i < n; i++)
+        if (FEN__UNLIKELY(cases[i].op == FEN_OP_AFTER) &&
+            (k < 0 || cases[i].after_ns < cases[k].after_ns))
+            k = i;
+    if (FEN__LIKELY(k < 0))
+        return FEN_NEVER;
+    *ret_k = k;
+    int64_t now = fen__sys_now(), after = cases[k].after_ns;
+    return after <= 0 ? 0 : after > FEN_NEVER - now ? FEN_NEVER : now + after;
+}
+
 int fen_select(fen_case *cases, int n, int64_t deadline_ns)
 {
     if (n < 0 || n > FEN_SELECT_MAX)
         return -EINVAL;
-    struct fen__m *m = fen__enter();
+    struct fen__m *m = fen__enter_wait();
     if (!m)
-        return FEN_ENOTFIBER;
-    int rc = select_rt(cases, n, deadline_ns);
-    fen__leave(fen__self());
+        return fen__enter_rc();
+    int k = -1;
+    int64_t after = first_after(cases, n, &k);
+    int rc = select_rt(cases, n, fen__min_i64(deadline_ns, after));
+    if (rc == -ETIMEDOUT && k >= 0 && after <= deadline_ns &&
+        !fen__limit_rc(fen__cur(fen__self()))) { /* its own time, not the scope's */
+        cases[k].rc = 0;
+        rc = k;
+    }
+    fen__leave_wait(fen__self());
     return rc;
 }

@@ -4,6 +4,7 @@
 
 #include "sched/sched.h"
 
+#include <fen/local.h>
 #include <fen/scope.h>
 
 #include <stdatomic.h>
@@ -20,6 +21,7 @@ struct fen_scope {
     _Atomic int64_t children;
     _Atomic bool spawned; /* it, or one inside it, ever had a child: see scope.c */
     bool hooked, timed;   /* the owner's: ever had a hook; timer was armed for it */
+    _Atomic int cause;    /* set once, before limit.ended; 0: not cancelled */
     uint64_t join_epoch;  /* owner waits for children == 0; 0: does not */
     fen_defer_record *defers;
     fen_cancel_hook *hooks;
@@ -37,6 +39,10 @@ struct fen__child_bill {
  * record's exchange, which has its memory already. RT is not needed. */
 void fen__scope_init(struct fen_scope *s, int64_t deadline_ns);
 int fen__scope_fini(struct fen_scope *s);
+
+/* The labels of a fiber, also of another one while it runs: "key\0value\0" one after another. The
+ * bytes written, 0: none. What was read may be a moment old, never torn. */
+size_t fen__labels_read(struct fen__g *g, char ret[FEN_LABELS_BYTES]);
 
 /* Masks (+1) and unmasks (-1) cancellation for the running fiber. */
 void fen__mask(int by);

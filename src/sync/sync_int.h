@@ -32,6 +32,44 @@ static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g)
 /* After the wait: takes the node out if it is still queued. Takes the object's lock. */
 void fen__waitq_leave(struct fen_waitq *q, uint32_t *lock, struct fen__node *n);
 
+/* What a scope's close waits for: hold by the owner, or by who holds already; let go by anybody. */
+void fen__scope_hold(struct fen_scope *s);
+void fen__scope_let_go(struct fen_scope *s);
+void fen__scope_child_end(struct fen__g *g);
+/* Fibers that were claimed under a lock and are woken after it, first come first. */
+struct fen__woken {
+    struct fen__node *head, *last;
+};
+/* Claims the first waiter, or all, to the end of the list; the number of them. Lock held. */
+int fen__woken_first(struct fen__woken *w, struct fen_waitq *q);
+int fen__woken_all(struct fen__woken *w, struct fen_waitq *q);
+/* Wakes them with that result. The object may be gone by the time the last is woken. */
+void fen__woken_done(struct fen__woken *w, int rc);
+
+/* Who holds a lock: the fiber's place in the slab + 1; a thread that is no fiber, or a worker on
+ * its own stack, is FEN__BY_THREAD. */
+#define FEN__BY_THREAD UINT32_MAX
+static inline uint32_t fen__holder_of(const struct fen__g *g)
+{
+    return g->id & FEN__G_THREAD ? FEN__BY_THREAD : g->id + 1;
+}
+static inline uint32_t fen__holder(void)
+{
+    struct fen__m *m = fen__self();
+    struct fen__g *g = m ? fen__cur(m) : NULL;
+    return g ? fen__holder_of(g) : FEN__BY_THREAD;
+}
+
+/* scope.c: a new fiber of a scope in which the caller runs. 0, -ENOMEM, FEN_ELIMIT,
+ * FEN_ENOTFIBER. */
+int fen__scope_go(struct fen_scope *s, void (*fn)(void *arg), void *arg);
 void fen__scope_pool_fini(void);
+
+/* label.c: one more user of a set of labels, one less (NULL: nothing); fini ends their memory. */
+void *fen__labels_share(void *labels);
+void fen__labels_drop(void *labels);
+void fen__labels_pool_fini(void);
+/* local.c: see fen__attached_end. */
+void fen__locals_end(struct fen__g *g);
 
 #endif

@@ -46,3 +46,37 @@ void fen__waitq_leave(struct fen_waitq *q, uint32_t *lock, struct fen__node *n)
     fen__waitq_remove(q, n);
     fen__unlock(lock);
 }
+
+static bool claim_one(struct fen__woken *w, struct fen_waitq *q)
+{
+    int claim;
+    struct fen__node *n = fen__waitq_claim(q, &claim);
+    if (!n)
+        return false;
+    n->rc = claim; /* until fen__woken_done */
+    n->next = NULL;
+    if (w->head)
+        w->last->next = n;
+    else
+        w->head = n;
+    w->last = n;
+    return true;
+}
+
+int fen__woken_first(struct fen__woken *w, struct fen_waitq *q) { return claim_one(w, q); }
+
+int fen__woken_all(struct fen__woken *w, struct fen_waitq *q)
+{
+    int n = 0;
+    while (claim_one(w, q))
+        n++;
+    return n;
+}
+
+void fen__woken_done(struct fen__woken *w, int rc)
+{
+    for (struct fen__node *n = w->head, *next; n; n = next) {
+        next = n->next;
+        fen__waitq_done(n, n->rc, rc);
+    }
+}

@@ -1,5 +1,5 @@
 /* io.c - descriptors. Thin: one call, -errno. */
-#include "sys/sys.h"
+#include "sys/sys_int.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -8,13 +8,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-#define FAULT(name)                                                                                \
-    do {                                                                                           \
-        int rc_ = FEN__UNLIKELY(fen__sys_fault != NULL) ? fen__sys_fault(name) : 0;                \
-        if (rc_)                                                                                   \
-            return rc_;                                                                            \
-    } while (0)
 
 ssize_t fen__sys_read(int fd, void *buf, size_t n)
 {
@@ -137,6 +130,13 @@ int fen__sys_epoll_add(int ep, int fd, uint32_t events, uint64_t data)
     return epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
 }
 
+int fen__sys_epoll_mod(int ep, int fd, uint32_t events, uint64_t data)
+{
+    FAULT("epoll_mod");
+    struct epoll_event ev = {.events = events, .data.u64 = data};
+    return epoll_ctl(ep, EPOLL_CTL_MOD, fd, &ev) ? -errno : 0;
+}
+
 int fen__sys_epoll_del(int ep, int fd)
 {
     struct epoll_event ev = {0};
@@ -174,6 +174,23 @@ bool fen__sys_readable(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     return poll(&p, 1, 0) > 0;
+}
+
+int fen__sys_poll(int fd, int events, int64_t deadline_ns)
+{
+    FAULT("poll");
+    struct pollfd p = {.fd = fd, .events = (short)events};
+    int got;
+    do {
+        int64_t left = deadline_ns ? deadline_ns - fen__sys_now() : 0;
+        struct timespec ts = {.tv_sec = left / FEN_S, .tv_nsec = left % FEN_S};
+        if (left < 0)
+            ts = (struct timespec){0};
+        got = ppoll(&p, 1, deadline_ns == FEN_NEVER ? NULL : &ts, NULL);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return -errno;
+    return p.revents & POLLNVAL ? -EBADF : p.revents;
 }
 
 int fen__sys_eventfd(void)

@@ -5,8 +5,10 @@
 
 #include "base/base.h"
 
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 /* ---- clocks ---- */
 int64_t fen__sys_now(void);         /* CLOCK_MONOTONIC, ns */
@@ -87,6 +89,13 @@ int fen__sys_at_thread_exit(void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 bool fen__sys_thread_ends(void); /* fn has run on this thread */
 int fen__sys_at_fork(void (*before)(void), void (*after)(void));
 
+/* ---- fork ---- */
+/* Set in a child forked while *running was not 0: it has one thread, and locks that nobody will let
+ * go; it may only exec. The current worker of its thread is forgotten. */
+extern bool fen__forked;
+/* 0 or -ENOMEM. Once for all. */
+int fen__sys_mark_forks(const _Atomic uint32_t *running) FEN_MUST_CHECK;
+
 /* ---- rseq: "was this thread interrupted since I looked?" ---- */
 /* Address of this thread's rseq_cs field and the value to arm it with; 0 if not available. */
 int fen__rseq_slot(volatile uint64_t **ret_slot, uint64_t *ret_armed);
@@ -104,6 +113,7 @@ size_t fen__sys_page_bytes(void);
 
 /* ---- threads ---- */
 int fen__sys_gettid(void);
+int fen__sys_thread(pthread_t *ret_thread, size_t stack_bytes, void *(*fn)(void *arg), void *arg);
 int fen__sys_cpus_allowed(void); /* affinity and cgroup quota, at least 1 */
 /* Sleeps while *word == seen, at most until deadline (FEN_NEVER: no limit). */
 void fen__sys_futex_wait(_Atomic uint32_t *word, uint32_t seen, int64_t deadline_ns);
@@ -162,18 +172,55 @@ int fen__sys_listen_last(int fd);
 int fen__sys_connect(int fd, const struct sockaddr *sa, socklen_t len);
 int fen__sys_so_error(int fd);
 int fen__sys_setsockopt_int(int fd, int level, int name, int value);
+int fen__sys_getsockopt_int(int fd, int level, int name, int *ret_value);
+int fen__sys_set_nonblock(int fd);
 int fen__sys_sockname(int fd, struct sockaddr *sa, socklen_t *len);
 int fen__sys_peername(int fd, struct sockaddr *sa, socklen_t *len);
 int fen__sys_shutdown(int fd, int how);
 ssize_t fen__sys_peek(int fd, void *buf, size_t n); /* recv without taking */
 int fen__sys_epoll_create(void);
 int fen__sys_epoll_add(int ep, int fd, uint32_t events, uint64_t data);
+int fen__sys_epoll_mod(int ep, int fd, uint32_t events, uint64_t data); /* -ENOENT: not there */
 int fen__sys_epoll_del(int ep, int fd);
 /* Waits until deadline (absolute, 0: do not wait, FEN_NEVER); the count or -errno; 0 on EINTR. */
 int fen__sys_epoll_wait(int ep, struct epoll_event *ev, int n, int64_t deadline_ns);
 bool fen__sys_readable(int fd); /* poll(2) with no wait */
+/* What of the POLL* events holds, with POLLERR and POLLHUP; waits in the kernel until the deadline
+ * (0: not at all). 0: nothing. -EBADF: not a descriptor. */
+int fen__sys_poll(int fd, int events, int64_t deadline_ns);
 int fen__sys_eventfd(void);
 void fen__sys_eventfd_signal(int fd);
+
+/* ---- sockets, beyond one buffer and one peer (net.c) ---- */
+int fen__sys_socketpair(int type, int ret_fd[2]); /* AF_UNIX */
+/* sa NULL: the connected peer. */
+ssize_t fen__sys_sendmsg(int fd, const struct iovec *iov, int n, const struct sockaddr *sa,
+                         socklen_t len);
+/* sa may be NULL. A datagram that did not fit whole is -EMSGSIZE. */
+ssize_t fen__sys_recvmsg(int fd, const struct iovec *iov, int n, struct sockaddr *sa,
+                         socklen_t *len);
+ssize_t fen__sys_send_zc(int fd, const void *buf, size_t n); /* the kernel keeps buf for a while */
+/* One report of the error queue: how many zero-copy sends the kernel has let go of, and whether it
+ * had copied them after all. -EAGAIN: none there. */
+int fen__sys_zc_done(int fd, uint32_t *ret_sends, bool *ret_copied);
+/* Resets a TCP connection and drops what is queued, the descriptor stays open. */
+int fen__sys_disconnect(int fd);
+/* Moves bytes of a file, may wait for the disk; never raises SIGPIPE. */
+ssize_t fen__sys_sendfile(int fd, int file, int64_t *offset, size_t n);
+ssize_t fen__sys_splice(int from, int to, size_t n); /* one of them a pipe; never SIGPIPE */
+int fen__sys_pipe(int ret_fd[2]);
+
+/* ---- files (file.c); they wait for the disk ---- */
+struct stat;
+int fen__sys_open(const char *path, int flags, int mode);
+ssize_t fen__sys_pread(int fd, void *buf, size_t n, int64_t offset);
+ssize_t fen__sys_pwrite(int fd, const void *buf, size_t n, int64_t offset);
+int fen__sys_fsync(int fd, bool data_only);
+int fen__sys_truncate(int fd, int64_t bytes);
+int fen__sys_stat(const char *path, struct stat *ret_stat);
+int fen__sys_fstat(int fd, struct stat *ret_stat);
+int fen__sys_rename(const char *from, const char *to);
+int fen__sys_unlink(const char *path);
 
 /* ---- fault seam (tests): called before a call that can fail; non-zero is returned ---- */
 extern int (*fen__sys_fault)(const char *call);

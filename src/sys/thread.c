@@ -1,5 +1,7 @@
 /* thread.c - the current worker, futexes, membarrier, scheduling class, rseq. */
-#include "sys/sys.h"
+#include "sys/sys_int.h"
+
+#include "sys/cgroup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,12 +20,19 @@
 #include <time.h>
 #include <unistd.h>
 
-_Thread_local struct fen__m *fen__self_tls __attribute__((tls_model("initial-exec")));
+/* used, externally_visible: sys.h reads it in assembly, which link-time optimisation cannot see. */
+#ifdef __clang__
+#define SEEN_BY_ASM used
+#else
+#define SEEN_BY_ASM used, externally_visible
+#endif
+_Thread_local struct fen__m *fen__self_tls __attribute__((tls_model("initial-exec"), SEEN_BY_ASM));
 int (*fen__sys_fault)(const char *call);
 
 void fen__set_self(struct fen__m *m) { fen__self_tls = m; }
 
-_Thread_local struct fen__cache *fen__cache_tls __attribute__((tls_model("initial-exec")));
+_Thread_local struct fen__cache *fen__cache_tls
+    __attribute__((tls_model("initial-exec"), SEEN_BY_ASM));
 void fen__set_cache(struct fen__cache *c) { fen__cache_tls = c; }
 
 static pthread_key_t exit_key;
@@ -54,45 +63,61 @@ int fen__sys_at_fork(void (*before)(void), void (*after)(void))
     return -pthread_atfork(before, after, after);
 }
 
-int fen__sys_gettid(void) { return (int)syscall(SYS_gettid); }
-
-static int64_t read_number(const char *path, int field)
+int fen__sys_thread(pthread_t *ret_thread, size_t stack_bytes, void *(*fn)(void *arg), void *arg)
 {
-    char text[128];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0)
-        return -1;
-    text[n] = 0;
-    char *s = text;
-    while (field-- > 0 && (s = strchr(s, ' ')))
-        s++;
-    return s && *s >= '0' && *s <= '9' ? strtoll(s, NULL, 10) : -1;
+    FAULT("thread");
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, stack_bytes);
+    int rc = pthread_create(ret_thread, &attr, fn, arg);
+    pthread_attr_destroy(&attr);
+    return -rc;
 }
 
-/* Cores of a cgroup quota, rounded up; 0 when there is none. */
-static int quota_cores(void)
+bool fen__forked;
+static const _Atomic uint32_t *fork_running;
+
+static void in_child(void)
 {
-    int64_t quota = read_number("/sys/fs/cgroup/cpu.max", 0);
-    int64_t period = read_number("/sys/fs/cgroup/cpu.max", 1);
-    if (quota < 0) {
-        quota = read_number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", 0);
-        period = read_number("/sys/fs/cgroup/cpu/cpu.cfs_period_us", 0);
+    if (*fork_running) {
+        fen__forked = true;
+        fen__self_tls = NULL;
     }
-    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+int fen__sys_mark_forks(const _Atomic uint32_t *running)
+{
+    if (fork_running) /* only the one fen_run that runs is here */
+        return 0;
+    fork_running = running;
+    if (!pthread_atfork(NULL, NULL, in_child))
+        return 0;
+    fork_running = NULL;
+    return -ENOMEM;
+}
+
+int fen__sys_gettid(void) { return (int)syscall(SYS_gettid); }
+
+/* More processors than cpu_set_t holds: the set grows until the kernel is content. */
+static int affinity_cores(void)
+{
+    for (int max = CPU_SETSIZE; max <= 1 << 20; max *= 2) {
+        size_t bytes = CPU_ALLOC_SIZE(max);
+        cpu_set_t *set = CPU_ALLOC(max);
+        if (!set)
+            return 1;
+        int rc = sched_getaffinity(0, bytes, set) ? -errno : CPU_COUNT_S(bytes, set);
+        CPU_FREE(set);
+        if (rc != -EINVAL)
+            return rc > 0 ? rc : 1;
+    }
+    return 1;
 }
 
 int fen__sys_cpus_allowed(void)
 {
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
-    int quota = quota_cores();
-    if (quota > 0 && quota < n)
-        n = quota;
-    return n > 0 ? n : 1;
+    int n = affinity_cores(), quota = fen__sys_cgroup_cores("");
+    return quota > 0 && quota < n ? quota : n;
 }
 
 int fen__sys_fd_limit(void)
@@ -129,6 +154,8 @@ void fen__sys_futex_wake(_Atomic uint32_t *word, int n)
 /* 0 free, 1 held, 2 held and somebody may sleep. */
 void fen__lock_slow(uint32_t *word)
 {
+    if (fen__forked)
+        fen__panic("a forked child may only exec", __FILE__, __LINE__);
     for (int i = 0; i < 100; i++) {
         uint32_t seen = 0;
         if (__atomic_load_n(word, __ATOMIC_RELAXED) == 0 &&

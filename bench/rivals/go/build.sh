@@ -10,5 +10,5 @@ fi
 mkdir -p "$out"
 export CGO_ENABLED=1
 export CGO_CFLAGS="-O2 -DSQLITE_DEFAULT_MMAP_SIZE=268435456 -DSQLITE_DEFAULT_MEMSTATUS=0"
+go build -o "$out/go-micro" ./micro # first: it needs no module and no C compiler
 go build -o "$out/go-orders" .
-go build -o "$out/go-micro" ./micro

@@ -21,11 +21,19 @@ static const struct {
 } benches[] = {
     {"switch", bench_switch, "a switch between two stacks; threads beside it"},
     {"yield", bench_yield, "fen_yield between fibers, and that it makes no system call"},
-    {"spawn", bench_spawn, "10,000 and 1,000,000 fibers: spawn, yield, join"},
-    {"channel", bench_channel, "a message over a channel"},
-    {"timer", bench_timer, "10,000 sleepers: lateness, CPU"},
+    {"channel", bench_channel, "a message and a round trip over channels"},
+    {"select", bench_select, "a select of two channels"},
+    {"timer", bench_timer, "a timer started and stopped; 10,000 sleepers: lateness, CPU"},
+    {"spawn", bench_spawn, "one fiber, 10,000 and 1,000,000: spawn, yield, join"},
+    {"skynet", bench_skynet, "a tree of 1,111,111 fibers that add up over channels"},
     {"mutex", bench_mutex, "lock and unlock, alone and contended"},
+    {"blocking", bench_blocking, "a declared blocking section that does not block"},
+    {"idle", bench_idle, "100,000 idle fibers: memory at once and after a while"},
+    {"million", bench_million, "1,000,000 idle fibers: memory, maps"},
+    {"quiet", bench_quiet, "wake-ups of the process while 100,000 fibers are parked"},
     {"scaling", bench_scaling, "CPU-bound fibers on one P and on two"},
+    {"hogs", bench_hogs, "a ticking fiber beside endless loops and blocking calls"},
+    {"poller", bench_poller, "a ready descriptor among 100, 1,000 and 10,000 idle ones"},
     {"parked", bench_parked, "memory of 100,000 parked fibers"},
     {"cancel", bench_cancel, "cancelling 10,000 children"},
     {"conns", bench_conns, "10,000 keep-alive connections: memory idle and serving"},
@@ -48,11 +56,19 @@ static const struct {
 #define BENCHES (sizeof benches / sizeof benches[0])
 
 int bench_runs;
-static bool as_json, all_met = true;
+#define ALL_RUNS 5
+static bool as_json, all_met = true, all_at_once;
 static const char *current;
 static char commit[64] = "unknown", machine[256];
 
-int runs_or(int own) { return bench_runs ? bench_runs : own; }
+/* `all` takes some minutes as it is. */
+int runs_or(int own)
+{
+    if (bench_runs)
+        return bench_runs;
+    return all_at_once && own > ALL_RUNS ? ALL_RUNS : own;
+}
+
 double now_s(void) { return (double)fen_now() / 1e9; }
 
 static int by_value(const void *a, const void *b)
@@ -63,6 +79,9 @@ static int by_value(const void *a, const void *b)
 
 double median(double *v, int n)
 {
+    for (int i = 0; i < n; i++)
+        if (isnan(v[i]))
+            return NAN; /* a run that failed is no figure, and must not look like one */
     qsort(v, (size_t)n, sizeof *v, by_value);
     return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
@@ -95,9 +114,9 @@ static void identify(void)
 
 /* ---- output ---- */
 
-static bool reaches(const struct figure *f, double bar)
+static bool reaches(const struct figure *f, double bar, bool on_ratio)
 {
-    double v = f->bar_on_ratio ? f->ratio : f->value;
+    double v = on_ratio ? f->ratio : f->value;
     if (f->exact)
         return v == bar;
     return f->more_is_better ? v >= bar : v <= bar;
@@ -107,11 +126,11 @@ static bool has_bar(const struct figure *f) { return f->bar && !isnan(f->at_leas
 
 static const char *met(const struct figure *f)
 {
-    if (!has_bar(f))
-        return NULL;
-    if (f->aim > 0 && reaches(f, f->aim))
+    if (!has_bar(f) || (f->bar_on_ratio && isnan(f->ratio) && !isnan(f->value)))
+        return NULL; /* nothing to judge it by */
+    if (f->aim > 0 && reaches(f, f->aim, f->bar_on_ratio && !f->aim_on_value))
         return "aim";
-    return reaches(f, f->at_least) ? "at_least" : "no";
+    return reaches(f, f->at_least, f->bar_on_ratio) ? "at_least" : "no";
 }
 
 static void put_number(const char *key, double v)
@@ -142,9 +161,10 @@ static void emit_json(const struct figure *f)
     put_number("value", f->value);
     put_text("unit", f->unit);
     put_text("better", f->more_is_better ? "higher" : "lower");
-    put_text("rival", f->rival);
-    put_number("rival_value", f->rival ? f->rival_value : NAN);
-    put_number("ratio", f->rival && f->ratio > 0 ? f->ratio : NAN);
+    bool rival = f->rival && !isnan(f->rival_value);
+    put_text("rival", rival ? f->rival : NULL);
+    put_number("rival_value", rival ? f->rival_value : NAN);
+    put_number("ratio", rival && f->ratio > 0 ? f->ratio : NAN);
     put_number("at_least", has_bar(f) ? f->at_least : NAN);
     put_number("aim", f->aim > 0 ? f->aim : NAN);
     put_text("met", met(f));
@@ -164,22 +184,32 @@ static void cell(double v, int width)
         printf(" %*.4g", width, v);
 }
 
+/* "<= 0.45x / 25 ns": at least, and the aim where there is one. */
+static void bar_text(const struct figure *f, char *to, size_t bytes)
+{
+    if (!has_bar(f))
+        return;
+    const char *op = f->exact            ? "=="
+                     : f->more_is_better ? ">="
+                                         : "<=",
+               *x = f->bar_on_ratio ? "x" : "";
+    int n = snprintf(to, bytes, "%s %.4g%s", op, f->at_least, x);
+    if (f->aim > 0)
+        snprintf(to + n, bytes - (size_t)n, " / %.4g%s%s", f->aim, f->aim_on_value ? " " : x,
+                 f->aim_on_value ? f->unit : "");
+}
+
 static void emit_row(const struct figure *f)
 {
     const char *m = met(f);
-    char bar[40] = "";
-    if (has_bar(f))
-        snprintf(bar, sizeof bar, "%s %.4g%s",
-                 f->exact            ? "=="
-                 : f->more_is_better ? ">="
-                                     : "<=",
-                 f->at_least, f->bar_on_ratio ? "x" : "");
+    char bar[64] = "";
+    bar_text(f, bar, sizeof bar);
     printf("%-8s %-34s", current, f->name);
     cell(f->value, 10);
     printf(" %-6s %-9s", f->unit, f->rival ? f->rival : "");
     cell(f->rival ? f->rival_value : NAN, 9);
     cell(f->rival && f->ratio > 0 ? f->ratio : NAN, 7);
-    printf("  %-11s %-8s %s\n", bar, m ? m : "", f->note ? f->note : "");
+    printf("  %-19s %-8s %s\n", bar, m ? m : "", f->note ? f->note : "");
 }
 
 void emit(const struct figure *f)
@@ -192,28 +222,6 @@ void emit(const struct figure *f)
     else
         emit_row(f);
     fflush(stdout);
-}
-
-/* ---- Go ---- */
-
-const char *go_note;
-
-double go_micro(const char *key)
-{
-    static char page[2048];
-    static bool asked;
-    const char *path = rival_path("go-micro");
-    if (!asked && path) {
-        FILE *f = popen(path, "re");
-        size_t n = f ? fread(page, 1, sizeof page - 1, f) : 0;
-        page[n] = 0;
-        if (f)
-            pclose(f);
-    }
-    asked = true;
-    double v = number_in(page, "", key);
-    go_note = isnan(v) ? "no Go figure: bench/rivals/go/build.sh was not run" : NULL;
-    return v;
 }
 
 /* ---- the command ---- */
@@ -268,13 +276,14 @@ int cmd_bench(int argc, char **argv)
         }
     bench_runs = (int)runs;
     bench_seconds = (double)seconds;
+    all_at_once = all;
     signal(SIGPIPE, SIG_IGN);
     raise_files();
     identify();
     if (!as_json)
-        printf("# %s, commit %s, load average %.2f\n%-8s %-34s %10s %-6s %-9s %9s %7s  %-11s %s\n",
+        printf("# %s, commit %s, load average %.2f\n%-8s %-34s %10s %-6s %-9s %9s %7s  %-19s %s\n",
                machine, commit, load_average(), "bench", "figure", "value", "unit", "rival",
-               "its value", "ratio", "bar", "met");
+               "its value", "ratio", "bar (at least / aim)", "met");
     for (size_t i = 0; i < BENCHES; i++)
         if (all)
             run_one(i);

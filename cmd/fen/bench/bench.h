@@ -20,6 +20,7 @@ struct figure {
     bool bar;             /* there is one: at_least, unless that is NAN */
     double at_least, aim; /* aim 0: none beyond at_least */
     bool bar_on_ratio;    /* the bars are for ratio, not for value */
+    bool aim_on_value;    /* at_least is for ratio, aim for value */
     bool exact;           /* value must equal at_least */
     int runs;             /* 0: one */
     const char *note;     /* why there is no value or no rival; NULL: nothing to say */
@@ -31,12 +32,41 @@ void emit(const struct figure *f);
 extern int bench_runs; /* --runs; 0: each bench's own number */
 int runs_or(int own);
 
-double median(double *v, int n); /* sorts v */
+double median(double *v, int n); /* sorts v; NAN when one of v is */
 double now_s(void);
 
-/* What go-micro says of Go's scheduler, or NAN; go_note says why. */
-double go_micro(const char *key);
-extern const char *go_note;
+/* ---- fen and a rival in turn (pairs.c) ---- */
+
+#define PAIR_FIGURES 10
+
+struct pairs {
+    int runs, n;
+    const char *rival;  /* its name; NULL when it is absent */
+    const char *absent; /* why */
+    double fen[PAIR_FIGURES][BENCH_RUNS_MAX], other[PAIR_FIGURES][BENCH_RUNS_MAX];
+};
+
+/* fen (a function in a child) and Go (go-micro SCENARIO PROCS) in turn, runs times. Both
+ * give n numbers of the same meaning. */
+void pairs_with_go(struct pairs *p, void (*fen)(void *arg, double *out), void *arg, int n,
+                   const char *scenario, int procs, int runs);
+/* The same with a rival that is a function too. */
+void pairs_with(struct pairs *p, void (*fen)(void *arg, double *out), const char *rival,
+                void (*other)(void *arg, double *out), void *arg, int n, int runs);
+
+/* Number i of the pairs, times scale, as the figure f, of which name, unit and bars are given. */
+void pairs_emit(const struct pairs *p, int i, double scale, struct figure f);
+/* Numbers i (later rounds) as f and i + 1 (the first round) as NAME_first, which has no bar. */
+void pairs_emit_both(const struct pairs *p, int i, struct figure f);
+
+/* What a child measures in one fiber: rounds, each of which returns ns an operation. */
+#define ROUNDS 4
+struct scenario {
+    int procs, n;
+    double (*round[PAIR_FIGURES / 2])(void);
+};
+/* out[2k]: the median of the later rounds of round[k]; out[2k + 1]: the first one. */
+void scenario_main(void *scenario, double *out);
 
 /* ---- children (child.c) ---- */
 
@@ -53,6 +83,8 @@ bool in_child(void (*fn)(void *arg, double *out), void *arg, double *out, int n)
  * it did not come. cpus may be NULL. */
 bool child_start(struct child *c, const char *const *argv, int (*fn)(void *arg), void *arg,
                  const cpu_set_t *cpus);
+/* The same for a child that says "ready". */
+bool child_ready(struct child *c, const char *const *argv, int (*fn)(void *arg), void *arg);
 void child_stop(struct child *c);
 int64_t child_anon_bytes(const struct child *c);
 int64_t child_peak_bytes(const struct child *c);
@@ -87,11 +119,19 @@ void split_cpus(cpu_set_t *ret_server, cpu_set_t *ret_load);
 void bench_switch(void);
 void bench_yield(void);
 void bench_spawn(void);
+void bench_skynet(void);
 void bench_channel(void);
+void bench_select(void);
 void bench_timer(void);
 void bench_mutex(void);
+void bench_blocking(void);
 void bench_scaling(void);
+void bench_hogs(void);
+void bench_poller(void);
 void bench_parked(void);
+void bench_idle(void);
+void bench_million(void);
+void bench_quiet(void);
 void bench_cancel(void);
 void bench_conns(void);
 void bench_startup(void);

@@ -79,32 +79,39 @@ static pid_t start(const char *const *argv, int (*fn)(void *), void *arg, const 
     _exit(127);
 }
 
-static int await_port(int fd)
+/* Reads until a line that contains `word` is whole; returns where the word stands in text. */
+static const char *await_line(int fd, const char *word, char *text, size_t bytes)
 {
-    char text[2048];
     size_t n = 0;
     int64_t end = fen_now() + START_NS;
-    while (n < sizeof text - 1 && fen_now() < end) {
+    while (n < bytes - 1 && fen_now() < end) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
         if (poll(&p, 1, 100) <= 0)
             continue;
-        ssize_t got = read(fd, text + n, sizeof text - 1 - n);
+        ssize_t got = read(fd, text + n, bytes - 1 - n);
         if (got <= 0)
-            return 0;
+            return NULL;
         n += (size_t)got;
         text[n] = 0;
-        const char *at = strstr(text, "listening on ");
-        const char *nl = at ? strchr(at, '\n') : NULL;
-        if (!nl)
-            continue;
-        const char *colon = memrchr(at, ':', (size_t)(nl - at));
-        return colon ? atoi(colon + 1) : 0;
+        const char *at = strstr(text, word);
+        if (at && strchr(at, '\n'))
+            return at;
     }
-    return 0;
+    return NULL;
 }
 
-bool child_start(struct child *c, const char *const *argv, int (*fn)(void *), void *arg,
-                 const cpu_set_t *cpus)
+static int await_port(int fd)
+{
+    char text[2048];
+    const char *at = await_line(fd, "listening on ", text, sizeof text);
+    if (!at)
+        return 0;
+    const char *colon = memrchr(at, ':', (size_t)(strchr(at, '\n') - at));
+    return colon ? atoi(colon + 1) : 0;
+}
+
+static bool child_run(struct child *c, const char *const *argv, int (*fn)(void *), void *arg,
+                      const cpu_set_t *cpus)
 {
     int fds[2];
     c->pid = 0;
@@ -114,7 +121,22 @@ bool child_start(struct child *c, const char *const *argv, int (*fn)(void *), vo
     c->pid = start(argv, fn, arg, cpus, fds[1]);
     close(fds[1]);
     c->out = fds[0];
-    c->port = c->pid > 0 ? await_port(c->out) : 0;
+    return c->pid > 0;
+}
+
+bool child_ready(struct child *c, const char *const *argv, int (*fn)(void *), void *arg)
+{
+    char text[256];
+    if (child_run(c, argv, fn, arg, NULL) && await_line(c->out, "ready", text, sizeof text))
+        return true;
+    child_stop(c);
+    return false;
+}
+
+bool child_start(struct child *c, const char *const *argv, int (*fn)(void *), void *arg,
+                 const cpu_set_t *cpus)
+{
+    c->port = child_run(c, argv, fn, arg, cpus) ? await_port(c->out) : 0;
     if (c->port)
         return true;
     child_stop(c);

@@ -1,7 +1,6 @@
-/* fibers.c - switch, yield, spawn, parked, scaling, cancel: what the scheduler itself costs.
+/* fibers.c - switch, yield, spawn, scaling, cancel: what the scheduler itself costs.
  *
- * Go's figures are those of one processor (go-micro), so fen's are taken with one P where they are
- * compared. */
+ * One P beside GOMAXPROCS=1 where nothing else is said. */
 #include "bench/bench.h"
 
 #include <errno.h>
@@ -16,7 +15,6 @@
 #include <unistd.h>
 
 #define FIBERS 10000
-#define PARKED 100000
 #define MILLION 1000000
 
 /* ---- switch ---- */
@@ -87,23 +85,21 @@ static void thread_switch(void *arg, double *out)
 
 void bench_switch(void)
 {
-    double raw[BENCH_RUNS_MAX], thread[BENCH_RUNS_MAX], times[BENCH_RUNS_MAX];
-    int runs = runs_or(7);
-    for (int i = 0; i < runs; i++) {
-        in_child(raw_switch, NULL, &raw[i], 1);
-        in_child(thread_switch, NULL, &thread[i], 1);
-        times[i] = thread[i] / raw[i];
-    }
-    double t = median(thread, runs), r = median(raw, runs), x = median(times, runs);
-    emit(FIGURE(.name = "one_way", .unit = "ns", .value = r, .rival = "threads", .rival_value = t,
-                .ratio = r / t, .bar = true, .at_least = 20, .runs = runs));
-    emit(FIGURE(.name = "thread_over_fiber", .unit = "x", .more_is_better = true, .value = x,
-                .bar = true, .at_least = 20, .runs = runs));
+    struct pairs p;
+    double times[BENCH_RUNS_MAX];
+    pairs_with(&p, raw_switch, "threads", thread_switch, NULL, 1, runs_or(7));
+    for (int i = 0; i < p.runs; i++)
+        times[i] = p.other[0][i] / p.fen[0][i];
+    pairs_emit(
+        &p, 0, 1,
+        (struct figure){.name = "one_way", .unit = "ns", .bar = true, .at_least = 12, .aim = 8});
+    emit(FIGURE(.name = "thread_over_fiber", .unit = "x", .more_is_better = true,
+                .value = median(times, p.runs), .bar = true, .at_least = 20, .runs = p.runs));
 }
 
 /* ---- yield ---- */
 
-#define YIELDS 500000
+#define YIELDS 300000
 
 static void yielder(void *arg)
 {
@@ -128,13 +124,18 @@ int yields_only(int thousands)
     return fen_run(two_yielders, &n, &(fen_config){.procs = 1, .meter_off = true}) ? 1 : 0;
 }
 
-static int timed_yields(void *arg)
+static double yield_round(void)
 {
     int n = YIELDS;
-    double *out = arg, from = now_s();
-    int rc = two_yielders(&n);
-    *out = (now_s() - from) * 1e9 / (2.0 * YIELDS);
-    return rc;
+    double from = now_s();
+    return two_yielders(&n) ? NAN : (now_s() - from) * 1e9 / (2.0 * YIELDS);
+}
+
+static int timed_yields(void *arg)
+{
+    yield_round();
+    *(double *)arg = yield_round();
+    return 0;
 }
 
 static void yield_main(void *arg, double *out)
@@ -172,13 +173,17 @@ static double calls_of(const char *thousands)
 
 void bench_yield(void)
 {
-    double v[BENCH_RUNS_MAX], go = go_micro("gosched_switch_ns");
-    int runs = runs_or(7);
-    for (int i = 0; i < runs; i++)
-        v[i] = yield_ns(false);
-    double m = median(v, runs);
-    emit(FIGURE(.name = "yield", .unit = "ns", .value = m, .rival = "go", .rival_value = go,
-                .ratio = m / go, .note = go_note, .runs = runs));
+    struct pairs p;
+    struct scenario s = {.procs = 1, .n = 1, .round = {yield_round}};
+    pairs_with_go(&p, scenario_main, &s, 2, "yield", 1, runs_or(7));
+    pairs_emit_both(&p, 0,
+                    (struct figure){.name = "yield",
+                                    .unit = "ns",
+                                    .bar = true,
+                                    .at_least = 0.45,
+                                    .aim = 25,
+                                    .bar_on_ratio = true,
+                                    .aim_on_value = true});
     double none = calls_of("0"), two = calls_of("200");
     bool have = none >= 0 && two >= 0;
     emit(FIGURE(.name = "syscalls_per_yield", .unit = "calls",
@@ -206,117 +211,69 @@ static double spawn_join(int n)
     return now_s() - from;
 }
 
-struct rounds {
-    int procs, n, rounds;
-};
-
-static double *round_out;
-
-static int spawn_rounds(void *arg)
+static double spawn_round(void)
 {
-    const struct rounds *r = arg;
-    for (int i = 0; i < r->rounds; i++) {
-        fen_scope *s = fen_scope_open(FEN_NEVER);
-        round_out[i] = s ? spawn_join(r->n) : NAN;
-        fen_scope_close(s);
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    double v = s ? spawn_join(FIBERS) * 1e3 : NAN;
+    return s && fen_scope_close(s) == 0 ? v : NAN;
+}
+
+#define SINGLES 200000
+
+static fen_wg single; /* on no stack: a parked fiber's is not to be written to by others */
+
+static void finish(void *arg) { fen_wg_done(arg); }
+
+/* One after the other: the stack and the record of the last one are there. */
+static double single_round(void)
+{
+    double from = now_s();
+    for (int i = 0; i < SINGLES; i++) {
+        fen_wg_add(&single, 1);
+        if (fen_go(finish, &single))
+            return NAN;
+        if (fen_wg_wait(&single))
+            return NAN;
     }
+    return (now_s() - from) * 1e9 / SINGLES;
+}
+
+static int million_run(void *out)
+{
+    *(double *)out = spawn_join(MILLION);
     return 0;
 }
 
-static void spawn_main(void *arg, double *out)
+static void million_main(void *arg, double *out)
 {
-    const struct rounds *r = arg;
-    round_out = out;
-    fen_run(spawn_rounds, arg, &(fen_config){.procs = r->procs});
-}
-
-static void spawn_figures(int procs, const char *first, const char *later, double go_first,
-                          double go_later)
-{
-    double v[BENCH_RUNS_MAX + 1];
-    int runs = runs_or(15);
-    struct rounds r = {procs, FIBERS, runs + 1};
-    in_child(spawn_main, &r, v, runs + 1);
-    double cold = v[0] * 1e3, warm = median(v + 1, runs) * 1e3;
-    bool rival = procs == 1;
-    emit(FIGURE(.name = first, .unit = "ms", .value = cold, .rival = rival ? "go" : NULL,
-                .rival_value = go_first, .ratio = cold / go_first));
-    emit(FIGURE(.name = later, .unit = "ms", .value = warm, .rival = rival ? "go" : NULL,
-                .rival_value = go_later, .ratio = warm / go_later, .bar = true,
-                .at_least = rival ? 5 : NAN, .runs = runs));
+    (void)arg;
+    fen_run(million_run, out, NULL);
 }
 
 void bench_spawn(void)
 {
-    const double ms = FIBERS / 1e6; /* of ns a fiber */
-    spawn_figures(1, "spawn_yield_join_10000_first", "spawn_yield_join_10000",
-                  go_micro("spawn_yield_join_first_ns") * ms,
-                  go_micro("spawn_yield_join_later_ns") * ms);
-    spawn_figures(0, "spawn_10000_all_procs_first", "spawn_10000_all_procs", NAN, NAN);
+    struct pairs p;
     double s;
-    struct rounds r = {0, MILLION, 1};
-    in_child(spawn_main, &r, &s, 1);
+    struct scenario one = {.procs = 1, .n = 2, .round = {single_round, spawn_round}};
+    struct scenario all = {.n = 1, .round = {spawn_round}};
+    struct figure batch = {
+        .name = "spawn_yield_join_10000", .unit = "ms", .bar = true, .at_least = 5};
+    pairs_with_go(&p, scenario_main, &one, 4, "spawn", 1, runs_or(7));
+    pairs_emit_both(&p, 0,
+                    (struct figure){.name = "spawn_join",
+                                    .unit = "ns",
+                                    .bar = true,
+                                    .at_least = 0.35,
+                                    .aim = 100,
+                                    .bar_on_ratio = true,
+                                    .aim_on_value = true});
+    pairs_emit_both(&p, 2, batch);
+    pairs_with_go(&p, scenario_main, &all, 2, "spawn_batch", 0, runs_or(7));
+    pairs_emit_both(&p, 0, (struct figure){.name = "spawn_10000_all_procs", .unit = "ms"});
+    in_child(million_main, NULL, &s, 1);
     emit(FIGURE(.name = "spawned_1000000", .unit = "fibers", .more_is_better = true,
                 .value = isnan(s) ? 0 : MILLION, .bar = true, .at_least = MILLION));
     emit(FIGURE(.name = "spawn_yield_join_1000000", .unit = "s", .value = s));
-}
-
-/* ---- parked ---- */
-
-static int64_t own_rss(void)
-{
-    long pages = 0;
-    FILE *f = fopen("/proc/self/statm", "re");
-    if (!f || fscanf(f, "%*d %ld", &pages) != 1)
-        pages = 0;
-    if (f)
-        fclose(f);
-    return pages * sysconf(_SC_PAGESIZE);
-}
-
-struct hold {
-    fen_wg ready;
-    fen_chan *gate;
-};
-
-static void park(void *arg)
-{
-    struct hold *h = arg;
-    fen_wg_done(&h->ready);
-    (void)!fen_chan_recv(h->gate, NULL); /* closed */
-}
-
-static int parked_run(void *arg)
-{
-    struct hold h = {.gate = fen_chan_new(0, 0)};
-    int64_t before = own_rss();
-    fen_scope *s = fen_scope_open(FEN_NEVER);
-    fen_wg_add(&h.ready, PARKED);
-    for (int i = 0; i < PARKED; i++)
-        if (fen_go(park, &h))
-            return -ENOMEM;
-    fen_wg_wait(&h.ready);
-    fen_sleep(20 * FEN_MS);
-    *(double *)arg = (double)(own_rss() - before);
-    fen_chan_close(h.gate);
-    int rc = fen_scope_close(s);
-    fen_chan_free(h.gate);
-    return rc;
-}
-
-static void parked_main(void *arg, double *out)
-{
-    (void)arg;
-    fen_run(parked_run, out, NULL);
-}
-
-void bench_parked(void)
-{
-    double v, go = go_micro("parked_100000_rss_bytes") / 1e6;
-    in_child(parked_main, NULL, &v, 1);
-    v /= 1e6;
-    emit(FIGURE(.name = "rss_100000_parked", .unit = "MB", .value = v, .rival = "go",
-                .rival_value = go, .ratio = v / go, .bar = true, .at_least = 450, .note = go_note));
 }
 
 /* ---- scaling ---- */
@@ -397,7 +354,7 @@ void bench_scaling(void)
     emit(FIGURE(.name = "scaling_1_to_2", .unit = "x", .more_is_better = true,
                 .value = able ? median(v, runs) : NAN, .rival = "threads", .rival_value = floor,
                 .ratio = able ? median(v, runs) / floor : NAN, .bar = true, .at_least = 1.8,
-                .runs = runs, .note = able ? NULL : "fewer than two cores"));
+                .aim = 1.95, .runs = runs, .note = able ? NULL : "fewer than two cores"));
 }
 
 /* ---- cancel ---- */
@@ -423,6 +380,8 @@ static double cancel_once(void)
     fen_scope_close(s);
     return (now_s() - from) * 1e3;
 }
+
+static double *round_out; /* in the child only */
 
 static int cancel_run(void *arg)
 {

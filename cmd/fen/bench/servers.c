@@ -1,4 +1,4 @@
-/* servers.c - conns, startup, meter, truth, books, orders: whole servers in processes of their own,
+/* servers.c - conns, startup, truth, books, orders: whole servers in processes of their own,
  * under `fen load`.
  *
  * Where servers are compared with each other, server and load have half of the cores each, as in
@@ -151,7 +151,6 @@ void bench_startup(void)
 /* ---- servers inside this program ---- */
 
 struct inside {
-    bool meter_off;
     char admin[40];
 };
 
@@ -160,12 +159,6 @@ static int64_t thread_cpu_ns(void)
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return t.tv_sec * FEN_S + t.tv_nsec;
-}
-
-static int small(fen_exchange *x, void *arg)
-{
-    (void)arg;
-    return fen_reply(x, 200, "text/plain", FEN_SLICE("ok\n"));
 }
 
 /* Stops by the thread's CPU clock, which others do not advance: what was burnt is known. */
@@ -186,8 +179,7 @@ static int inside_serve(void *arg)
     static int64_t short_ns = 2 * FEN_MS, long_ns = 8 * FEN_MS;
     const struct inside *in = arg;
     fen_server *s = fen_server_new(NULL);
-    if (!s || fen_route(s, "GET /small", small, NULL) ||
-        fen_route(s, "GET /2ms", burn, &short_ns) || fen_route(s, "GET /8ms", burn, &long_ns))
+    if (!s || fen_route(s, "GET /2ms", burn, &short_ns) || fen_route(s, "GET /8ms", burn, &long_ns))
         return -ENOMEM;
     int rc = fen_server_run(
         s, &(fen_service_config){.addr = "127.0.0.1:0", .admin_addr = in->admin, .quiet = true});
@@ -195,76 +187,14 @@ static int inside_serve(void *arg)
     return rc;
 }
 
-static int inside_main(void *arg)
-{
-    const struct inside *in = arg;
-    return fen_run(inside_serve, arg, &(fen_config){.meter_off = in->meter_off});
-}
+static int inside_main(void *arg) { return fen_run(inside_serve, arg, NULL); }
 
-static bool start_inside(struct child *c, bool meter_off, const cpu_set_t *cpus)
+static bool start_inside(struct child *c)
 {
-    struct inside in = {.meter_off = meter_off};
+    struct inside in;
     c->admin_port = free_port();
     snprintf(in.admin, sizeof in.admin, "127.0.0.1:%d", c->admin_port);
-    return child_start(c, NULL, inside_main, &in, cpus);
-}
-
-/* ---- meter ---- */
-
-static void switch_cost(void)
-{
-    double on[BENCH_RUNS_MAX], off[BENCH_RUNS_MAX], more[BENCH_RUNS_MAX];
-    int runs = runs_or(9);
-    for (int i = 0; i < runs; i++) {
-        on[i] = yield_ns(false);
-        off[i] = yield_ns(true);
-        more[i] = on[i] - off[i];
-    }
-    emit(FIGURE(.name = "switch_on", .unit = "ns", .value = median(on, runs), .rival = "off",
-                .rival_value = median(off, runs), .runs = runs));
-    emit(FIGURE(.name = "cost_per_switch", .unit = "ns", .value = median(more, runs), .bar = true,
-                .at_least = 20, .runs = runs));
-}
-
-#define PAIR_LOADS 8
-
-/* What metering takes of a request's CPU, in percent, from one pair of servers. Both live
- * throughout and are loaded in turn for moments, whose order changes from pair to pair. */
-static double loss_of_pair(const cpu_set_t *server, const cpu_set_t *client)
-{
-    struct child with, without;
-    double share[PAIR_LOADS];
-    bool good = start_inside(&with, false, server);
-    good = start_inside(&without, true, server) && good;
-    for (int i = 0; i < PAIR_LOADS && good; i++) {
-        struct load_figures a, b;
-        bool first = i % 2;
-        good = run_load(first ? &without : &with, "/small", 50, 0.4, client, first ? &b : &a) &&
-               run_load(first ? &with : &without, "/small", 50, 0.4, client, first ? &a : &b);
-        share[i] = good ? (1 - b.cpu_us / a.cpu_us) * 100 : NAN;
-    }
-    child_stop(&with);
-    child_stop(&without);
-    return good ? median(share, PAIR_LOADS) : NAN;
-}
-
-/* Several pairs: where a process's memory lies makes some percent of difference by itself. */
-static void request_cost(void)
-{
-    cpu_set_t server, client;
-    double loss[BENCH_RUNS_MAX];
-    int runs = runs_or(9);
-    split_cpus(&server, &client);
-    for (int i = 0; i < runs; i++)
-        loss[i] = loss_of_pair(&server, &client);
-    emit(FIGURE(.name = "throughput_loss", .unit = "%", .value = median(loss, runs), .bar = true,
-                .at_least = 3, .runs = runs, .note = "requests per CPU-second, on against off"));
-}
-
-void bench_meter(void)
-{
-    switch_cost();
-    request_cost();
+    return child_start(c, NULL, inside_main, &in, NULL);
 }
 
 /* ---- truth ---- */
@@ -307,7 +237,7 @@ static void truth(int hogs, const char *short_name, const char *long_name, const
     struct child c;
     pid_t hog[64];
     char *page = NULL;
-    bool good = start_inside(&c, false, NULL);
+    bool good = start_inside(&c);
     for (int i = 0; i < hogs; i++)
         hog[i] = start_hog();
     good = good && both_routes(&c, 4);

@@ -25,7 +25,8 @@ enum rival_kind { RIVAL_FEN, RIVAL_POOL, RIVAL_PTHREAD, RIVAL_EPOLL, RIVAL_GO };
 struct rival {
     char name[32];
     enum rival_kind kind;
-    int threads; /* RIVAL_POOL */
+    int threads;       /* RIVAL_POOL */
+    int backend_conns; /* of the baselines: pipelined ones to the back end; 0: one a thread */
 };
 
 enum workload_id { W_ORDERS, W_SLOW, W_SLOW_FEW, W_SWEEP, WORKLOADS };
@@ -180,6 +181,8 @@ const struct cell *cell_of(const struct proof *f, enum workload_id w, const char
 /* product / baseline of a metric; 0 when unknown. */
 double ratio(const struct cell *product, const struct cell *baseline, enum metric m);
 int bars(const struct proof *f, struct bar *ret, int max);
+/* How a rival asks the back end. */
+const char *way_to_backend(const struct rival *r);
 /* "met", "MISSED", "absent"; "out of reach": missed by the floor of the same run as well, which was
  * not behind fen. */
 const char *bar_word(const struct bar *b);

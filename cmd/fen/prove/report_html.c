@@ -84,7 +84,8 @@ static void explain(FILE *f, const struct plan *p)
             fprintf(f,
                     "no rival but the measure of this machine. Plain C, an event loop on each core "
                     "that answers orders from memory without any store and passes quotes on with "
-                    "two receives and two sends, without routes, limits, deadlines or bills. "
+                    "a receive, a send and a share of a pipelined connection, without routes, "
+                    "limits, deadlines or bills. "
                     "What it misses is out of reach here; it is in no list of wins.</li>");
         else
             fprintf(f, "Go's net/http with the same routes and store.</li>");
@@ -96,6 +97,12 @@ static void explain(FILE *f, const struct plan *p)
             p->orders,
             p->pin ? " on the same cores; the load generator and the back end have the others" : "",
             p->runs);
+    fprintf(f, "<li>The back end is asked over pipelined connections or over one for each thread; "
+               "each server uses the way in which it serves more: ");
+    for (int i = 0; i < p->rivals; i++)
+        if (p->rival[i].kind != RIVAL_GO)
+            fprintf(f, "%s%s %s", i ? "; " : "", p->rival[i].name, way_to_backend(&p->rival[i]));
+    fprintf(f, ".</li>");
     fprintf(f, "<li>Closed loop: each client sends its next request when the answer is in. CPU is "
                "the server's process clock, kernel part included. The column <i>Little</i> shows "
                "how far clients = throughput &times; mean latency is off: near 0 means that the "

@@ -125,6 +125,10 @@ void report_text(const struct proof *p, FILE *f)
     for (int w = 0; w < WORKLOADS; w++)
         table(f, p, (enum workload_id)w);
     bill(f, p);
+    fprintf(f, "\nthe way to the back end, for each server the one in which it serves more\n");
+    for (int i = 0; i < p->plan.rivals; i++)
+        if (p->plan.rival[i].kind != RIVAL_GO)
+            fprintf(f, "  %-10s %s\n", p->plan.rival[i].name, way_to_backend(&p->plan.rival[i]));
     fprintf(f,
             "\nnode: %d cores and %.1f GB at %.4f yuan an hour; instances for %" PRId64
             " requests/s = that / requests/s of one node, rounded up\n",

@@ -137,7 +137,7 @@ int server_start(struct server *s, const struct plan *p, const struct rival *r, 
 {
     static const char *const modes[] = {
         [RIVAL_POOL] = "pool", [RIVAL_PTHREAD] = "pthread", [RIVAL_EPOLL] = "epoll"};
-    char db[160], backend[64] = "", admin[64], threads[32], mode[32];
+    char db[160], backend[64] = "", conns[32], admin[64], threads[32], mode[32];
     const char *argv[12] = {0};
     int n = 0;
     *s = (struct server){.out = -1};
@@ -169,6 +169,10 @@ int server_start(struct server *s, const struct plan *p, const struct rival *r, 
     argv[n++] = db;
     if (backend_port && r->kind != RIVAL_GO)
         argv[n++] = backend;
+    if (backend_port && r->backend_conns) {
+        snprintf(conns, sizeof conns, "--backend-conns=%d", r->backend_conns);
+        argv[n++] = conns;
+    }
     return start(s, r->name, argv, &p->server_cpus, log, why, why_bytes);
 }
 

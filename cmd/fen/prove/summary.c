@@ -101,6 +101,13 @@ static void judge(const struct proof *f, struct bar *b)
         b->verdict = floor_holds(b) && !reaches(b, b->floor) ? BAR_OUT_OF_REACH : BAR_MISSED;
 }
 
+const char *way_to_backend(const struct rival *r)
+{
+    if (r->kind == RIVAL_FEN)
+        return "pipelined, one connection a core";
+    return r->backend_conns ? "pipelined, one connection" : "a connection for each thread";
+}
+
 const char *bar_word(const struct bar *b)
 {
     static const char *const words[] = {"absent", "met", "MISSED", "out of reach"};

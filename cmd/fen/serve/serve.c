@@ -12,7 +12,7 @@
 
 struct options {
     const char *addr, *admin_addr, *db, *backend, *price_file;
-    int64_t procs, deadline_ns, delay_ns, max_body_bytes;
+    int64_t procs, deadline_ns, delay_ns, max_body_bytes, backend_conns;
     bool fill_only, quiet;
     _Atomic bool told, damaged; /* one line has been written; by check_main */
     fen_server *server;
@@ -44,8 +44,15 @@ static int serve(fen_server *s, struct options *o)
         return rc;
     const fen_service_config service = {
         .addr = o->addr, .admin_addr = o->admin_addr, .quiet = o->quiet, .prices = &o->prices};
+    struct upstream *backend = o->orders.backend;
+    if (backend) {
+        rc = upstream_start(backend, o->backend_conns < 0 ? fen_procs() : (int)o->backend_conns);
+        if (rc < 0)
+            return rc;
+    }
     rc = fen_server_run(s, &service);
-    o->told |= rc < 0;           /* it has said what was wrong */
+    o->told |= rc < 0; /* it has said what was wrong */
+    upstream_stop(backend);
     store_stop(o->orders.store); /* the drain is over: what waits is written, the writer ends */
     return o->damaged ? FEN_ECORRUPT : rc;
 }
@@ -71,6 +78,8 @@ static int parse(int argc, char **argv, struct options *o)
          "where /metrics and /healthz listen (127.0.0.1:6060; empty: nowhere)"},
         {"db", ARG_STR, &o->db, 0, 0, "the order book, made and filled if missing (orders.db)"},
         {"backend", ARG_STR, &o->backend, 0, 0, "host:port that answers /quote/{id}: adds /quotes"},
+        {"backend-conns", ARG_INT, &o->backend_conns, 0, UPSTREAM_CONNS_MAX,
+         "pipelined connections to it (one a proc); 0: one for each request under way"},
         {"deadline", ARG_DUR, &o->deadline_ns, FEN_MS, 3600 * FEN_S, "of each request (100ms)"},
         {"store-delay", ARG_DUR, &o->delay_ns, 0, 0, "rehearsal: the store is that slow (0ms)"},
         {"max-body", ARG_INT, &o->max_body_bytes, 1, 1 << 30, "bytes of a request body (65536)"},
@@ -129,8 +138,11 @@ static int report(int rc, const struct options *o)
 
 int cmd_serve(int argc, char **argv)
 {
-    struct options o = {
-        .addr = ":8080", .db = "orders.db", .deadline_ns = 100 * FEN_MS, .max_body_bytes = 65536};
+    struct options o = {.addr = ":8080",
+                        .db = "orders.db",
+                        .deadline_ns = 100 * FEN_MS,
+                        .max_body_bytes = 65536,
+                        .backend_conns = -1};
     int rc = parse(argc, argv, &o);
     if (rc)
         return rc < 0 ? 0 : rc;

@@ -78,6 +78,8 @@ static int on_busy(void *arg, int times)
 {
     struct conn *c = arg;
     (void)times;
+    if (!c->lock_until_ns) /* few calls ever wait: the clock is read by those alone */
+        c->lock_until_ns = fen_now() + LOCK_PATIENCE_NS;
     int64_t left =
         (c->lock_until_ns < c->deadline_ns ? c->lock_until_ns : c->deadline_ns) - fen_now();
     if (left <= 0 || ended(c))
@@ -101,7 +103,7 @@ void store__work_begin(struct conn *c, fen_scope *scope, int64_t deadline_ns)
     __atomic_store_n(&c->stop, 0, __ATOMIC_RELAXED);
     c->scope = scope;
     c->deadline_ns = deadline_ns;
-    c->lock_until_ns = fen_now() + LOCK_PATIENCE_NS;
+    c->lock_until_ns = 0;
 }
 
 /* The hook wants a scope that this fiber opened: the current one may be the parent fiber's. Without
@@ -213,7 +215,7 @@ static int check_version(struct conn *c, const char *path, char *text, size_t n)
 int store__conn_open(struct conn *c, const char *path, bool writer, int64_t deadline_ns, char *text,
                      size_t n)
 {
-    *c = (struct conn){.deadline_ns = deadline_ns, .lock_until_ns = fen_now() + LOCK_PATIENCE_NS};
+    *c = (struct conn){.deadline_ns = deadline_ns};
     int flags = (writer ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY) | SQLITE_OPEN_NOMUTEX;
     int code = sqlite3_open_v2(path, &c->db, flags, NULL), rc;
     if (code == SQLITE_OK && writer && sqlite3_db_readonly(c->db, "main") == 1)

@@ -24,7 +24,7 @@ struct conn {
     sqlite3_stmt *begin, *insert, *commit, *rollback; /* the writer */
     fen_scope *scope;      /* of the call that runs now; NULL: it is not to be cancelled */
     int64_t deadline_ns;   /* of that call */
-    int64_t lock_until_ns; /* when the wait for a lock is given up */
+    int64_t lock_until_ns; /* when the wait for a lock is given up; 0: it has not begun */
     int stop;              /* atomic; the scope's end code once it has ended, else 0 */
     fen_cancel_hook hook;
     fen_scope *own; /* the hook's scope, while it is registered */

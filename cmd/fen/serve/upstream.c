@@ -1,4 +1,5 @@
-/* upstream.c - calls to a back end over kept-alive connections.
+/* upstream.c - calls to a back end over kept-alive connections, one for each call under way; or
+ * over a few pipelined ones (upstream_pipe.c).
  *
  * A connection is in the stack or belongs to one call. It goes back only after a whole answer with
  * nothing behind it, from a peer that keeps it open; a call that was cancelled, late or answered
@@ -13,16 +14,14 @@
  * raises, so that a node which left and came back between a reader's load and its CAS is noticed.
  * A lock would do, but its holder may lose its thread.
  * Equation: idle nodes + spare nodes + nodes in a push or a pop = UPSTREAM_IDLE_MAX. */
-#include "serve/upstream.h"
+#include "serve/upstream_int.h"
 
-#include <fen/buf.h>
 #include <fen/err.h>
 #include <fen/net.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 struct node {
     fen_sock *sock;
@@ -31,6 +30,7 @@ struct node {
 
 struct upstream {
     const char *addr;
+    struct pipe *pipe;    /* NULL: a connection for each call */
     uint64_t idle, spare; /* atomic heads */
     int idle_count;       /* atomic */
     int64_t dialed;       /* atomic */
@@ -83,81 +83,6 @@ static void keep(struct upstream *u, fen_sock *s)
     __atomic_fetch_add(&u->idle_count, 1, __ATOMIC_RELAXED);
 }
 
-/* ---- the answer ---- */
-
-/* The value of a field in the lines between the status line and the blank line. */
-static fen_slice field(fen_slice head, const char *name)
-{
-    size_t len = strlen(name);
-    const char *end = head.p + head.n;
-    for (const char *at = head.p; at < end;) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        stop = stop ? stop : end;
-        if ((size_t)(stop - at) > len && at[len] == ':' && !strncasecmp(at, name, len)) {
-            at += len + 1;
-            while (at < stop && (*at == ' ' || *at == '\t'))
-                at++;
-            while (stop > at && (stop[-1] == '\r' || stop[-1] == ' ' || stop[-1] == '\t'))
-                stop--;
-            return (fen_slice){at, (size_t)(stop - at)};
-        }
-        at = stop + 1;
-    }
-    return (fen_slice){NULL, 0};
-}
-
-/* The body's length, or FEN_EPARSE, or FEN_ELIMIT. */
-static int length_of(fen_slice head)
-{
-    fen_slice v = field(head, "content-length");
-    if (field(head, "transfer-encoding").p || v.n == 0)
-        return FEN_EPARSE;
-    int n = 0;
-    for (size_t i = 0; i < v.n; i++) {
-        if (v.p[i] < '0' || v.p[i] > '9')
-            return FEN_EPARSE;
-        n = n * 10 + (v.p[i] - '0');
-        if (n > UPSTREAM_ANSWER_MAX)
-            return FEN_ELIMIT;
-    }
-    return n;
-}
-
-static bool is(fen_slice v, const char *word)
-{
-    return v.n == strlen(word) && !strncasecmp(v.p, word, v.n);
-}
-
-/* Looks at the first `have` bytes: the whole answer's length once its head is in (fields of *a set,
- * *ret_keep whether the peer keeps the connection), 0 while it is not, or an error. */
-static int parse(struct upstream_answer *a, size_t have, bool *ret_keep)
-{
-    const char *blank = memmem(a->buf, have, "\r\n\r\n", 4);
-    if (!blank)
-        return have == sizeof a->buf ? FEN_ELIMIT : 0;
-    const char *p = a->buf;
-    if (blank - p < 12 || memcmp(p, "HTTP/1.", 7) || (p[7] != '0' && p[7] != '1') || p[8] != ' ')
-        return FEN_EPARSE;
-    a->status = 0;
-    for (int i = 9; i < 12; i++) {
-        if (p[i] < '0' || p[i] > '9')
-            return FEN_EPARSE;
-        a->status = a->status * 10 + (p[i] - '0');
-    }
-    if (a->status < 200) /* an interim answer: nobody asked for one */
-        return FEN_EPARSE;
-    const char *fields = memchr(p, '\n', have);
-    fen_slice head = {fields + 1, fields < blank ? (size_t)(blank + 2 - fields - 1) : 0};
-    int n = a->status == 204 || a->status == 304 ? 0 : length_of(head);
-    if (n < 0)
-        return n;
-    fen_slice connection = field(head, "connection");
-    *ret_keep = p[7] == '1' ? !is(connection, "close") : is(connection, "keep-alive");
-    a->body = (fen_slice){blank + 4, (size_t)n};
-    size_t whole = (size_t)(blank + 4 - p) + (size_t)n;
-    return whole > sizeof a->buf ? FEN_ELIMIT : (int)whole;
-}
-
 /* ---- the call ---- */
 
 /* One question on one connection. *ret_silent: the connection failed before any byte came. */
@@ -175,13 +100,17 @@ static int ask(fen_sock *s, const char *request, size_t n, struct upstream_answe
             return rc < 0 ? (int)rc : have ? FEN_EPARSE : -ECONNRESET;
         *ret_silent = false;
         have += (size_t)rc;
-        int whole = parse(a, have, ret_keep);
+        struct upstream_head head;
+        int whole = upstream__parse(a->buf, have, &head);
         if (whole < 0)
             return whole;
         if (whole > 0 && have > (size_t)whole)
             return FEN_EPARSE; /* more than was asked for: whose answer is it? */
-        if (whole > 0 && have == (size_t)whole)
-            return 0;
+        if (whole == 0)
+            continue;
+        upstream__take_head(&head, a);
+        *ret_keep = head.keep;
+        return 0;
     }
 }
 
@@ -201,22 +130,19 @@ static bool peer_gone(int rc) { return rc == -ECONNRESET || rc == -EPIPE || rc =
 
 int upstream_get(struct upstream *u, const char *path, struct upstream_answer *a)
 {
-    char request[UPSTREAM_PATH_MAX + 128];
-    fen_buf b = fen_buf_fixed(request, sizeof request);
-    fen_buf_put(&b, "GET ", 4);
-    fen_buf_put_str(&b, path);
-    fen_buf_put(&b, " HTTP/1.1\r\nHost: ", 17);
-    fen_buf_put_str(&b, u->addr);
-    fen_buf_put(&b, "\r\n\r\n", 4);
-    if (b.err || strlen(path) > UPSTREAM_PATH_MAX)
+    char request[UPSTREAM_REQUEST_MAX];
+    if (strlen(path) > UPSTREAM_PATH_MAX)
         return FEN_ELIMIT;
+    if (u->pipe)
+        return pipe_get(u->pipe, path, a);
+    size_t n = upstream__request(u->addr, path, request);
     for (bool may_reuse = true;; may_reuse = false) {
         fen_sock *s;
         bool used, silent, keep_it = false;
         int rc = connection(u, may_reuse, &used, &s);
         if (rc < 0)
             return rc;
-        rc = ask(s, request, b.n, a, &silent, &keep_it);
+        rc = ask(s, request, n, a, &silent, &keep_it);
         if (rc == 0 && keep_it)
             keep(u, s);
         else
@@ -231,7 +157,7 @@ int upstream_get(struct upstream *u, const char *path, struct upstream_answer *a
 static bool could_be_address(const char *addr)
 {
     const char *colon = strrchr(addr, ':');
-    if (!colon || colon == addr || strlen(addr) > 64)
+    if (!colon || colon == addr || strlen(addr) > UPSTREAM_ADDR_MAX)
         return false;
     char *end;
     long port = strtol(colon + 1, &end, 10);
@@ -251,6 +177,19 @@ int upstream_open(const char *addr, struct upstream **ret)
     u->spare = 1;
     *ret = u;
     return 0;
+}
+
+int upstream_start(struct upstream *u, int conns)
+{
+    return conns ? pipe_start(u->addr, conns, &u->pipe) : 0;
+}
+
+void upstream_stop(struct upstream *u)
+{
+    if (!u || !u->pipe)
+        return;
+    pipe_stop(u->pipe);
+    u->pipe = NULL;
 }
 
 void upstream_close(struct upstream *u)

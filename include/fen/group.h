@@ -1,0 +1,41 @@
+/* group.h - error group: fibers that work on one thing. The first error cancels the rest. */
+#ifndef FEN_GROUP_H
+#define FEN_GROUP_H
+
+#include <fen/scope.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fen_group fen_group;
+
+/* Opens a scope inside the current one for the group's fibers; it becomes the fiber's current
+ * scope, until fen_group_wait. limit: how many of its fibers may exist at once, 0: any number.
+ * deadline_ns is absolute and cancels like any scope's (FEN_NEVER: only the parents'). NULL when
+ * out of memory or outside a fiber. */
+FEN_API fen_group *fen_group_open(uint32_t limit, int64_t deadline_ns) FEN_MUST_CHECK;
+
+/* Starts fn(arg) in a new fiber of the group; it returns 0 or more, or a negative error. The first
+ * error cancels the group's scope with that cause (fen_scope_cause): the blocking calls of the
+ * other fibers return -ECANCELED. Waits for a place when the group has a limit; until: -ETIMEDOUT
+ * at the absolute deadline; try_: -EAGAIN. 0, the group's first error once there is one (nothing is
+ * started then), -ECANCELED or -ETIMEDOUT when its scope has ended, -ENOMEM, FEN_ELIMIT. Only by
+ * the fiber that opened the group and the group's own (asserted). */
+FEN_API int fen_group_go(fen_group *g, int (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
+FEN_API int fen_group_go_until(fen_group *g, int (*fn)(void *arg), void *arg,
+                               int64_t deadline_ns) FEN_MUST_CHECK;
+FEN_API int fen_group_try_go(fen_group *g, int (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
+
+/* The group's scope, for a cancel, a deadline, a clean-up. It ends with the group. Any thread. */
+FEN_API fen_scope *fen_group_scope(fen_group *g);
+
+/* Waits for the group's fibers, closes its scope and frees it. By the fiber that opened it, whose
+ * current scope it must be (asserted). The first error; else why the scope ended early (-ETIMEDOUT,
+ * -ECANCELED), else 0. The wait itself cannot be cancelled: the fibers can. */
+FEN_API int fen_group_wait(fen_group *g);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

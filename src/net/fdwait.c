@@ -1,0 +1,322 @@
+/* fdwait.c - waiting for a descriptor that another library owns.
+ *
+ * The owner closes it when it likes and tells nobody, so nothing here may outlive one wait except
+ * the kernel's own registration, which the kernel drops with the last close:
+ *
+ *   fen_fd_wait   1 poll(fd): what holds already is returned at once
+ *                 2 under the bucket's lock: join the watch of that fd, or begin one; arm the slot
+ *                   with the watch's hook; register for the union of what all wait for, one event
+ *                   (fen__poll_watch: MOD, else ADD), which reports at once what holds already
+ *                 3 park; an event fires the hook, which wakes everybody in the watch
+ *                 4 leave the watch, the last one frees it and its slot; again from 1
+ *
+ * Step 2 comes after the fiber is in the list and asks the kernel anew each time, so no event is
+ * lost; and it makes the kernel say whether this number still is the descriptor that was
+ * registered. When it is not (MOD finds nothing), the fibers in an older watch of that number wait
+ * for a descriptor that is gone: they get -EBADF, and the watch is unhooked from the table.
+ * Registrations are never deleted: a DEL by number could hit a new descriptor that somebody else
+ * registered. One whose slot is gone reports once, is dropped by its generation, and is silent from
+ * then on (EPOLLONESHOT).
+ *
+ * A descriptor always uses the same shard, or MOD would not find it. Watches are slab memory that
+ * is never unmapped: an event may hand the same hook out for both directions, and the second may
+ * come when the watch is another's already; it then wakes fibers that look and wait again. */
+#include "net/net_int.h"
+
+#include <fen/io.h>
+
+#include <poll.h>
+
+#define BUCKETS 64
+#define POOL_CHUNK 32
+#define EVENTS (FEN_FD_READ | FEN_FD_WRITE)
+
+struct watch;
+
+struct bucket {
+    uint32_t lock FEN__ALIGN(FEN__LINE);
+    struct watch *list; /* of descriptors that are waited for */
+};
+
+struct watch {
+    struct fen__hook hook; /* first: its address is the waiter's word */
+    struct watch *next;    /* in its bucket, or free */
+    struct fen__slot *slot;
+    struct fen__node *waiters;
+    int fd, users;       /* fibers between join and leave */
+    bool gone;           /* not in its bucket: the descriptor was forgotten or replaced */
+    struct bucket *home; /* atomic: changes with fd, in a new use */
+} FEN__ALIGN(8);
+
+static struct bucket table[BUCKETS];
+
+static struct {
+    uint32_t lock;
+    struct watch *free;
+} pool;
+
+static struct bucket *bucket_of(int fd) { return &table[(unsigned)fd % BUCKETS]; }
+
+/* ---- memory ---- */
+
+static struct watch *pool_get(void)
+{
+    fen__lock(&pool.lock);
+    if (!pool.free) {
+        void *map;
+        if (fen__sys_map(POOL_CHUNK * sizeof(struct watch), &map) == 0)
+            for (int i = 0; i < POOL_CHUNK; i++) {
+                struct watch *w = (struct watch *)map + i;
+                w->home = table;
+                w->next = pool.free;
+                pool.free = w;
+            }
+    }
+    struct watch *w = pool.free;
+    if (w)
+        pool.free = w->next;
+    fen__unlock(&pool.lock);
+    return w;
+}
+
+static void pool_put(struct watch *w)
+{
+    fen__lock(&pool.lock);
+    w->next = pool.free;
+    pool.free = w;
+    fen__unlock(&pool.lock);
+}
+
+/* ---- a watch; its bucket's lock is held ---- */
+
+static void list_remove(struct watch *w, struct fen__node *n)
+{
+    if (n->queue != w)
+        return;
+    if (n->prev)
+        n->prev->next = n->next;
+    else
+        w->waiters = n->next;
+    if (n->next)
+        n->next->prev = n->prev;
+    n->queue = NULL;
+}
+
+static void list_add(struct watch *w, struct fen__node *n)
+{
+    n->queue = w;
+    n->prev = NULL;
+    n->next = w->waiters;
+    if (n->next)
+        n->next->prev = n;
+    w->waiters = n;
+}
+
+/* A wake is a compare-and-swap and a place in a run queue: short enough for the lock. */
+static void wake_all(struct watch *w, int code)
+{
+    struct fen__node *n;
+    while ((n = w->waiters)) {
+        list_remove(w, n);
+        fen__wake(n->g, n->epoch, code);
+    }
+}
+
+/* Takes the lock of the watch's bucket, which may be another by the time it is held. */
+static struct bucket *lock_home(struct watch *w)
+{
+    for (;;) {
+        struct bucket *b = __atomic_load_n(&w->home, __ATOMIC_ACQUIRE); /* pairs with begin */
+        fen__lock(&b->lock);
+        if (b == __atomic_load_n(&w->home, __ATOMIC_RELAXED))
+            return b;
+        fen__unlock(&b->lock);
+    }
+}
+
+/* On a worker's own stack (RT). */
+static void fire(struct fen__hook *h)
+{
+    struct watch *w = FEN__CONTAINER(h, struct watch, hook);
+    struct bucket *b = lock_home(w);
+    wake_all(w, FEN__BY_IO);
+    fen__unlock(&b->lock);
+}
+
+static void unhook(struct bucket *b, struct watch *w)
+{
+    struct watch **at = &b->list;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    w->gone = true;
+}
+
+static struct watch *find(struct bucket *b, int fd)
+{
+    struct watch *w = b->list;
+    while (w && w->fd != fd)
+        w = w->next;
+    return w;
+}
+
+static struct watch *begin(struct bucket *b, int fd)
+{
+    struct watch *w = pool_get();
+    if (!w)
+        return NULL;
+    w->hook.fire = fire;
+    w->slot = NULL;
+    w->waiters = NULL;
+    w->fd = fd;
+    w->users = 0;
+    w->gone = false;
+    __atomic_store_n(&w->home, b, __ATOMIC_RELEASE); /* pairs with lock_home */
+    w->next = b->list;
+    b->list = w;
+    return w;
+}
+
+static void arm(struct watch *w)
+{
+    for (int d = FEN__READ; d <= FEN__WRITE; d++)
+        while (fen__slot_arm(w->slot, d, fen__w_hook(&w->hook)) > 0)
+            ; /* 1: an old readiness was consumed; -EBUSY: armed already */
+}
+
+/* The hook is in the slot before the kernel is asked, so an event always finds it. */
+static int registered(struct watch *w, bool *ret_fresh)
+{
+    uint32_t events = 0;
+    for (const struct fen__node *n = w->waiters; n; n = n->next)
+        events |= (uint32_t)n->index;
+    int rc = w->slot ? 0 : fen__poll_slot(w->fd, (uint32_t)w->fd, &w->slot);
+    if (rc)
+        return rc;
+    arm(w);
+    return fen__poll_watch(w->slot, events, ret_fresh);
+}
+
+/* ---- one fiber's wait (RT) ---- */
+
+static void forsake(struct watch *w)
+{
+    if (w->slot)
+        fen__poll_free(w->slot);
+    pool_put(w);
+}
+
+static void leave(struct watch *w, struct fen__g *g)
+{
+    struct bucket *b = bucket_of(w->fd);
+    fen__lock(&b->lock);
+    list_remove(w, &g->node);
+    bool last = --w->users == 0;
+    if (last && !w->gone)
+        unhook(b, w);
+    fen__unlock(&b->lock);
+    if (last)
+        forsake(w);
+}
+
+/* The watch of fd with g in its list. When the registration turns out to be new although the watch
+ * is not, the others in it wait for a descriptor that is gone: g begins a watch of its own. */
+static int join(int fd, struct fen__g *g, struct watch **ret_watch)
+{
+    struct bucket *b = bucket_of(fd);
+    fen__lock(&b->lock);
+    struct watch *w = find(b, fd);
+    for (int rc;;) {
+        bool old = w != NULL, fresh = false;
+        if (!old)
+            w = begin(b, fd);
+        if (!w) {
+            fen__unlock(&b->lock);
+            return -ENOMEM;
+        }
+        list_add(w, &g->node);
+        rc = registered(w, &fresh);
+        if (rc == -EBADF || (old && fresh)) {
+            list_remove(w, &g->node);
+            unhook(b, w);
+            wake_all(w, FEN__BY_CLOSE);
+            if (!old)
+                forsake(w);
+            w = NULL;
+            if (!rc)
+                continue;
+        }
+        if (w)
+            w->users++;
+        fen__unlock(&b->lock);
+        *ret_watch = w;
+        return rc;
+    }
+}
+
+static int wait_once(int fd, int events, int64_t deadline_ns)
+{
+    struct fen__g *g = fen__cur(fen__self());
+    struct watch *w = NULL;
+    g->node.g = g;
+    g->node.index = events;
+    g->node.epoch = fen__arm(g);
+    int code = FEN__BY_IO, rc = join(fd, g, &w);
+    if (rc)
+        fen__unarm(g);
+    else
+        code = fen__park(deadline_ns, FEN__R_FD);
+    if (w)
+        leave(w, g);
+    if (rc)
+        return rc == -EPERM ? 0 : rc;
+    return fen__code_rc(g, code);
+}
+
+static int fd_wait(int fd, int events, int64_t deadline_ns)
+{
+    for (;;) {
+        int got = fen__sys_poll(fd, events, 0);
+        if (got)
+            return got;
+        int rc = fen__limit_rc(fen__cur(fen__self()));
+        if (rc)
+            return rc;
+        if (deadline_ns == 0)
+            return -EAGAIN;
+        rc = wait_once(fd, events, deadline_ns);
+        if (rc)
+            return rc;
+    }
+}
+
+int fen_fd_wait(int fd, int events, int64_t deadline_ns)
+{
+    if (fd < 0)
+        return -EBADF;
+    if (!(events & EVENTS) || events & ~EVENTS)
+        return -EINVAL;
+    if (!fen__enter()) {
+        int got = fen__sys_poll(fd, events, deadline_ns);
+        return got ? got : deadline_ns ? -ETIMEDOUT : -EAGAIN;
+    }
+    int rc = fd_wait(fd, events, deadline_ns);
+    fen__leave(fen__self());
+    return rc;
+}
+
+void fen_fd_forget(int fd)
+{
+    if (fd < 0)
+        return;
+    struct fen__m *m = fen__enter_any();
+    struct bucket *b = bucket_of(fd);
+    fen__lock(&b->lock);
+    struct watch *w = find(b, fd);
+    if (w) {
+        unhook(b, w);
+        wake_all(w, FEN__BY_CLOSE);
+    }
+    fen__unlock(&b->lock);
+    fen__leave_any(m);
+}

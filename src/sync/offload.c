@@ -1,0 +1,230 @@
+/* offload.c - fen_blocking: a call on a thread of a bounded pool, the fiber parks meanwhile.
+ *
+ * A job lies in its fiber (fen__g.xfer), so the pool never points into a stack of its own accord:
+ *
+ *   QUEUED --- a thread takes it ---> RUNNING --- fn returned ---> DONE, the fiber is woken
+ *     '------- the fiber takes it out: deadline or cancellation
+ *
+ * All three under the pool's lock. A fiber whose job runs waits masked: the job may be using what
+ * arg points to, so the only sound way to leave early would be to own it. After DONE the thread
+ * touches nothing of the job; the wake carries the epoch, so a late one is harmless.
+ *
+ * Threads are made when jobs wait and nobody is idle, up to the limit, and live until the run ends;
+ * an idle one sleeps on a futex. They are joined when the last fiber has ended and before the
+ * workers stop, because a wake needs the workers' pollers.
+ *
+ * Against fen_blocking_begin/end: there the fiber keeps its stack and thread and up to a thousand
+ * threads may be blocked; here their number is bounded, and the P is never without a worker. */
+#include "sync/sync_int.h"
+
+#include <fen/io.h>
+
+#include <assert.h>
+#include <pthread.h>
+
+#define STACK_BYTES (1u << 20)
+
+enum { QUEUED, RUNNING, DONE };
+
+struct job {
+    struct job *next, *prev;
+    struct fen__g *g;
+    uint64_t epoch;
+    int (*fn)(void *arg);
+    void *arg;
+    int64_t cpu_ns; /* what the thread used for it */
+    int32_t rc;
+    int32_t state;
+};
+static_assert(sizeof(struct job) <= FEN__XFER_BYTES, "a job fits into the fiber");
+
+static struct {
+    uint32_t lock;
+    bool stop;
+    int threads, idle, queued, max;
+    struct job *head, *tail;
+    _Atomic uint32_t wake;
+    pthread_t thread[FEN__BLOCKING_MAX];
+} pool;
+
+/* ---- the queue; lock held ---- */
+
+static void push(struct job *j)
+{
+    j->next = NULL;
+    j->prev = pool.tail;
+    if (pool.tail)
+        pool.tail->next = j;
+    else
+        pool.head = j;
+    pool.tail = j;
+    pool.queued++;
+}
+
+static void take_out(struct job *j)
+{
+    if (j->prev)
+        j->prev->next = j->next;
+    else
+        pool.head = j->next;
+    if (j->next)
+        j->next->prev = j->prev;
+    else
+        pool.tail = j->prev;
+    pool.queued--;
+}
+
+/* ---- a thread ---- */
+
+/* Lock held; the next job, or NULL when the run ends. */
+static struct job *next_job(void)
+{
+    while (!pool.head && !pool.stop) {
+        uint32_t seen = atomic_load(&pool.wake);
+        pool.idle++;
+        fen__unlock(&pool.lock);
+        fen__sys_futex_wait(&pool.wake, seen, FEN_NEVER);
+        fen__lock(&pool.lock);
+        pool.idle--;
+    }
+    struct job *j = pool.head;
+    if (j) {
+        take_out(j);
+        j->state = RUNNING;
+    }
+    return j;
+}
+
+static void *thread_main(void *arg)
+{
+    (void)arg;
+    int64_t cpu = 0; /* all that the thread has used is some job's, its own start and waits too */
+    struct job *j;
+    fen__lock(&pool.lock);
+    while ((j = next_job())) {
+        fen__unlock(&pool.lock);
+        int rc = j->fn(j->arg);
+        int64_t now = fen__sys_thread_cpu();
+        fen__lock(&pool.lock);
+        j->rc = rc;
+        j->cpu_ns = now - cpu;
+        cpu = now;
+        struct fen__g *g = j->g;
+        uint64_t epoch = j->epoch;
+        j->state = DONE;
+        fen__unlock(&pool.lock);
+        fen__wake(g, epoch, FEN__BY_SYNC);
+        fen__lock(&pool.lock);
+    }
+    fen__unlock(&pool.lock);
+    return NULL;
+}
+
+static void pool_stop(void)
+{
+    fen__lock(&pool.lock);
+    pool.stop = true;
+    atomic_fetch_add(&pool.wake, 1);
+    int n = pool.threads;
+    fen__unlock(&pool.lock);
+    fen__sys_futex_wake(&pool.wake, n);
+    for (int i = 0; i < n; i++)
+        pthread_join(pool.thread[i], NULL);
+    pool.threads = 0;
+    pool.stop = false;
+}
+
+/* Lock held. One more thread, unless as many as there are jobs are waiting already. */
+static int add_thread(void)
+{
+    if (pool.idle >= pool.queued || pool.threads >= pool.max)
+        return 0;
+    int rc = fen__sys_thread(&pool.thread[pool.threads], STACK_BYTES, thread_main, NULL);
+    if (rc)
+        return pool.threads ? 0 : -EAGAIN; /* one that is there will come round to it */
+    pool.threads++;
+    return 0;
+}
+
+/* ---- a fiber ---- */
+
+/* RT. */
+static int submit(struct job *j)
+{
+    static struct fen__at_end at_end = {.fn = pool_stop};
+    fen__run_at_end(&at_end);
+    fen__lock(&pool.lock);
+    pool.max = fen__max_blocking();
+    push(j);
+    int rc = add_thread();
+    if (rc)
+        take_out(j);
+    atomic_fetch_add(&pool.wake, 1);
+    bool idle = pool.idle > 0;
+    fen__unlock(&pool.lock);
+    if (idle)
+        fen__sys_futex_wake(&pool.wake, 1);
+    return rc;
+}
+
+/* RT. The state after one round: it has not changed, or the job is DONE. */
+static int wait_once(struct job *j, struct fen__g *g, int64_t deadline_ns, int *ret_code)
+{
+    fen__lock(&pool.lock);
+    int state = j->state;
+    if (state != DONE)
+        j->epoch = fen__arm(g);
+    fen__unlock(&pool.lock);
+    if (state != DONE)
+        *ret_code = fen__park(deadline_ns, FEN__R_BLOCKING);
+    return state;
+}
+
+/* RT. True: it had not begun and will not. */
+static bool withdraw(struct job *j)
+{
+    fen__lock(&pool.lock);
+    bool mine = j->state == QUEUED;
+    if (mine)
+        take_out(j);
+    fen__unlock(&pool.lock);
+    return mine;
+}
+
+static int wait_for(struct job *j, struct fen__g *g, int64_t deadline_ns)
+{
+    int code = 0, rc = fen__limit_rc(g);
+    while (!rc && wait_once(j, g, deadline_ns, &code) != DONE)
+        rc = fen__code_rc(g, code);
+    if (!rc)
+        return 0;
+    if (withdraw(j))
+        return rc;
+    g->mask++; /* it runs: nothing but its end ends the wait */
+    while (wait_once(j, g, FEN_NEVER, &code) != DONE)
+        ;
+    g->mask--;
+    return 0;
+}
+
+int fen_blocking_until(int (*fn)(void *arg), void *arg, int64_t deadline_ns)
+{
+    struct fen__m *m = fen__enter();
+    if (!m)
+        return fn(arg);
+    struct fen__g *g = fen__cur(m);
+    struct job *j = (struct job *)(void *)g->xfer;
+    *j = (struct job){.g = g, .fn = fn, .arg = arg, .state = QUEUED};
+    int rc = submit(j);
+    if (!rc) {
+        rc = wait_for(j, g, deadline_ns);
+        if (!rc) {
+            fen__charge_extra(fen__self(), j->cpu_ns);
+            rc = j->rc;
+        }
+    }
+    fen__leave(fen__self());
+    return rc;
+}
+
+int fen_blocking(int (*fn)(void *arg), void *arg) { return fen_blocking_until(fn, arg, FEN_NEVER); }

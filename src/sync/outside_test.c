@@ -1,0 +1,417 @@
+/* outside_test.c - threads that are not workers send, receive, lock, select and spawn. */
+#include "sched/sched.h" /* FEN__TSAN */
+
+#include <fen/fen.h>
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#ifdef FEN__TSAN
+enum { THREADS = 4, EACH = 400, RUNS = 60 };
+#else
+enum { THREADS = 4, EACH = 5000, RUNS = 1000 };
+#endif
+
+static void start(pthread_t *t, void *(*fn)(void *), void *arg)
+{
+    if (pthread_create(t, NULL, fn, arg))
+        abort();
+}
+
+/* ---- channels ---- */
+
+static fen_chan *up, *down;
+
+static void *echo_thread(void *arg)
+{
+    (void)arg;
+    int64_t v, n = 0;
+    while (fen_chan_recv(up, &v) == 0) {
+        v = -v;
+        if (fen_chan_send(down, &v))
+            abort();
+        n++;
+    }
+    return (void *)(intptr_t)n;
+}
+
+static void ask(void *arg)
+{
+    (void)arg;
+    for (int64_t i = 1; i <= EACH; i++)
+        assert_int_equal(fen_chan_send(up, &i), 0);
+}
+
+static int talk_to_threads(void *arg)
+{
+    size_t cap = *(size_t *)arg;
+    pthread_t t[THREADS];
+    up = fen_chan_new(sizeof(int64_t), cap);
+    down = fen_chan_new(sizeof(int64_t), cap);
+    for (int i = 0; i < THREADS; i++)
+        start(&t[i], echo_thread, NULL);
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    assert_int_equal(fen_go(ask, NULL), 0);
+    int64_t sum = 0, v;
+    for (int i = 0; i < EACH; i++) {
+        assert_int_equal(fen_chan_recv(down, &v), 0);
+        sum += v;
+    }
+    assert_int_equal(fen_scope_close(s), 0);
+    assert_int_equal(sum, -(int64_t)EACH * (EACH + 1) / 2);
+    assert_int_equal(fen_chan_close(up), 0);
+    intptr_t served = 0;
+    fen_blocking_begin();
+    for (int i = 0; i < THREADS; i++) {
+        void *n;
+        pthread_join(t[i], &n);
+        served += (intptr_t)n;
+    }
+    fen_blocking_end();
+    assert_int_equal(served, EACH);
+    fen_chan_free(up);
+    fen_chan_free(down);
+    return 0;
+}
+
+static void threads_and_fibers_talk(void **state)
+{
+    (void)state;
+    for (size_t cap = 0; cap < 3; cap++)
+        for (int procs = 1; procs <= 2; procs++)
+            assert_int_equal(fen_run(talk_to_threads, &cap, &(fen_config){.procs = procs}), 0);
+}
+
+static void threads_talk_without_a_runtime(void **state)
+{
+    (void)state;
+    pthread_t t;
+    int64_t v = 7;
+    up = fen_chan_new(sizeof v, 0);
+    down = fen_chan_new(sizeof v, 0);
+    start(&t, echo_thread, NULL);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(fen_chan_send(up, &v), 0);
+        assert_int_equal(fen_select((fen_case[]){FEN_RECV(down, &v)}, 1, FEN_NEVER), 0);
+    }
+    assert_int_equal(v, 7);
+    int64_t began = fen_now();
+    assert_int_equal(fen_chan_recv_until(down, &v, fen_now() + 5 * FEN_MS), -ETIMEDOUT);
+    assert_int_equal(fen_select((fen_case[]){FEN_RECV(down, &v)}, 1, fen_now() + 5 * FEN_MS),
+                     -ETIMEDOUT);
+    assert_true(fen_now() - began >= 10 * FEN_MS);
+    assert_false(fen_in_fiber());
+    assert_int_equal(fen_chan_close(up), 0);
+    pthread_join(t, NULL);
+    fen_chan_free(up);
+    fen_chan_free(down);
+}
+
+/* ---- locks, from both sides ---- */
+
+static fen_mutex mutex;
+static fen_sem sem;
+static fen_wg wg;
+static int64_t plain;
+
+static void add_under_lock(void)
+{
+    for (int i = 0; i < EACH; i++) {
+        if (fen_mutex_lock(&mutex))
+            abort();
+        plain++;
+        fen_mutex_unlock(&mutex);
+        if (fen_sem_acquire(&sem))
+            abort();
+        fen_sem_release(&sem);
+    }
+    fen_wg_done(&wg);
+}
+
+static void *lock_thread(void *arg)
+{
+    add_under_lock();
+    return arg;
+}
+static void lock_fiber(void *arg)
+{
+    (void)arg;
+    add_under_lock();
+}
+
+static void *wait_thread(void *arg)
+{
+    *(int *)arg = fen_wg_wait(&wg);
+    return NULL;
+}
+
+static int lock_together(void *arg)
+{
+    (void)arg;
+    pthread_t t[THREADS], waiter;
+    int rc = 1;
+    plain = 0;
+    fen_sem_init(&sem, 2);
+    fen_wg_add(&wg, 2 * THREADS);
+    start(&waiter, wait_thread, &rc);
+    for (int i = 0; i < THREADS; i++) {
+        start(&t[i], lock_thread, NULL);
+        assert_int_equal(fen_go(lock_fiber, NULL), 0);
+    }
+    assert_int_equal(fen_wg_wait(&wg), 0);
+    fen_blocking_begin();
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(t[i], NULL);
+    pthread_join(waiter, NULL);
+    fen_blocking_end();
+    assert_int_equal(rc, 0);
+    assert_int_equal(plain, 2 * THREADS * EACH);
+    return 0;
+}
+
+static void threads_and_fibers_share_locks(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(lock_together, NULL, &(fen_config){.procs = 2}), 0);
+}
+
+/* ---- the end of a run ---- */
+
+static _Atomic int waiting, canceled;
+
+static void *wait_for_ever(void *arg)
+{
+    int64_t v;
+    atomic_fetch_add(&waiting, 1);
+    int rc = fen_chan_recv(arg, &v);
+    atomic_fetch_add(&canceled, rc == -ECANCELED);
+    return NULL;
+}
+
+static int leave_threads_waiting(void *arg)
+{
+    (void)arg;
+    while (atomic_load(&waiting) < THREADS)
+        fen_sleep(FEN_MS);
+    return fen_sleep(5 * FEN_MS);
+}
+
+static void the_end_of_a_run_ends_the_waits_of_threads(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 3; round++) {
+        pthread_t t[THREADS];
+        fen_chan *c = fen_chan_new(sizeof(int64_t), 0);
+        atomic_store(&waiting, 0);
+        atomic_store(&canceled, 0);
+        for (int i = 0; i < THREADS; i++)
+            start(&t[i], wait_for_ever, c);
+        assert_int_equal(fen_run(leave_threads_waiting, NULL, NULL), 0);
+        for (int i = 0; i < THREADS; i++)
+            pthread_join(t[i], NULL);
+        assert_int_equal(atomic_load(&canceled), THREADS);
+        fen_chan_free(c);
+    }
+}
+
+/* ---- spawning ---- */
+
+static _Atomic int64_t ran;
+static _Atomic bool stop;
+
+static void count_one(void *arg)
+{
+    (void)arg;
+    fen_yield();
+    atomic_fetch_add(&ran, 1);
+}
+
+static void *spawn_detached(void *arg)
+{
+    int64_t started = 0;
+    for (int i = 0; i < EACH || arg; i++) {
+        int rc = fen_go_detached("guest", count_one, NULL);
+        if (rc == FEN_ECLOSED && (!arg || atomic_load(&stop)))
+            break;
+        started += rc == 0;
+        if (rc == FEN_ECLOSED)
+            sched_yield();
+        else if (rc)
+            abort();
+    }
+    return (void *)(intptr_t)started;
+}
+
+static int host_spawners(void *arg)
+{
+    (void)arg;
+    pthread_t t[THREADS];
+    intptr_t started = 0;
+    for (int i = 0; i < THREADS; i++)
+        start(&t[i], spawn_detached, NULL);
+    fen_blocking_begin();
+    for (int i = 0; i < THREADS; i++) {
+        void *n;
+        pthread_join(t[i], &n);
+        started += (intptr_t)n;
+    }
+    fen_blocking_end();
+    assert_int_equal(started, THREADS * EACH);
+    while (atomic_load(&ran) < started)
+        fen_yield();
+    return 0;
+}
+
+static void threads_spawn_detached_fibers(void **state)
+{
+    (void)state;
+    atomic_store(&ran, 0);
+    assert_int_equal(fen_go_detached("nobody", count_one, NULL), FEN_ECLOSED);
+    assert_int_equal(fen_run(host_spawners, NULL, &(fen_config){.procs = 2}), 0);
+    assert_int_equal(atomic_load(&ran), THREADS * EACH);
+}
+
+static int come_and_go(void *arg)
+{
+    (void)arg;
+    return fen_sleep(FEN_MS);
+}
+
+/* Runs begin and end while threads spawn as fast as they can: whatever was accepted runs. */
+static void spawns_meet_the_end_of_runs(void **state)
+{
+    (void)state;
+    pthread_t t[2];
+    intptr_t started = 0;
+    atomic_store(&ran, 0);
+    atomic_store(&stop, false);
+    for (int i = 0; i < 2; i++)
+        start(&t[i], spawn_detached, &stop);
+    for (int i = 0; i < RUNS / 20; i++)
+        assert_int_equal(fen_run(come_and_go, NULL, &(fen_config){.procs = 2}), 0);
+    atomic_store(&stop, true);
+    for (int i = 0; i < 2; i++) {
+        void *n;
+        pthread_join(t[i], &n);
+        started += (intptr_t)n;
+    }
+    assert_int_equal(atomic_load(&ran), started);
+    assert_true(started > 0);
+}
+
+static void *spawn_in_scope(void *arg)
+{
+    for (int i = 0; i < EACH; i++)
+        if (fen_spawner_go(arg, "scoped", count_one, NULL))
+            abort();
+    fen_spawner_close(arg);
+    return NULL;
+}
+
+static int scoped(void *arg)
+{
+    (void)arg;
+    pthread_t t;
+    fen_spawner *h;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    assert_int_equal(fen_spawner_open(&h), 0);
+    start(&t, spawn_in_scope, h);
+    assert_int_equal(fen_scope_close(s), 0); /* waits for the handle and for what it started */
+    assert_int_equal(atomic_load(&ran), EACH);
+    fen_blocking_begin();
+    pthread_join(t, NULL);
+    fen_blocking_end();
+    s = fen_scope_open(FEN_NEVER);
+    assert_int_equal(fen_spawner_open(&h), 0);
+    fen_scope_cancel(s);
+    assert_int_equal(fen_spawner_go(h, NULL, count_one, NULL), -ECANCELED);
+    fen_spawner_close(h);
+    assert_int_equal(fen_scope_close(s), -ECANCELED);
+    return 0;
+}
+
+static void a_spawner_holds_its_scope_open(void **state)
+{
+    (void)state;
+    fen_spawner *h;
+    assert_int_equal(fen_spawner_open(&h), FEN_ENOTFIBER);
+    for (int procs = 1; procs <= 2; procs++) {
+        atomic_store(&ran, 0);
+        assert_int_equal(fen_run(scoped, NULL, &(fen_config){.procs = procs}), 0);
+    }
+}
+
+/* ---- fork ---- */
+
+#ifndef FEN__TSAN /* its child has no background thread, and TSan complains */
+
+static fen_chan *held;
+
+static int in_child(void)
+{
+    int64_t v = 0;
+    if (fen_in_fiber() || fen_run(come_and_go, NULL, NULL) != FEN_EFORKED)
+        return 1;
+    if (fen_chan_recv(held, &v) != FEN_EFORKED || fen_chan_send(held, &v) != FEN_EFORKED)
+        return 2;
+    if (fen_go_detached("no", count_one, NULL) != FEN_EFORKED)
+        return 3;
+    if (fen_go(count_one, NULL) != FEN_ENOTFIBER)
+        return 4;
+    return strcmp(fen_strerror(FEN_EFORKED), "a forked child may only exec") ? 5 : 0;
+}
+
+static int forks(void *arg)
+{
+    int status = -1;
+    held = fen_chan_new(sizeof(int64_t), 0);
+    fen_blocking_begin();
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(in_child());
+    waitpid(pid, &status, 0);
+    *(int *)arg = status;
+    fen_blocking_end();
+    fen_chan_free(held);
+    return 0;
+}
+
+static void a_forked_child_is_refused(void **state)
+{
+    (void)state;
+    int status = -1;
+    assert_int_equal(fen_run(forks, &status, NULL), 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    pid_t pid = fork(); /* no runtime runs: the child may have one */
+    if (pid == 0)
+        _exit(fen_run(come_and_go, NULL, NULL) ? 1 : 0);
+    waitpid(pid, &status, 0);
+    assert_int_equal(status, 0);
+}
+#endif
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_and_fibers_talk),
+        cmocka_unit_test(threads_talk_without_a_runtime),
+        cmocka_unit_test(threads_and_fibers_share_locks),
+        cmocka_unit_test(the_end_of_a_run_ends_the_waits_of_threads),
+        cmocka_unit_test(threads_spawn_detached_fibers),
+        cmocka_unit_test(spawns_meet_the_end_of_runs),
+        cmocka_unit_test(a_spawner_holds_its_scope_open),
+#ifndef FEN__TSAN
+        cmocka_unit_test(a_forked_child_is_refused),
+#endif
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,12 @@
+/* cgroup.h - the CPU quota of this process's cgroups. */
+#ifndef FEN_SYS_CGROUP_H
+#define FEN_SYS_CGROUP_H
+
+#include "base/base.h"
+
+/* Cores that the quota allows, rounded up, at least 1: the smallest on the way from the process's
+ * cgroup up to the mount, v2 or v1. 0: no quota, or none that can be read. root is put before each
+ * path ("" in earnest; tests have files of their own). */
+int fen__sys_cgroup_cores(const char *root);
+
+#endif

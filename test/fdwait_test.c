@@ -1,0 +1,353 @@
+/* fdwait_test.c - descriptors that others own: shared, closed, replaced, stale. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/sanitize.h"
+#include "fiber_check.h"
+
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+
+struct waiter {
+    int fd, events;
+    int64_t deadline_ns;
+    int rc;
+    _Atomic bool done;
+};
+
+static void wait_fd(void *arg)
+{
+    struct waiter *w = arg;
+    w->rc = fen_fd_wait(w->fd, w->events, w->deadline_ns);
+    atomic_store(&w->done, true);
+}
+
+static void pair(int fd[2])
+{
+    must_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
+}
+
+static void stuff(int fd)
+{
+    char kb[1024] = {0};
+    while (send(fd, kb, sizeof kb, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+        ;
+}
+
+static void drain(int fd)
+{
+    char kb[1024];
+    while (recv(fd, kb, sizeof kb, MSG_DONTWAIT) > 0)
+        ;
+}
+
+/* Time for the others to be parked; the outcome does not hang on it. */
+static void settle(void) { must_equal(fen_sleep(3 * FEN_MS), 0); }
+
+/* ---- one fiber ---- */
+
+static int plain(void *arg)
+{
+    (void)arg;
+    int fd[2], file = open("/proc/self/exe", O_RDONLY), p[2];
+    pair(fd);
+    must_equal(fen_fd_wait(fd[0], FEN_FD_READ, 0), -EAGAIN);
+    must_equal(fen_fd_wait(fd[0], FEN_FD_READ, fen_now() + FEN_MS), -ETIMEDOUT);
+    must_equal(fen_fd_wait(fd[0], FEN_FD_READ | FEN_FD_WRITE, soon()), FEN_FD_WRITE);
+    must_equal(send(fd[1], "x", 1, 0), 1);
+    must_equal(fen_fd_wait(fd[0], FEN_FD_READ, soon()), FEN_FD_READ);
+    must_equal(fen_fd_wait(fd[0], FEN_FD_READ, soon()), FEN_FD_READ); /* a level, not an edge */
+    must_equal(fen_fd_wait(file, FEN_FD_READ, soon()), FEN_FD_READ);
+    close(fd[1]);
+    drain(fd[0]);
+    must_equal(fen_fd_wait(fd[0], FEN_FD_READ, soon()), FEN_FD_READ | FEN_FD_HANGUP);
+    must_equal(fen_fd_wait(fd[1], FEN_FD_READ, soon()), -EBADF);
+    must_equal(fen_fd_wait(-1, FEN_FD_READ, soon()), -EBADF);
+    must_equal(fen_fd_wait(fd[0], 0, soon()), -EINVAL);
+    must_equal(fen_fd_wait(fd[0], 64, soon()), -EINVAL);
+    must_equal(pipe2(p, O_CLOEXEC), 0); /* blocking: not touched */
+    must_equal(fen_fd_wait(p[1], FEN_FD_WRITE, soon()), FEN_FD_WRITE);
+    close(p[0]);
+    must_equal(fen_fd_wait(p[1], FEN_FD_WRITE, soon()), FEN_FD_WRITE | FEN_FD_ERROR);
+    close(p[1]);
+    close(fd[0]);
+    close(file);
+    fen_fd_forget(fd[0]);
+    fen_fd_forget(-1);
+    return 0;
+}
+
+static void test_one_fiber(void **state)
+{
+    (void)state;
+    int fd[2];
+    run_clean(plain, NULL, 2);
+    pair(fd); /* outside a fiber the thread waits */
+    assert_int_equal(fen_fd_wait(fd[0], FEN_FD_READ, fen_now() + FEN_MS), -ETIMEDOUT);
+    assert_int_equal(send(fd[1], "x", 1, 0), 1);
+    assert_int_equal(fen_fd_wait(fd[0], FEN_FD_READ, FEN_NEVER), FEN_FD_READ);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+/* ---- several fibers on one descriptor ---- */
+
+static int shared(void *arg)
+{
+    (void)arg;
+    int fd[2];
+    pair(fd);
+    stuff(fd[0]);
+    struct waiter w[6];
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < 6; i++) {
+        w[i] = (struct waiter){fd[0], i % 2 ? FEN_FD_WRITE : FEN_FD_READ, soon(), 0, false};
+        must_equal(fen_go(wait_fd, &w[i]), 0);
+    }
+    settle();
+    drain(fd[1]); /* room to write */
+    while (!(w[1].done && w[3].done && w[5].done))
+        must_equal(fen_sleep(FEN_MS / 10), 0);
+    must(!w[0].done && !w[2].done && !w[4].done); /* woken perhaps, and waiting again */
+    must_equal(send(fd[1], "x", 1, 0), 1);
+    must_equal(fen_scope_close(scope), 0);
+    for (int i = 0; i < 6; i++)
+        must_equal(w[i].rc, i % 2 ? FEN_FD_WRITE : FEN_FD_READ);
+    int twin = dup(fd[0]); /* the same socket under two numbers */
+    drain(fd[0]);
+    w[0] = (struct waiter){fd[0], FEN_FD_READ, soon(), 0, false};
+    w[1] = (struct waiter){twin, FEN_FD_READ, soon(), 0, false};
+    scope = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(wait_fd, &w[0]), 0);
+    must_equal(fen_go(wait_fd, &w[1]), 0);
+    settle();
+    must_equal(send(fd[1], "x", 1, 0), 1);
+    must_equal(fen_scope_close(scope), 0);
+    must(w[0].rc == FEN_FD_READ && w[1].rc == FEN_FD_READ);
+    close(twin);
+    close(fd[0]);
+    close(fd[1]);
+    return 0;
+}
+
+static void test_shared(void **state)
+{
+    (void)state;
+    for (int procs = 1; procs <= 2; procs++)
+        run_clean(shared, NULL, procs);
+}
+
+/* ---- closed while others wait ---- */
+
+static int closed(void *arg)
+{
+    (void)arg;
+    int fd[2], young[2];
+    pair(fd);
+    struct waiter w = {fd[0], FEN_FD_READ, soon(), 0, false}, v = w;
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(wait_fd, &w), 0);
+    must_equal(fen_go(wait_fd, &v), 0);
+    settle();
+    fen_fd_forget(fd[0]); /* told before the close */
+    must_equal(fen_scope_close(scope), 0);
+    must(w.rc == -EBADF && v.rc == -EBADF);
+    close(fd[0]);
+    close(fd[1]);
+
+    pair(fd); /* not told: the number comes back as another socket, and is waited for */
+    w = (struct waiter){fd[0], FEN_FD_READ, soon(), 0, false};
+    scope = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(wait_fd, &w), 0);
+    settle();
+    close(fd[0]);
+    close(fd[1]);
+    pair(young);
+    must_equal(young[0], fd[0]);
+    v = (struct waiter){young[0], FEN_FD_READ, soon(), 0, false};
+    must_equal(fen_go(wait_fd, &v), 0);
+    while (!w.done) /* the new registration tells that the old one is gone */
+        must_equal(fen_sleep(FEN_MS / 10), 0);
+    must_equal(w.rc, -EBADF);
+    must(!v.done);
+    must_equal(send(young[1], "x", 1, 0), 1);
+    must_equal(fen_scope_close(scope), 0);
+    must_equal(v.rc, FEN_FD_READ);
+
+    w = (struct waiter){young[1], FEN_FD_READ, fen_now() + 5 * FEN_MS, 0, false};
+    scope = fen_scope_open(FEN_NEVER); /* not told, not used again: the deadline */
+    must_equal(fen_go(wait_fd, &w), 0);
+    settle();
+    close(young[1]);
+    must_equal(fen_scope_close(scope), 0);
+    must(w.rc == -ETIMEDOUT || w.rc == -EBADF);
+    close(young[0]);
+    return 0;
+}
+
+static void test_closed_meanwhile(void **state)
+{
+    (void)state;
+    for (int procs = 1; procs <= 2; procs++)
+        run_clean(closed, NULL, procs);
+}
+
+/* ---- a stale registration ---- */
+
+/* A duplicate keeps the old socket and its registration alive while its number is another's. */
+static int stale(void *arg)
+{
+    (void)arg;
+    int old[2], young[2];
+    for (int i = 0; i < 200; i++) {
+        pair(old);
+        must_equal(fen_fd_wait(old[0], FEN_FD_READ, fen_now() + 10 * FEN_US), -ETIMEDOUT);
+        int twin = dup(old[0]);
+        close(old[0]);
+        pair(young);
+        must_equal(young[0], old[0]);
+        struct waiter w = {young[0], FEN_FD_READ, soon(), 0, false};
+        fen_scope *scope = fen_scope_open(FEN_NEVER);
+        must_equal(fen_go(wait_fd, &w), 0);
+        fen_yield();
+        must_equal(send(old[1], "x", 1, 0), 1); /* an event of the old one */
+        if (i % 8 == 0)
+            settle();
+        else
+            fen_yield();
+        must(!w.done);
+        must_equal(send(young[1], "x", 1, 0), 1);
+        must_equal(fen_scope_close(scope), 0);
+        must_equal(w.rc, FEN_FD_READ);
+        close(twin);
+        close(old[1]);
+        close(young[0]);
+        close(young[1]);
+    }
+    return 0;
+}
+
+static void test_stale_registration(void **state)
+{
+    (void)state;
+    for (int procs = 1; procs <= 2; procs++)
+        run_clean(stale, NULL, procs);
+}
+
+/* A descriptor that was waited for here may become a fen_sock afterwards. */
+static int adopted(void *arg)
+{
+    (void)arg;
+    int fd[2];
+    char byte;
+    fen_sock *s;
+    pair(fd);
+    must_equal(fen_fd_wait(fd[0], FEN_FD_READ, fen_now() + FEN_MS), -ETIMEDOUT);
+    must_equal(fen_sock_adopt(fd[0], &s), 0);
+    must_equal(fen_sock_read(s, &byte, 1, fen_now() + FEN_MS), -ETIMEDOUT);
+    must_equal(send(fd[1], "x", 1, 0), 1);
+    must_equal(fen_sock_read(s, &byte, 1, soon()), 1);
+    fen_sock_close(s);
+    close(fd[1]);
+    return 0;
+}
+
+static void test_adopted_afterwards(void **state)
+{
+    (void)state;
+    run_clean(adopted, NULL, 1); /* one shard, so it meets the old registration */
+}
+
+/* ---- many at random ---- */
+
+#if defined(FEN__TSAN) || defined(FEN__ASAN)
+enum { ROUNDS = 1000 };
+#else
+enum { ROUNDS = 10000 };
+#endif
+
+struct pong {
+    int fd, n;
+};
+
+/* Reads eventfds that two fibers share, so that half of the wake-ups are for nothing. */
+static void take(void *arg)
+{
+    struct pong *p = arg;
+    while (p->n > 0) {
+        uint64_t v;
+        int rc = fen_fd_wait(p->fd, FEN_FD_READ, fen_now() + 50 * FEN_US);
+        must(rc == FEN_FD_READ || rc == -ETIMEDOUT);
+        if (rc > 0 && read(p->fd, &v, sizeof v) == sizeof v)
+            __atomic_fetch_sub(&p->n, (int)v, __ATOMIC_RELAXED);
+    }
+}
+
+static int random_waits(void *arg)
+{
+    (void)arg;
+    struct pong p = {eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), ROUNDS};
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < 2; i++)
+        must_equal(fen_go(take, &p), 0);
+    uint64_t r = 21, one = 1;
+    for (int i = 0; i < ROUNDS; i++) {
+        must_equal(write(p.fd, &one, sizeof one), sizeof one);
+        if (fen__rand(&r) % 4 == 0)
+            fen_yield();
+        if (fen__rand(&r) % 64 == 0)
+            must_equal(fen_sleep(20 * FEN_US), 0);
+    }
+    must_equal(fen_scope_close(scope), 0);
+    must_equal(p.n, 0);
+    close(p.fd);
+    fen_stats st;
+    fen_stats_get(&st);
+    must_equal(st.fds_live, 0);
+    return 0;
+}
+
+static void test_random_waits(void **state)
+{
+    (void)state;
+    for (int procs = 1; procs <= 3; procs++)
+        run_clean(random_waits, NULL, procs);
+}
+
+static int canceled(void *arg)
+{
+    (void)arg;
+    int fd[2];
+    pair(fd);
+    struct waiter w = {fd[0], FEN_FD_READ, FEN_NEVER, 0, false};
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(wait_fd, &w), 0);
+    settle();
+    fen_scope_cancel(scope);
+    must_equal(fen_scope_close(scope), -ECANCELED);
+    must_equal(w.rc, -ECANCELED);
+    close(fd[0]);
+    close(fd[1]);
+    return 0;
+}
+
+static void test_canceled(void **state)
+{
+    (void)state;
+    run_clean(canceled, NULL, 2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_fiber),          cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_closed_meanwhile),   cmocka_unit_test(test_stale_registration),
+        cmocka_unit_test(test_adopted_afterwards), cmocka_unit_test(test_random_waits),
+        cmocka_unit_test(test_canceled),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

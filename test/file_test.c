@@ -1,0 +1,263 @@
+/* file_test.c - files and the pool of threads behind them. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "fiber_check.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+
+/* ---- files ---- */
+
+static void use_files(void)
+{
+    char a[64], b[64], buf[100];
+    fen_file_info info;
+    snprintf(a, sizeof a, "/tmp/fen-file-a-%d", (int)getpid());
+    snprintf(b, sizeof b, "/tmp/fen-file-b-%d", (int)getpid());
+    must_equal(fen_file_open(a, O_RDONLY, 0), -ENOENT);
+    int fd = fen_file_open(a, O_CREAT | O_EXCL | O_RDWR, 0600);
+    must(fd >= 0);
+    must(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    must_equal(fen_file_open(a, O_CREAT | O_EXCL | O_RDWR, 0600), -EEXIST);
+    must_equal(fen_file_write(fd, "hello world", 11), 11);
+    must_equal(fen_file_pwrite(fd, "W", 1, 6), 1);
+    must_equal(fen_file_sync(fd, false), 0);
+    must_equal(fen_file_sync(fd, true), 0);
+    must_equal(fen_file_pread(fd, buf, sizeof buf, 0), 11);
+    must_equal(memcmp(buf, "hello World", 11), 0);
+    must_equal(fen_file_pread(fd, buf, sizeof buf, 11), 0);
+    must_equal(fen_file_pread(fd, buf, 4, 1), 4);
+    must_equal(fen_file_read(fd, buf, sizeof buf), 0); /* the position is where the write ended */
+    must_equal(fen_file_truncate(fd, 5), 0);
+    must_equal(fen_file_fstat(fd, &info), 0);
+    must_equal(info.bytes, 5);
+    must(S_ISREG(info.mode) && (info.mode & 0777) == 0600);
+    must_equal(fen_file_rename(a, b), 0);
+    must_equal(fen_file_stat(a, &info), -ENOENT);
+    must_equal(fen_file_stat(b, &info), 0);
+    must(info.modified_ns > 1500000000 * FEN_S);
+    must_equal(fen_file_unlink(b), 0);
+    must_equal(fen_file_unlink(b), -ENOENT);
+    must_equal(fen_file_close(fd), 0);
+    must_equal(fen_file_close(fd), -EBADF);
+    must_equal(fen_file_pread(fd, buf, 1, 0), -EBADF);
+    fd = fen_file_open("/dev/full", O_WRONLY, 0);
+    must_equal(fen_file_write(fd, "x", 1), -ENOSPC);
+    must_equal(fen_file_close(fd), 0);
+}
+
+static int files(void *arg)
+{
+    (void)arg;
+    use_files();
+    return 0;
+}
+
+static void test_files(void **state)
+{
+    (void)state;
+    run_clean(files, NULL, 2);
+    use_files(); /* outside a fiber the thread does it */
+}
+
+/* ---- the pool ---- */
+
+static _Atomic int running, most;
+
+static int nap_counted(void *arg)
+{
+    int now = atomic_fetch_add(&running, 1) + 1, seen = atomic_load(&most);
+    while (now > seen && !atomic_compare_exchange_weak(&most, &seen, now))
+        ;
+    must(!fen_in_fiber());
+    struct timespec ts = {.tv_nsec = 2 * FEN_MS};
+    nanosleep(&ts, NULL);
+    atomic_fetch_sub(&running, 1);
+    return *(int *)arg;
+}
+
+static void one_call(void *arg)
+{
+    int n = *(int *)arg;
+    must_equal(fen_blocking(nap_counted, arg), n);
+}
+
+static int bounded(void *arg)
+{
+    (void)arg;
+    int n = 7;
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < 50; i++)
+        must_equal(fen_go(one_call, &n), 0);
+    must_equal(fen_scope_close(scope), 0);
+    must_equal(most, 3);
+    return 0;
+}
+
+static void test_bounded(void **state)
+{
+    (void)state;
+    atomic_store(&most, 0);
+    assert_int_equal(fen_run(bounded, NULL, &(fen_config){.procs = 2, .max_blocking = 3}), 0);
+    assert_int_equal(fen_run(bounded, NULL, &(fen_config){.max_blocking = -1}), -EINVAL);
+    assert_int_equal(fen_run(bounded, NULL, &(fen_config){.max_blocking = 5000}), -EINVAL);
+}
+
+/* ---- cancellation: before it begins, and after ---- */
+
+static _Atomic int begun, let_go;
+
+static int held(void *arg)
+{
+    atomic_fetch_add(&begun, 1);
+    while (!atomic_load(&let_go)) {
+        struct timespec ts = {.tv_nsec = FEN_MS / 10};
+        nanosleep(&ts, NULL);
+    }
+    *(int *)arg = 1;
+    return 5;
+}
+
+struct call {
+    int touched;
+    _Atomic int rc; /* looked at while the call goes on */
+    int64_t deadline_ns;
+};
+
+static void call_held(void *arg)
+{
+    struct call *c = arg;
+    int on_stack = 0; /* what the job writes lies here: it must not outlive this frame */
+    c->rc = fen_blocking_until(held, &on_stack, c->deadline_ns);
+    c->touched = on_stack;
+}
+
+static int canceling(void *arg)
+{
+    (void)arg;
+    struct call first = {.deadline_ns = FEN_NEVER}, second = {.deadline_ns = FEN_NEVER},
+                third = {.deadline_ns = fen_now() + 5 * FEN_MS};
+    atomic_store(&begun, 0);
+    atomic_store(&let_go, 0);
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(call_held, &first), 0);
+    while (!atomic_load(&begun))
+        must_equal(fen_sleep(FEN_MS / 10), 0);
+    must_equal(fen_go(call_held, &second), 0); /* one thread only: these two wait for it */
+    must_equal(fen_go(call_held, &third), 0);
+    must_equal(fen_sleep(10 * FEN_MS), 0);
+    must_equal(third.rc, -ETIMEDOUT);
+    must_equal(first.rc, 0);
+    fen_scope_cancel(scope);
+    while (second.rc != -ECANCELED)
+        fen_yield();         /* this fiber is in the scope too */
+    must_equal(first.rc, 0); /* cancelled too, and stays with its job */
+    atomic_store(&let_go, 1);
+    must_equal(fen_scope_close(scope), -ECANCELED);
+    must(first.rc == 5 && first.touched == 1);
+    must(!second.touched && !third.touched && begun == 1);
+    return 0;
+}
+
+static void test_canceling(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(canceling, NULL, &(fen_config){.procs = 2, .max_blocking = 1}), 0);
+}
+
+/* ---- the bill ---- */
+
+static int burn(void *arg)
+{
+    (void)arg;
+    struct timespec t;
+    do
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    while (t.tv_sec == 0 && t.tv_nsec < 30 * FEN_MS);
+    return 0;
+}
+
+static int billed(void *arg)
+{
+    (void)arg;
+    struct fen__g *g = fen__cur(fen__self());
+    int64_t before = g->cpu_ticks;
+    must_equal(fen_blocking(burn, NULL), 0);
+    must(fen__tsc_to_ns(g->cpu_ticks - before) >= 30 * FEN_MS);
+    struct fen__cpu_books b;
+    fen__cpu_books(&b);
+    must(b.fibers_ns >= 30 * FEN_MS && b.fibers_ns <= b.process_ns + 5 * FEN_MS);
+    return 0;
+}
+
+static void test_billed(void **state)
+{
+    (void)state;
+    run_clean(billed, NULL, 2);
+}
+
+/* ---- no thread to be had ---- */
+
+static int no_thread(const char *call) { return strcmp(call, "thread") ? 0 : -EAGAIN; }
+
+static int threadless(void *arg)
+{
+    (void)arg;
+    int n = 3, fd = open("/dev/null", O_RDONLY);
+    fen__sys_fault = no_thread;
+    must_equal(fen_blocking(nap_counted, &n), -EAGAIN);
+    must_equal(fen_file_open("/dev/null", O_RDONLY, 0), -EAGAIN);
+    must_equal(fen_file_close(fd), 0);
+    fen__sys_fault = NULL;
+    must_equal(fen_blocking(nap_counted, &n), 3);
+    return 0;
+}
+
+static void test_no_thread(void **state)
+{
+    (void)state;
+    run_clean(threadless, NULL, 2);
+}
+
+static void many(void *arg)
+{
+    int n = 1;
+    (void)arg;
+    for (int i = 0; i < 20; i++)
+        must_equal(fen_blocking(nap_counted, &n), 1);
+}
+
+static int crowd(void *arg)
+{
+    (void)arg;
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < 200; i++)
+        must_equal(fen_go(many, NULL), 0);
+    must_equal(fen_scope_close(scope), 0);
+    return 0;
+}
+
+static void test_crowd(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= 3; i++)
+        run_clean(crowd, NULL, i);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_files),     cmocka_unit_test(test_bounded),
+        cmocka_unit_test(test_canceling), cmocka_unit_test(test_billed),
+        cmocka_unit_test(test_no_thread), cmocka_unit_test(test_crowd),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,286 @@
+/* rwlock_test.c - every interleaving of two writers and two readers on src/sync/rwlock.c, one or two
+ * of which are woken by something else while they wait (a deadline: they give up; a false alarm:
+ * they try again). */
+#include "fiber.h"
+
+#include "../../src/sync/rwlock.c"
+#include "../../src/sync/waitq.c"
+
+enum { FIBERS = 4 };
+
+enum {
+    NONE,
+    WITHDRAW_LETS_NOBODY_IN,
+    READER_PASSES_A_WRITER,
+    HAND_OVER_WITHOUT_CLAIM,
+    WRITER_LETS_NOBODY_IN,
+    LAST_READER_LETS_NOBODY_IN,
+    NODE_STAYS,
+    WAKE_INSTEAD_OF_HAND_OVER,
+    WRITER_FIRST_AFTER_WRITER,
+    MUTANTS
+};
+
+enum { TRY, COMMIT, OFF, RUN, WITHDRAW, HAND, HOLD, FINISHED };
+
+struct actor {
+    uint8_t pc, then;    /* then: after the hand-over */
+    uint8_t disturbed;   /* its alarm has come */
+    uint8_t got, passed; /* has the lock; writers let in while this reader waited */
+    struct fen__woken w;
+};
+
+struct state {
+    fen_rwlock l;
+    struct fen__g g[FIBERS];
+    struct actor a[FIBERS];
+};
+
+/* Which fibers write, which are disturbed, and whether they give up then. */
+static struct {
+    bool write[FIBERS], alarm[FIBERS], gives_up;
+} plan;
+
+static void init(void *v)
+{
+    struct state *s = v;
+    for (uint32_t i = 0; i < FIBERS; i++)
+        s->g[i].id = i;
+}
+
+static bool waits(const struct state *s, int i)
+{
+    const struct fen__g *g = &s->g[i];
+    return g->node.queue && fiber_waits(g, g->node.epoch);
+}
+
+static void got_it(struct state *s, int i)
+{
+    s->a[i].got = 1;
+    s->a[i].pc = HOLD;
+    for (int k = 0; k < FIBERS; k++) {
+        bool clash = k != i && s->a[k].got && (plan.write[i] || plan.write[k]);
+        ex_fail(clash, "a writer and another inside");
+    }
+}
+
+/* A writer is let in: who of the readers still waits has waited for one more. */
+static void count_passed(struct state *s, uint32_t writer_before)
+{
+    if (!s->l.writer || s->l.writer == writer_before)
+        return;
+    for (int k = 0; k < FIBERS; k++)
+        if (!plan.write[k] && waits(s, k))
+            ex_fail(++s->a[k].passed > 1, "a reader waits for two writers");
+}
+
+static void try_it(struct state *s, int i)
+{
+    struct actor *a = &s->a[i];
+    bool write = plan.write[i], in;
+    for (int k = 0; !write && k < FIBERS; k++)
+        a->got |= plan.write[k] && waits(s, k); /* for the check below only */
+    bool writer_waits = a->got;
+    a->got = 0;
+    if (ex_mutant == READER_PASSES_A_WRITER && !write && !s->l.writer) {
+        s->l.readers++;
+        in = true;
+    } else {
+        in = enter(&s->l, write, s->g[i].id + 1);
+    }
+    ex_fail(in && writer_waits, "a reader passes a writer that waits");
+    if (in) {
+        got_it(s, i);
+        return;
+    }
+    ex_fail(s->g[i].node.queue != NULL, "a node twice in a wait queue");
+    a->passed = 0;
+    fen__waitq_wait(write ? &s->l.write_waiters : &s->l.read_waiters, &s->g[i]);
+    a->pc = COMMIT;
+}
+
+static void withdraw_it(struct state *s, int i)
+{
+    struct actor *a = &s->a[i];
+    bool write = plan.write[i];
+    if (ex_mutant == WITHDRAW_LETS_NOBODY_IN)
+        fen__waitq_remove(write ? &s->l.write_waiters : &s->l.read_waiters, &s->g[i].node);
+    else if (ex_mutant != NODE_STAYS)
+        withdraw(&s->l, write, &s->g[i].node, &a->w);
+    a->pc = HAND;
+    a->then = plan.gives_up ? FINISHED : TRY;
+}
+
+/* Hands the lock to the first writer, whether it still waits or not. */
+static void leave_blindly(struct state *s, struct actor *a, bool write)
+{
+    if (write)
+        s->l.writer = 0;
+    else if (--s->l.readers)
+        return;
+    struct fen__node *n = s->l.write_waiters.head;
+    if (!n) {
+        settle(&s->l, false, &a->w);
+        return;
+    }
+    fen__waitq_remove(&s->l.write_waiters, n);
+    s->l.writer = n->g->id + 1;
+    (void)fiber_wake(n->g, FEN__BY_SYNC);
+}
+
+static void unlock(struct state *s, int i)
+{
+    struct actor *a = &s->a[i];
+    bool write = plan.write[i];
+    a->got = 0;
+    a->pc = HAND;
+    a->then = FINISHED;
+    if (ex_mutant == HAND_OVER_WITHOUT_CLAIM) {
+        leave_blindly(s, a, write);
+    } else if (ex_mutant == WRITER_LETS_NOBODY_IN && write) {
+        s->l.writer = 0;
+    } else if (ex_mutant == LAST_READER_LETS_NOBODY_IN && !write) {
+        s->l.readers--;
+    } else if (ex_mutant == WRITER_FIRST_AFTER_WRITER && write) {
+        s->l.writer = 0;
+        settle(&s->l, false, &a->w);
+    } else if (write) {
+        leave_write(&s->l, s->g[i].id + 1, &a->w);
+    } else {
+        leave_read(&s->l, &a->w);
+    }
+    if (ex_mutant == WAKE_INSTEAD_OF_HAND_OVER)
+        s->l.writer = 0;
+}
+
+static bool hand(struct actor *a)
+{
+    struct fen__node *n = a->w.head;
+    if (!n) {
+        a->w.last = NULL;
+        a->pc = a->then;
+        return true;
+    }
+    a->w.head = n->next;
+    fen__waitq_done(n, n->rc, 0);
+    return true;
+}
+
+/* Nobody waits who could go in. */
+static void check_needless(const struct state *s)
+{
+    for (int k = 0; k < FIBERS; k++) {
+        bool may = !s->l.writer && (plan.write[k] ? !s->l.readers : !s->l.write_waiters.head);
+        ex_fail(may && waits(s, k), "a fiber waits for nobody");
+    }
+}
+
+static bool fiber_step(struct state *s, int i)
+{
+    struct actor *a = &s->a[i];
+    struct fen__g *g = &s->g[i];
+    uint32_t writer = s->l.writer;
+    int how;
+    switch (a->pc) {
+    case TRY: try_it(s, i); break;
+    case COMMIT:
+        how = fiber_commit(g);
+        if (!how)
+            return false;
+        a->pc = how == 1 ? OFF : RUN;
+        break;
+    case OFF:
+        if (!g->runq)
+            return false;
+        g->runq--;
+        a->pc = RUN;
+        break;
+    case RUN:
+        if (g->state >= FEN__BY_SYNC)
+            got_it(s, i);
+        else
+            a->pc = WITHDRAW;
+        break;
+    case WITHDRAW: withdraw_it(s, i); break;
+    case HAND: return hand(a);
+    case HOLD: unlock(s, i); break;
+    default: return false;
+    }
+    count_passed(s, writer);
+    check_needless(s);
+    return true;
+}
+
+static bool alarm_step(struct state *s, int i)
+{
+    struct actor *a = &s->a[i];
+    if (!plan.alarm[i] || a->disturbed || !s->g[i].epoch)
+        return false;
+    a->disturbed = 1;
+    (void)fiber_wake(&s->g[i], FEN__BY_TIMER);
+    return true;
+}
+
+static bool step(void *v, int actor)
+{
+    return actor < FIBERS ? fiber_step(v, actor) : alarm_step(v, actor - FIBERS);
+}
+
+static bool done(const void *v)
+{
+    const struct state *s = v;
+    for (int i = 0; i < FIBERS; i++)
+        if (s->a[i].pc != FINISHED)
+            return false;
+    return !s->l.writer && !s->l.readers && !s->l.read_waiters.head && !s->l.write_waiters.head;
+}
+
+static const struct ex_model model = {sizeof(struct state), 2 * FIBERS, init, step, done};
+
+/* Each scenario: w or r for a fiber, in capitals if its alarm comes; then what it does at it. */
+static const char *const scenarios[] = {"Wrwr-", "Wrwr+", "WWrr-", "wrRw-", "wrwr+"};
+
+static struct ex_result explore_scenario(const char *text)
+{
+    memset(&plan, 0, sizeof plan);
+    for (int i = 0; i < FIBERS; i++) {
+        plan.write[i] = text[i] == 'w' || text[i] == 'W';
+        plan.alarm[i] = text[i] == 'W' || text[i] == 'R';
+    }
+    plan.gives_up = text[FIBERS] == '-';
+    return explore(&model);
+}
+
+static void test_one_writer_or_readers_and_nobody_is_left(void **state)
+{
+    (void)state;
+    ex_mutant = NONE;
+    for (size_t i = 0; i < FEN__COUNT(scenarios); i++) {
+        struct ex_result r = explore_scenario(scenarios[i]);
+        print_message("%s: %u states\n", scenarios[i], r.states);
+        if (r.wrong)
+            fail_msg("%s: %s", scenarios[i], r.wrong);
+        assert_true(r.states > 200);
+    }
+}
+
+static void test_every_mutant_is_noticed(void **state)
+{
+    (void)state;
+    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
+        const char *wrong = NULL;
+        for (size_t i = 0; i < FEN__COUNT(scenarios) && !wrong; i++)
+            wrong = explore_scenario(scenarios[i]).wrong;
+        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
+        assert_non_null(wrong);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_writer_or_readers_and_nobody_is_left),
+        cmocka_unit_test(test_every_mutant_is_noticed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
