@@ -39,5 +39,7 @@ C
 cmake -G Ninja -S "$tmp" -B "$tmp/b" -DCMAKE_PREFIX_PATH="$tmp/moved" >"$tmp/log" 2>&1 &&
     cmake --build "$tmp/b" >>"$tmp/log" 2>&1 || fail "find_package: $(cat "$tmp/log")"
 "$tmp/b/by_cmake" || fail "find_package: runs wrong"
+script=$(PKG_CONFIG_PATH="$pc" pkg-config --variable=gdb_script fen)
+[ -f "$script" ] || fail "the script for gdb is not installed: '$script'"
 [ -x "$tmp/moved/bin/fen" ] || fail "the program is not installed"
 echo "ok"

@@ -1,6 +1,13 @@
 /* misuse_test.c - what must not be done ends the process with a line that names the broken promise,
  * or is a defined error; never silence, never a hang. */
-#include "run_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sync/run_rig.h"
 
 #include <fen/chan.h>
 #include <fen/group.h>

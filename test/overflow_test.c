@@ -56,7 +56,7 @@ static void on_fault(int sig)
 }
 
 /* What the child wrote to its error output; *ret_status as from wait. */
-static void child(enum fen_guard guard, void (*fn)(void *), bool own_handler, char text[512],
+static void child(enum fen_guard guard, void (*fn)(void *), bool own_handler, char text[4096],
                   int *ret_status)
 {
     int p[2];
@@ -70,7 +70,7 @@ static void child(enum fen_guard guard, void (*fn)(void *), bool own_handler, ch
     }
     close(p[1]);
     size_t n = 0;
-    for (ssize_t got; n < 511 && (got = read(p[0], text + n, 511 - n)) > 0; n += (size_t)got)
+    for (ssize_t got; n < 4095 && (got = read(p[0], text + n, 4095 - n)) > 0; n += (size_t)got)
         ;
     text[n] = 0;
     close(p[0]);
@@ -82,14 +82,20 @@ static void test_overflow_names_the_fiber(void **state)
     (void)state;
     enough = 0;
     for (enum fen_guard g = FEN_GUARD_AUTO; g <= FEN_GUARD_CANARY; g++) {
-        char text[512];
+        char text[4096];
         int status;
         child(g, recurse, false, text, &status);
         if (g == FEN_GUARD_MADVISE && WIFEXITED(status) && WEXITSTATUS(status) == 9)
             continue; /* a kernel without that guard */
         assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
+        assert_non_null(strstr(text, ", spawned at with_fiber+0x"));
         assert_true(WIFSIGNALED(status));
         assert_true(WTERMSIG(status) == SIGSEGV || g == FEN_GUARD_CANARY);
+        if (WTERMSIG(status) != SIGSEGV)
+            continue; /* found at the next switch: the frames are those of then */
+        assert_non_null(strstr(text, "\n    at deeper+0x"));
+        assert_non_null(strstr(text, " frames ..."));
+        assert_non_null(strstr(text, "recurse+0x"));
     }
 }
 
@@ -97,18 +103,39 @@ static void test_overflow_names_the_fiber(void **state)
 static void test_canary_is_looked_at_when_the_fiber_is_switched_out(void **state)
 {
     (void)state;
-    char text[512];
+    char text[4096];
     int status;
     enough = 64 << 10; /* a default stack has as much, less its colour */
     child(FEN_GUARD_CANARY, recurse, false, text, &status);
     assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
+    assert_non_null(strstr(text, ", spawned at with_fiber+0x"));
+    assert_non_null(strstr(text, "fen_yield+0x"));
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+/* As the environment chooses the guard. */
+static void test_overflow_with_each_guard_of_the_environment(void **state)
+{
+    (void)state;
+    static const char *const guards[] = {"madvise", "mprotect", "canary"};
+    enough = 0;
+    for (size_t i = 0; i < sizeof guards / sizeof *guards; i++) {
+        char text[4096];
+        int status;
+        setenv("FEN_STACK_GUARD", guards[i], 1);
+        child(FEN_GUARD_AUTO, recurse, false, text, &status);
+        if (i == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 9)
+            continue;
+        assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
+        assert_true(WIFSIGNALED(status));
+    }
+    unsetenv("FEN_STACK_GUARD");
 }
 
 static void test_other_faults_go_to_the_handler_before(void **state)
 {
     (void)state;
-    char text[512];
+    char text[4096];
     int status;
     child(FEN_GUARD_AUTO, stray, true, text, &status);
     assert_string_equal(text, "the program's own handler\n");
@@ -144,6 +171,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overflow_names_the_fiber),
         cmocka_unit_test(test_canary_is_looked_at_when_the_fiber_is_switched_out),
+        cmocka_unit_test(test_overflow_with_each_guard_of_the_environment),
         cmocka_unit_test(test_other_faults_go_to_the_handler_before),
         cmocka_unit_test(test_handler_is_put_back),
     };

@@ -1,6 +1,13 @@
 /* sync_fault_test.c - the n-th malloc or mmap fails, for every n, while fibers use every primitive:
  * each call returns -ENOMEM or works, nothing hangs, nothing is left behind. */
-#include "run_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sync/run_rig.h"
 
 #include "mem/mem.h"
 #include "sys/sys.h"

@@ -61,7 +61,8 @@ def look(build, source, common):
     if os.path.exists(mark):
         return None, True
     run = subprocess.run(
-        ["clang-tidy", "-p", build, "--quiet", "--extra-arg=-Wno-unknown-warning-option"] +
+        ["clang-tidy", "-p", build, "--quiet", "--extra-arg=-Wno-unknown-warning-option",
+         "--extra-arg=-Wno-ignored-optimization-argument"] +  # gcc's -ffat-lto-objects
         ANALYSER + [path],
         capture_output=True, text=True)
     if run.returncode:

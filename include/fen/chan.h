@@ -58,9 +58,9 @@ typedef struct fen_case {
 /* Waits until one of n cases can go on, does it, and returns its index; of several ready ones a
  * random one. A channel may stand in several cases, to be sent to and received from: one select
  * never meets itself. A FEN_AFTER case is chosen when its time since the call has passed and no
- * other could go on. -ETIMEDOUT at the absolute deadline (FEN_NEVER: none; 0: do not block, whatever
- * FEN_AFTER says) or at the scope's, -ECANCELED, -EINVAL for n > FEN_SELECT_MAX, -ENOMEM. With no
- * enabled case it waits for the deadline or a cancel. Any thread. */
+ * other could go on. -ETIMEDOUT at the absolute deadline (FEN_NEVER: none; 0: do not block,
+ * whatever FEN_AFTER says) or at the scope's, -ECANCELED, -EINVAL for n > FEN_SELECT_MAX, -ENOMEM.
+ * With no enabled case it waits for the deadline or a cancel. Any thread. */
 FEN_API int fen_select(fen_case *cases, int n, int64_t deadline_ns);
 
 #ifdef __cplusplus

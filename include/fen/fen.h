@@ -5,6 +5,7 @@
 #include <fen/arena.h>
 #include <fen/chan.h>
 #include <fen/context.h>
+#include <fen/debug.h>
 #include <fen/defer.h>
 #include <fen/err.h>
 #include <fen/fiber.h>

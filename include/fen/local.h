@@ -30,7 +30,7 @@ FEN_API int fen_local_key_new(void (*destroy)(void *value), fen_local_key *ret_k
  * Any thread. */
 FEN_API void fen_local_key_free(fen_local_key key);
 
-/* Sets the running fiber's value; the old one is not destroyed. 0, -EINVAL for a key that has ended,
+/* Sets the running fiber's value; the old one is not destroyed. 0, -EINVAL for a key that ended,
  * -ENOMEM (the first value, or the first of a higher key), FEN_ENOTFIBER. */
 FEN_API int fen_local_set(fen_local_key key, void *value) FEN_MUST_CHECK;
 

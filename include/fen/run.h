@@ -32,6 +32,16 @@ typedef struct fen_event {
     int64_t suppressed;        /* events of this kind not told since the last one */
 } fen_event;
 
+/* What happens when every fiber waits and nothing inside fen can wake one: print who waits for
+ * what and go on waiting; say nothing; print and abort; print, cancel every fiber and have
+ * fen_run return -EDEADLK. */
+enum fen_on_deadlock {
+    FEN_DEADLOCK_REPORT,
+    FEN_DEADLOCK_IGNORE,
+    FEN_DEADLOCK_ABORT,
+    FEN_DEADLOCK_CANCEL
+};
+
 typedef struct fen_config {
     int procs;            /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else the smaller
                            * of the cores we may use and the cgroup's quota, rounded up */
@@ -48,13 +58,24 @@ typedef struct fen_config {
      * program has one, and a fiber that computes may see one interrupted system call. */
     void (*log)(const fen_event *e, void *arg);
     void *log_arg;
+    /* What people look at (docs/debugging.md). FEN_DEBUG=sigquit=0,leaks=1,stacks=1,deadlock=abort
+     * in the environment does the same and wins. */
+    enum fen_on_deadlock on_deadlock;
+    bool sigquit_off;  /* SIGQUIT keeps its old meaning; else it prints every fiber, unless the
+                          program has a handler of its own */
+    bool report_leaks; /* at the end: detached fibers, channels, timers, descriptors, bytes left */
+    bool paint_stacks; /* measures each fiber's deepest use exactly; costs a fill a spawn */
+    /* Takes the reports, a few whole lines at a time, on any thread, and may block; NULL: they go
+     * to descriptor 2. */
+    void (*report)(void *arg, const char *text, size_t n);
+    void *report_arg;
 } fen_config;
 
 /* Runs fn(arg) in a fiber and blocks the calling thread until it and every fiber of its scope have
  * ended. cfg may be NULL. Returns fn's value; -EBUSY if a runtime runs already in this process;
- * -EINVAL for a value out of range; -ENOMEM or -EAGAIN when threads or memory cannot be had;
- * FEN_EFORKED in a child forked from a running runtime.
- * Any thread that is not a worker. Can be called again after it returned. */
+ * -EINVAL for a value out of range, also in the environment; -EDEADLK after FEN_DEADLOCK_CANCEL did
+ * its work; -ENOMEM or -EAGAIN when threads or memory cannot be had; FEN_EFORKED in a child forked
+ * from a running runtime. Any thread that is not a worker. Can be called again when it returned. */
 FEN_API int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg);
 
 /* Turns the bill off and on again while the runtime runs, which is how its cost is measured: one

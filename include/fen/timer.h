@@ -31,8 +31,8 @@ FEN_API fen_timer *fen_timer_new_func(void (*fn)(void *arg), void *arg) FEN_MUST
  * (asserted). Not from a timer's function (asserted). NULL is accepted. */
 FEN_API void fen_timer_free(fen_timer *t);
 
-/* Fires once at that absolute time; at once when it has passed. A timer that is armed is moved. 1 if
- * it was armed, or had fired and the value was not taken; else 0. -ENOMEM: it is stopped now.
+/* Fires once at that absolute time; at once when it has passed. A timer that is armed is moved. 1
+ * if it was armed, or had fired and the value was not taken; else 0. -ENOMEM: it is stopped now.
  * FEN_ENOTFIBER outside fibers and the timer's own function. Does not wait for a function that
  * runs. */
 FEN_API int fen_timer_start(fen_timer *t, int64_t when_ns);
@@ -43,7 +43,7 @@ FEN_API int fen_timer_start(fen_timer *t, int64_t when_ns);
  * the receiver gets FEN_ECLOSED, and the timer is of no further use. */
 FEN_API int fen_timer_every(fen_timer *t, int64_t first_ns, int64_t period_ns);
 
-/* Stops it. 1 if it was armed or its value was not taken: nobody has got the firing and nobody will;
+/* Stops it. 1 if it was armed or its value was not taken: nobody has got the firing, nobody will;
  * 0 if it had fired (or called fn) or was not armed. Waits until a function that runs on another
  * thread has returned, so afterwards it does not run; the caller must hold nothing that fn takes.
  * Any thread, also the timer's own function. */

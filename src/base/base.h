@@ -31,7 +31,7 @@ static inline int64_t fen__max_i64(int64_t a, int64_t b) { return a > b ? a : b;
 static inline void fen__prefetch(const void *p, int bytes)
 {
     for (int i = 0; i < bytes; i += FEN__LINE)
-        __builtin_prefetch((const char *)p + i, 1);
+        __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)i), 1);
 }
 
 /* xorshift64*: fast, not for secrets. The state must not be 0. */

@@ -32,7 +32,12 @@ struct fen__stack {
     size_t bytes;  /* of the slot */
     uint32_t slot; /* number in the pool, or UINT32_MAX for a map of its own */
     bool canary;   /* guarded by a pattern, not by a fault */
+    char *warn;    /* a stack pointer below this leaves less than a fifth */
 };
+
+#define FEN__STACK_COLOURS 16 /* tops start at so many different lines */
+#define FEN__CANARY_BYTES 128
+#define FEN__PAINT 0xA7 /* byte of a stack that was never used, when painted */
 
 #define FEN__STACK_DEFAULT (64u << 10)
 #define FEN__STACK_MAX (8u << 20)
@@ -54,6 +59,8 @@ void *fen__stack_low(const struct fen__stack *s);
 bool fen__stack_intact(const struct fen__stack *s);
 /* Gives the pages of a dead fiber's stack back to the kernel. */
 void fen__stack_release(const struct fen__stack *s);
+/* Fills a stack that is not in use, so that its deepest use can be seen. */
+void fen__stack_paint(const struct fen__stack *s);
 int64_t fen__stack_mapped_bytes(void);
 
 #endif

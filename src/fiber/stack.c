@@ -20,9 +20,9 @@
 #include <string.h>
 
 #define SLAB_STACKS 64
-#define COLOURS 16
+#define COLOURS FEN__STACK_COLOURS
 #define CANARY UINT64_C(0xFE4C0FFEE5AFE57A)
-#define CANARY_WORDS 16
+#define CANARY_WORDS (FEN__CANARY_BYTES / 8)
 
 static struct {
     uint32_t lock;
@@ -139,6 +139,11 @@ static int reserve(size_t slots)
     return 0;
 }
 
+static char *warn_line(const struct fen__stack *s)
+{
+    return s->low + pool.page + (s->bytes - pool.page) / 5;
+}
+
 /* Lock held. */
 static int add_slab(void)
 {
@@ -153,7 +158,8 @@ static int add_slab(void)
     __atomic_fetch_add(&pool.mapped, (int64_t)(SLAB_STACKS * pool.bytes), __ATOMIC_RELAXED);
     for (int i = SLAB_STACKS - 1; i >= 0; i--) {
         struct fen__stack t = {(char *)map + (size_t)i * pool.bytes, pool.bytes,
-                               pool.slots + (uint32_t)i, false};
+                               pool.slots + (uint32_t)i, false, NULL};
+        t.warn = warn_line(&t);
         guard(&t);
         pool.free[pool.nfree++] = t;
     }
@@ -171,7 +177,8 @@ static int own_map(size_t bytes, struct fen__stack *ret_stack)
     if (rc)
         return rc;
     __atomic_fetch_add(&pool.mapped, (int64_t)bytes, __ATOMIC_RELAXED);
-    *ret_stack = (struct fen__stack){map, bytes, UINT32_MAX, false};
+    *ret_stack = (struct fen__stack){map, bytes, UINT32_MAX, false, NULL};
+    ret_stack->warn = warn_line(ret_stack);
     guard(ret_stack);
     return 0;
 }
@@ -214,4 +221,10 @@ void fen__stack_release(const struct fen__stack *s)
     fen__sys_release(s->low + pool.page, s->bytes - pool.page);
     if (s->canary)
         put_canary(s->low + pool.page);
+}
+
+void fen__stack_paint(const struct fen__stack *s)
+{
+    char *low = s->low + pool.page + (s->canary ? FEN__CANARY_BYTES : 0);
+    memset(low, FEN__PAINT, (size_t)((char *)fen__stack_top(s) - low));
 }

@@ -109,5 +109,7 @@ void fen__poll_kick(uint32_t shard);
 bool fen__poll_pending(uint32_t shard);
 
 int64_t fen__poll_open_count(void);
+/* Does anything wait in any slot? A look at all of them until one is found. Any thread. */
+bool fen__poll_waiting(void);
 
 #endif

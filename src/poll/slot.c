@@ -132,3 +132,16 @@ fen__waiter fen__slot_fire(struct fen__slot *s, enum fen__dir d, fen__waiter nex
             return (old & 3) >= 2 ? old : FEN__W_NONE;
     }
 }
+
+bool fen__poll_waiting(void)
+{
+    fen__lock(&slab.lock);
+    uint32_t n = slab.chunks * CHUNK_SLOTS;
+    fen__unlock(&slab.lock);
+    for (uint32_t i = 0; i < n; i++) {
+        struct fen__slot *s = fen__slot_at(i);
+        if ((s->dir[FEN__READ] & 3) >= 2 || (s->dir[FEN__WRITE] & 3) >= 2)
+            return true;
+    }
+    return false;
+}

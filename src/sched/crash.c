@@ -1,59 +1,99 @@
-/* crash.c - names the fiber whose stack ran over.
+/* crash.c - names the fiber whose stack ran over, with where it was spawned and what it was doing.
  *
  * Guarded stacks fault in their lowest page; a stack with a canary faults only when it has run
  * through everything below it, so the stack pointer is looked at too, and the canary whenever the
- * fiber is switched out. Signal-safe: it reads the M and its fiber, which are this thread's own. */
-#include "sched/sched_int.h"
+ * fiber is switched out: then its frames are those of its last park, not of the deepest call.
+ * Signal-safe: it reads the M and its fiber, which are this thread's own, and symbol tables.
+ *
+ * A recursion is long and all alike: the deepest frames and the first ones are shown. */
+#include "sched/see.h"
 
 #include <string.h>
 
-static size_t put_text(char *at, size_t left, const char *s)
+#define DEEPEST 8
+#define FIRST 8
+#define WALK_MAX 100000
+
+/* Frames up to the first one of the fiber; the last FIRST of them in a ring. */
+struct frames {
+    int n;
+    const void *deepest[DEEPEST], *first[FIRST];
+};
+
+static void walk(struct frames *f, uintptr_t pc, uintptr_t fp, uintptr_t low, uintptr_t top)
 {
-    size_t n = strlen(s);
-    n = n < left ? n : left;
-    memcpy(at, s, n);
-    return n;
+    for (f->n = 0; pc && f->n < WALK_MAX;) {
+        if (f->n < DEEPEST)
+            f->deepest[f->n] = (const void *)pc;
+        f->first[f->n++ % FIRST] = (const void *)pc;
+        uintptr_t next[2]; /* the stack is mapped there, or the copy says that it is not */
+        if (fp < low || fp % 8 || fp + 16 > top ||
+            !fen__sys_copy_all(next, (const void *)fp, sizeof next))
+            return;
+        low = fp + 16;
+        fp = next[0];
+        pc = next[1];
+    }
 }
 
-static size_t put_number(char *at, size_t left, uint64_t v)
+static void put_frames(struct fen__text *t, struct frames *f)
 {
-    char digits[21];
-    size_t d = sizeof digits;
-    digits[--d] = 0;
-    do
-        digits[--d] = (char)('0' + v % 10);
-    while (v /= 10);
-    return put_text(at, left, digits + d);
+    fen__frames_put(t, f->deepest, f->n < DEEPEST ? f->n : DEEPEST);
+    int more = f->n - DEEPEST, shown = more < FIRST ? more : FIRST;
+    if (more > FIRST) {
+        fen__text_put(t, "    ... ");
+        fen__text_dec(t, more - FIRST);
+        fen__text_put(t, " frames ...\n");
+    }
+    const void *in_order[FIRST];
+    for (int i = 0; i < shown; i++)
+        in_order[i] = f->first[(f->n - shown + i) % FIRST];
+    fen__frames_put(t, in_order, shown > 0 ? shown : 0);
 }
 
-static size_t describe(const struct fen__g *g, char *ret, size_t n)
+/* sp: how far down it got, which may be far below its stack. */
+static size_t describe(const struct fen__g *g, uintptr_t sp, uintptr_t pc, uintptr_t fp, char *ret,
+                       size_t n)
 {
     const char *top = fen__stack_top(&g->stack), *low = fen__stack_low(&g->stack);
-    size_t at = put_text(ret, n, "fen: stack overflow in fiber ");
-    at += put_text(ret + at, n - at, g->name ? g->name : "(no name)");
-    at += put_text(ret + at, n - at, " (id ");
-    at += put_number(ret + at, n - at, g->number);
-    at += put_text(ret + at, n - at, ", ");
-    at += put_number(ret + at, n - at, (uint64_t)(top - low));
-    return at + put_text(ret + at, n - at, " bytes)\n");
+    struct fen__text t = {ret, 0, n};
+    struct frames f = {0};
+    fen__text_put(&t, "fen: stack overflow in fiber ");
+    fen__text_put(&t, g->name ? g->name : "(no name)");
+    fen__text_put(&t, " (id ");
+    fen__text_dec(&t, (int64_t)g->number);
+    fen__text_put(&t, ", ");
+    fen__text_dec(&t, top - low);
+    fen__text_put(&t, " bytes");
+    if (g->site) {
+        fen__text_put(&t, ", spawned at ");
+        fen__sys_symbol(&t, (const char *)g->site - 1);
+    }
+    fen__text_put(&t, ")\n");
+    walk(&f, pc, fp, sp, (uintptr_t)top);
+    put_frames(&t, &f);
+    return t.n;
 }
 
-static size_t explain(const void *addr, const void *sp, char *ret, size_t n)
+static size_t explain(const struct fen__sys_fault_at *at, char *ret, size_t n)
 {
     struct fen__m *m = fen__self();
     const struct fen__g *g = m ? m->cur : NULL;
     if (!g || !g->stack.low) /* a waiting thread has none */
         return 0;
-    const char *low = fen__stack_low(&g->stack), *guard = g->stack.low;
-    bool in_guard = (const char *)addr >= guard && (const char *)addr < low;
-    bool below = (const char *)sp < low && (const char *)addr < low;
-    return in_guard || below ? describe(g, ret, n) : 0;
+    uintptr_t low = (uintptr_t)fen__stack_low(&g->stack), guard = (uintptr_t)g->stack.low;
+    bool in_guard = at->addr >= guard && at->addr < low;
+    bool below = at->sp < low && at->addr < low;
+    return in_guard || below ? describe(g, at->sp, at->pc, at->fp, ret, n) : 0;
 }
 
 void fen__crash_init(void) { fen__sys_fault_install(explain); }
 
 void fen__crash_overflow(const struct fen__g *g)
 {
-    char text[256];
-    fen__sys_die(text, describe(g, text, sizeof text));
+    char text[FEN__FAULT_TEXT];
+    uintptr_t pc, fp;
+    if (!fen__saved_frame(g->sp, &pc, &fp))
+        pc = fp = 0;
+    fen__sys_die(text, describe(g, (uintptr_t)g->sp, pc, fp, text, sizeof text));
 }

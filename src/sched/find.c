@@ -19,7 +19,7 @@
  *
  * Rejected: one poller for all (Go's collapses at 192 cores); parking idle Ms on a futex
  * apart from the poller (two wake-ups for an event). */
-#include "sched/sched_int.h"
+#include "sched/see.h"
 
 #define PASSES 4
 #define START_TICK 8
@@ -73,7 +73,10 @@ void fen__ready(struct fen__g *g)
         fen__outside_ready(g);
         return;
     }
-    if (!m) { /* once pushed, g may end, and the run with it: it waits for us (wait_all) */
+    if (!m) {
+        if (!fen__self()) /* for stuck.c */
+            atomic_store_explicit(&fen__see.outside_woke, true, memory_order_relaxed);
+        /* Once pushed, g may end, and the run with it: it waits for us (wait_all). */
         atomic_fetch_add(&fen__sched.readying, 1);
         fen__global_push(g, g, 1);
         fen__wake_p();

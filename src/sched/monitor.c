@@ -15,13 +15,15 @@
  * and at 200 us apart it cost computing fibers a tenth of the machine.
  *
  * The monitor naps 20 us while blocking sections last, else up to 1 ms, up to 10 ms when every P is
- * idle, and then sleeps until an M leaves idle (no wake-ups in an idle process).
+ * idle, and then sleeps until an M leaves idle (no wake-ups in an idle process). Before that sleep
+ * it asks stuck.c whether anything can end it. It also starts the thread that prints for people
+ * (see.c), because it is awake when no P is.
  *
  * When no P was found standing still for CALM looks and none is idle, it naps up to 4 ms: on a
  * saturated core each wake-up pushes a worker off and costs some 15 us. The price: the first stuck
  * M after a calm time is noticed up to 4 ms late instead of 1 ms; from then on, for CALM looks, it
  * is 1 ms again. With an idle P it stays at 1 ms, because share() must find work for it. */
-#include "sched/sched_int.h"
+#include "sched/see.h"
 
 #define PATIENCE_BLOCK (20 * FEN_US)
 #define PATIENCE_ASLEEP (200 * FEN_US)
@@ -215,8 +217,8 @@ static void deep_sleep(void)
     struct fen__sched *s = &fen__sched;
     uint32_t seen = atomic_load(&s->monitor_wake);
     atomic_store(&s->monitor_deep, 1); /* seq_cst: pairs with the load in find.c idle() */
-    if (all_idle() && !atomic_load(&s->stop))
-        fen__sys_futex_wait(&s->monitor_wake, seen, FEN_NEVER);
+    if (all_idle() && !atomic_load(&s->stop) && !atomic_load(&fen__see.asked))
+        fen__sys_futex_wait(&s->monitor_wake, seen, fen__stuck_look(fen__sys_now()));
     atomic_store(&s->monitor_deep, 0);
 }
 
@@ -227,6 +229,8 @@ static void *monitor(void *arg)
     int64_t nap = NAP_MIN, swept = 0;
     fen__sys_timer_slack(1);
     while (!atomic_load(&s->stop)) {
+        if (FEN__UNLIKELY(atomic_load_explicit(&fen__see.asked, memory_order_relaxed)))
+            fen__see_work();
         if (all_idle() && nap >= NAP_IDLE)
             deep_sleep();
         fen__sys_nap(nap);

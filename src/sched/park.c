@@ -224,6 +224,7 @@ int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t d
         fen__unarm(g);
         return -EBADF;
     }
+    g->on = s;
     int code = fen__park(deadline_ns, d == FEN__READ ? FEN__R_READ : FEN__R_WRITE);
     if (code != FEN__BY_IO && code != FEN__BY_CLOSE)
         fen__slot_disarm(s, d, w); /* false: an event has just come; the next call sees READY */

@@ -5,7 +5,7 @@
  * demoted to SCHED_IDLE cannot be promoted again without privilege, so it ends. M structures stay
  * until the run ends, because the books need their tallies; a new thread takes over that of one
  * that has ended. */
-#include "sched/sched_int.h"
+#include "sched/see.h"
 
 #include "mem/mem.h"
 #include "sys/process.h"
@@ -27,8 +27,10 @@ static struct boot boot;
 
 /* ---- an M's life ---- */
 
-static void check_canary(const struct fen__g *g)
+static void check_stack(struct fen__g *g)
 {
+    if (FEN__UNLIKELY((char *)g->sp < g->stack.warn && !g->deep))
+        fen__see_deep(g, (size_t)((char *)fen__stack_top(&g->stack) - (char *)g->sp));
     if (FEN__UNLIKELY(g->stack.canary && !fen__stack_intact(&g->stack)))
         fen__crash_overflow(g);
 }
@@ -91,7 +93,7 @@ void fen__arrive(struct fen__annot *self)
     struct fen__g *prev = m->prev;
     fen__annot_arrive(self, prev ? &prev->annot : &m->annot);
     if (prev) {
-        check_canary(prev);
+        check_stack(prev);
         after(m, prev);
     }
 }
@@ -107,7 +109,7 @@ static void run_one(struct fen__m *m, struct fen__g *g)
     g = m->prev;
     fen__annot_arrive(&m->annot, &g->annot);
     __atomic_store_n(&m->cur, NULL, __ATOMIC_RELAXED);
-    check_canary(g);
+    check_stack(g);
     after(m, g);
 }
 
@@ -355,6 +357,7 @@ static void stop_ms(void)
     for (int i = 0; i < s->nps; i++)
         fen__poll_kick((uint32_t)i);
     fen__monitor_stop();
+    fen__see_close();
     while (s->ms) {
         struct fen__m *m = s->ms;
         s->ms = m->next;
@@ -421,6 +424,8 @@ static void wait_all(void)
     struct fen__sched *s = &fen__sched;
     while (!atomic_load(&s->done))
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
+    if (fen__see.leaks)
+        fen__see_leaks();
     fen__limit_end(&s->limit, -ECANCELED);
     fen__outside_close();
     fen__procs_open(false);
@@ -465,6 +470,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
     if (rc)
         goto out;
     rc = fen__sys_mark_forks(&s->running);
+    rc = rc ? rc : fen__see_config(cfg);
     if (rc)
         goto out;
     fen__bill_units();
@@ -482,6 +488,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
     fen__spawn_init();
     fen__crash_init();
     fen__stall_init();
+    fen__see_open();
     rc = start_ms();
     if (!rc) {
         wait_all();

@@ -40,6 +40,7 @@ enum fen__reason {
     FEN__R_COND,
     FEN__R_ONCE,
     FEN__R_BARRIER,
+    FEN__R_COUNT
 };
 
 /* Low 16 bits of fen__g.wait. From FEN__FIRED on: who woke the fiber. */
@@ -90,6 +91,7 @@ struct fen__node {
 #define FEN__BLOCKING_DEFAULT 64
 /* In fen__g.id: not a fiber but a thread that waits (outside.c). */
 #define FEN__G_THREAD UINT32_C(0x80000000)
+enum { FEN__LIVE = 1, FEN__ENDING };
 
 /* A fiber. Slab memory that is never unmapped within a run; epoch counts on across reuses, so a
  * late waker can always look and never hits the wrong wait. */
@@ -104,7 +106,7 @@ struct fen__g {
     uint32_t id;          /* index in the slab */
     uint8_t reason, mask; /* enum fen__reason; >0: cancellation masked */
     uint8_t convicted;    /* >0: took its P too long of late, gets a short patience */
-    uint8_t live;
+    uint8_t live;         /* FEN__LIVE, FEN__ENDING: its function has returned; 0: free */
     /* ---- the running fiber only ---- */
     uint64_t limits_seen; /* fen__limits_epoch at its last look at its limits; 0: look again */
     int64_t limits_deadline;
@@ -119,6 +121,9 @@ struct fen__g {
     void *scope;             /* sync's */
     void *locals, *labels;   /* sync's; NULL: none */
     void *local;             /* what the fiber touches first when it runs again: asked for ahead */
+    const void *on;          /* what it waits for, while reason says how */
+    const void *site;        /* where it was spawned: a return address, or NULL */
+    bool deep, painted;      /* stack: warned of already; its unused part was painted */
     struct fen__timer timer; /* deadline of the present wait */
     struct fen__node node;
     struct fen__stack stack;
@@ -195,6 +200,7 @@ struct fen__spawn {
     void *scope;
     void *labels;
     void (*end)(struct fen__g *g);
+    const void *site; /* return address of the call that asked for it, or NULL */
 };
 /* Filled in by the room above: called on a fiber that has ended with locals or labels, before its
  * end and before it stops counting as live. */
@@ -222,6 +228,25 @@ void fen__each_g(void (*fn)(struct fen__g *g, void *arg), void *arg);
 /* A limit above all fibers of the run: ends detached fibers at shutdown. */
 struct fen__limit *fen__run_limit(void);
 int64_t fen__fibers_live(void);
+
+/* ---- see.c, dump.c: what people look at ---- */
+/* What a parked fiber waits for, in words of the room that owns the thing. */
+struct fen__on {
+    const void *object; /* as the program knows it; NULL: none */
+    int64_t have, of;   /* -1: not known; elements and room, permits, count */
+    uint64_t holder;    /* number of the fiber that holds it; 0: nobody known */
+};
+/* Set by sync before a run. g is a copy; what its pointers lead to may be gone: fen__sys_copy. */
+extern void (*fen__on_describe)(const struct fen__g *g, struct fen__on *ret_on);
+/* Likewise: appends the labels of a fiber that may run meanwhile. */
+struct fen__text;
+extern void (*fen__labels_put)(struct fen__g *g, struct fen__text *t);
+/* The number of the fiber in that place of the slab; 0: there is none. Any thread. */
+uint64_t fen__number_of(uint32_t id);
+/* Hands text to the run's report function, or writes it to fd 2. May block the thread. */
+void fen__report(const char *text, size_t n);
+/* Is this run's end to be checked for what was not given back? Set as the run begins. */
+bool fen__leaks_wanted(void);
 
 /* ---- run.c ---- */
 /* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini, before

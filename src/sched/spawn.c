@@ -4,7 +4,7 @@
  * late wakers may always look at it. A finished fiber keeps its stack and goes to its M's cache
  * (FEN__G_CACHE), half of which overflows to a global list; a spawn takes from there in that order.
  * Stacks beyond KEEP_WARM in the global list give their pages back. */
-#include "sched/sched_int.h"
+#include "sched/see.h"
 
 #include "mem/mem.h"
 
@@ -89,7 +89,8 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
         m->ngfree--;
         if (m->gfree) { /* the next spawn's object and stack */
             fen__prefetch(m->gfree->next, 3 * FEN__LINE);
-            fen__prefetch((char *)m->gfree->sp - 6 * FEN__LINE, 10 * FEN__LINE);
+            /* no pointer arithmetic: one that got no stack has none to point to */
+            fen__prefetch((void *)((uintptr_t)m->gfree->sp - 6 * FEN__LINE), 10 * FEN__LINE);
         }
         return 0;
     }
@@ -139,6 +140,8 @@ static void drop(struct fen__m *m, struct fen__g *g)
 void fen__g_free(struct fen__m *m, struct fen__g *g)
 {
     fen__annot_end(&g->annot);
+    if (FEN__UNLIKELY(g->painted))
+        fen__see_ended(g);
     if (g->stack.slot == UINT32_MAX) {
         fen__stack_free(&g->stack);
         g->stack.low = NULL;
@@ -160,6 +163,7 @@ static void fiber_main(void *arg)
     fen_assert(fen__self()); /* NULL: a forked child, which may only exec */
     if (FEN__UNLIKELY(g->locals || g->labels))
         __atomic_load_n(&fen__attached_end, __ATOMIC_RELAXED)(g);
+    g->live = FEN__ENDING;
     fen__count_add(&fen__self()->tally.ended, 1); /* before a joiner can look */
     if (g->end)
         g->end(g);
@@ -176,16 +180,18 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->arg = how->arg;
     g->end = how->end;
     g->name = how->name;
+    g->site = how->site;
+    g->deep = g->painted = false;
     g->number = atomic_fetch_add_explicit(&slab.number, 1, memory_order_relaxed) + 1;
     g->cpu_ticks = g->wait_ticks = 0;
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
     g->alloc_bytes = 0;
     g->reason = g->mask = g->convicted = 0;
     g->local = NULL;
-    g->limits_seen = 0;
     g->locals = NULL;
     __atomic_store_n(&g->labels, how->labels, __ATOMIC_RELAXED); /* dumps read it */
-    g->live = 1;
+    g->limits_seen = 0;
+    g->live = FEN__LIVE;
 }
 
 /* A fiber that is not in any queue yet. */
@@ -208,6 +214,10 @@ int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__
     g->account = m->cur ? m->cur->account : 0;
     char *top = fen__stack_top(&g->stack), *low = fen__stack_low(&g->stack);
     fen__annot_new(&g->annot, low, (size_t)(top - low));
+    if (FEN__UNLIKELY(fen__see.paint)) {
+        fen__stack_paint(&g->stack);
+        g->painted = true;
+    }
     g->sp = fen__context_init(top, fiber_main, g);
     g->parked_at = m->bill.last;
     fen__count_add(&m->tally.spawns, 1);
@@ -236,6 +246,22 @@ void fen__each_g(void (*fn)(struct fen__g *g, void *arg), void *arg)
     fen__unlock(&slab.lock);
     for (uint32_t i = 0; i < n; i++)
         fn(fen__g_at(i), arg);
+}
+
+uint64_t fen__number_of(uint32_t id)
+{
+    struct fen__g *c =
+        id < FIBERS_MAX ? atomic_load(&slab.chunk[id / CHUNK_G]) : NULL; /* pairs with fresh */
+    uint64_t number;
+    bool ok = c && fen__sys_copy_all(&number, &c[id % CHUNK_G].number, sizeof number);
+    return ok ? number : 0;
+}
+
+void fen__spawn_table(uint64_t *ret_chunks, uint64_t *ret_used, uint64_t *ret_chunk_fibers)
+{
+    *ret_chunks = (uintptr_t)slab.chunk;
+    *ret_used = (uintptr_t)&slab.used;
+    *ret_chunk_fibers = CHUNK_G;
 }
 
 struct fen__limit *fen__run_limit(void) { return &fen__sched.limit; }

@@ -30,7 +30,7 @@ static int wait_round(fen_barrier *b, struct fen__g *g, int64_t deadline_ns)
 {
     uint32_t round = b->round;
     for (int rc = 0;;) {
-        fen__waitq_wait(&b->waiters, g);
+        fen__waitq_wait(&b->waiters, g, b);
         fen__unlock(&b->lock);
         int code = fen__park(deadline_ns, FEN__R_BARRIER);
         if (code >= FEN__BY_SYNC)

@@ -27,6 +27,8 @@ fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity)
         return NULL;
     c->elem = elem_bytes;
     c->cap = capacity;
+    if (FEN__UNLIKELY(fen__leaks_wanted()))
+        fen__chan_note(c, __builtin_return_address(0));
     return c;
 }
 
@@ -37,6 +39,8 @@ void fen_chan_free(fen_chan *c)
     fen__lock(&c->lock); /* the last user may be on its way out */
     fen_assert(!c->senders.head && !c->receivers.head);
     fen__unlock(&c->lock);
+    if (FEN__UNLIKELY(c->pprev != NULL))
+        fen__chan_forget(c);
     fen__mem_free(c, sizeof *c + c->elem * c->cap);
 }
 
@@ -131,7 +135,7 @@ static int wait(fen_chan *c, enum fen_select_op op, void *elem, int64_t deadline
         memcpy(xfer, elem, c->elem);
     g->node.elem = xfer;
     g->node.rc = 0;
-    fen__waitq_wait(q, g);
+    fen__waitq_wait(q, g, c);
     fen__unlock(&c->lock);
     int code = fen__park(deadline_ns, op == FEN_OP_SEND ? FEN__R_CHAN_SEND : FEN__R_CHAN_RECV);
     if (code >= FEN__BY_SYNC) {

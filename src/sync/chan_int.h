@@ -11,6 +11,8 @@ struct fen_chan {
     bool closed;
     size_t elem, cap, count, first;
     struct fen_waitq senders, receivers;
+    struct fen_chan *next, **pprev; /* list of describe.c; pprev NULL: not in it */
+    const void *site;
     char buf[];
 };
 
@@ -24,6 +26,9 @@ int fen__chan_send_step(fen_chan *c, const void *elem, struct fen__handed *ret);
 int fen__chan_recv_step(fen_chan *c, void *ret_elem, struct fen__handed *ret);
 void fen__chan_hand(struct fen__handed *h);
 void *fen__chan_xfer(fen_chan *c, struct fen__g *g);
+/* describe.c: channels made while the report of what is left is wanted. */
+void fen__chan_note(struct fen_chan *c, const void *site);
+void fen__chan_forget(struct fen_chan *c);
 void fen__chan_xfer_free(fen_chan *c, struct fen__g *g, void *xfer);
 
 #endif

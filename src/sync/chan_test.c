@@ -1,5 +1,12 @@
 /* chan_test.c - select with both directions on one channel, disabled cases, FEN_AFTER, lengths. */
-#include "../../test/run_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sync/run_rig.h"
 
 #include <fen/chan.h>
 

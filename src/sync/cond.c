@@ -18,7 +18,7 @@
 
 /* ---- transitions; lock held ---- */
 
-static void wait_begin(fen_cond *c, struct fen__g *g) { fen__waitq_wait(&c->waiters, g); }
+static void wait_begin(fen_cond *c, struct fen__g *g) { fen__waitq_wait(&c->waiters, g, c); }
 
 static void wait_end(fen_cond *c, struct fen__node *n) { fen__waitq_remove(&c->waiters, n); }
 

@@ -1,5 +1,12 @@
 /* group_test.c - the first error cancels the rest, and is what the wait returns. */
-#include "../../test/run_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sync/run_rig.h"
 
 #include <fen/group.h>
 

@@ -1,5 +1,12 @@
 /* local_test.c - fiber-local values, labels, names. */
-#include "../../test/run_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sync/run_rig.h"
 
 #include "sync/sync.h"
 

@@ -37,7 +37,7 @@ int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
             break;
         }
         fen_assert(deadline_ns != FEN_NEVER || m->held != g->id + 1); /* locked it already */
-        fen__waitq_wait(&m->waiters, g);
+        fen__waitq_wait(&m->waiters, g, m);
         fen__unlock(&m->lock);
         rc = wait_round(&m->waiters, &m->lock, g, deadline_ns, FEN__R_MUTEX);
     }
@@ -100,7 +100,7 @@ int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns)
             rc = 0;
             break;
         }
-        fen__waitq_wait(&s->waiters, g);
+        fen__waitq_wait(&s->waiters, g, s);
         fen__unlock(&s->lock);
         rc = wait_round(&s->waiters, &s->lock, g, deadline_ns, FEN__R_SEM);
     }
@@ -183,7 +183,7 @@ int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
             rc = 0;
             break;
         }
-        fen__waitq_wait(&wg->waiters, g);
+        fen__waitq_wait(&wg->waiters, g, wg);
         fen__unlock(&wg->lock);
         rc = wait_round(&wg->waiters, &wg->lock, g, deadline_ns, FEN__R_WG);
     }

@@ -24,7 +24,7 @@ static int begin(fen_once *o, struct fen__g *g, bool wait, int64_t deadline_ns)
             o->runner = fen__holder_of(g);
         bool waits = wait && !done && !mine;
         if (waits)
-            fen__waitq_wait(&o->waiters, g);
+            fen__waitq_wait(&o->waiters, g, o);
         fen__unlock(&o->lock);
         if (!waits)
             return done ? 1 : mine ? 0 : -EAGAIN;

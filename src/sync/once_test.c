@@ -1,5 +1,12 @@
 /* once_test.c - once, barrier, and what the wait group has more. */
-#include "../../test/run_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sync/run_rig.h"
 
 #include <fen/sync.h>
 
@@ -252,8 +259,11 @@ static int reuse(void *arg)
         for (int i = 0; i < 10; i++)
             assert_int_equal(fen_go(wait_wg, NULL), 0);
         let_wait();
-        fen_wg_done(&wg);
-        fen_wg_add(&wg, 1);
+        while (passed < 10) { /* once, unless one was late in coming */
+            fen_wg_done(&wg);
+            fen_wg_add(&wg, 1);
+            let_wait();
+        }
         assert_int_equal(fen_scope_close(s), 0);
         assert_int_equal(passed, 10);
         assert_int_equal(fen_wg_wait_until(&wg, fen_now() + 100 * FEN_US), -ETIMEDOUT);

@@ -1,6 +1,8 @@
 /* run.c - fen_run: the scheduler's run with a root scope around the first fiber. */
 #include "sync/sync_int.h"
 
+#include "mem/mem.h"
+
 struct first {
     int (*fn)(void *arg);
     void *arg;
@@ -30,6 +32,10 @@ int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg)
 {
     struct first f = {fn, arg, 0};
     __atomic_store_n(&fen__attached_end, fen__locals_end, __ATOMIC_RELAXED); /* as ever */
+    fen__describe_init();
+    int64_t heap = fen__mem_live_bytes();
     int rc = fen__sched_run(first_main, &f, cfg, pools_fini);
+    if (rc != -EBUSY && fen__leaks_wanted())
+        fen__leaks_report(heap);
     return rc ? rc : f.rc;
 }

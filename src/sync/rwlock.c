@@ -106,7 +106,7 @@ static int lock_until(fen_rwlock *l, bool write, int64_t deadline_ns)
             break;
         }
         fen_assert(deadline_ns != FEN_NEVER || l->writer != g->id + 1); /* locked it already */
-        fen__waitq_wait(write ? &l->write_waiters : &l->read_waiters, g);
+        fen__waitq_wait(write ? &l->write_waiters : &l->read_waiters, g, l);
         fen__unlock(&l->lock);
         rc = wait_round(l, write, g, deadline_ns);
     }

@@ -1,5 +1,12 @@
-/* rwlock_test.c - many readers or one writer, nobody starves, who gives up leaves nothing behind. */
-#include "../../test/run_rig.h"
+/* rwlock_test.c - many readers or one writer, nobody starves, who gives up is not waited for. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sync/run_rig.h"
 
 #include <fen/sync.h>
 

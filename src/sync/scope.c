@@ -127,6 +127,7 @@ static void join(struct fen_scope *s, struct fen__g *g)
         fen__unlock(&s->lock);
         if (none)
             return;
+        g->on = s;
         fen__park(FEN_NEVER, FEN__R_SCOPE);
     }
 }
@@ -333,7 +334,7 @@ int fen_scope_cause(fen_scope *s)
     struct fen__g *g = s ? NULL : current();
     struct fen__limit *l = s ? &s->limit : g ? g->limit : NULL;
     for (; l; l = l->parent) {
-        int rc = atomic_load(&l->ended); /* pairs with the store in fen_scope_cancel_with */
+        int rc = atomic_load(&l->ended); /* pairs with the store in fen__limit_end */
         struct fen_scope *ended = rc ? scope_of(l) : NULL;
         int cause = ended ? atomic_load(&ended->cause) : 0;
         if (rc)
@@ -518,20 +519,30 @@ int fen__scope_go(struct fen_scope *s, void (*fn)(void *), void *arg)
     return rc;
 }
 
-int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
+static int go(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg, const void *site)
 {
     if (stack_bytes > FEN__STACK_MAX)
         return -EINVAL;
     struct fen__m *m = fen__enter();
     if (!m)
         return FEN_ENOTFIBER;
-    struct fen__spawn how = {.fn = fn, .arg = arg, .name = name, .stack_bytes = stack_bytes};
+    struct fen__spawn how = {
+        .fn = fn, .arg = arg, .name = name, .stack_bytes = stack_bytes, .site = site};
     int rc = go_in(m, fen__cur(m)->scope, &how);
     fen__leave(m);
     return rc;
 }
 
-int fen_go(void (*fn)(void *), void *arg) { return fen_go_named(NULL, 0, fn, arg); }
+/* Not tail calls: the return address is the caller's own line. */
+int fen_go(void (*fn)(void *), void *arg)
+{
+    return go(NULL, 0, fn, arg, __builtin_return_address(0));
+}
+
+int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
+{
+    return go(name, stack_bytes, fn, arg, __builtin_return_address(0));
+}
 
 struct detached {
     void (*fn)(void *arg);
@@ -559,8 +570,11 @@ int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
         return -ENOMEM;
     *d = (struct detached){fn, arg};
     struct fen__m *m = fen__enter();
-    struct fen__spawn how = {
-        .fn = detached_main, .arg = d, .name = name, .limit = fen__run_limit()};
+    struct fen__spawn how = {.fn = detached_main,
+                             .arg = d,
+                             .name = name,
+                             .limit = fen__run_limit(),
+                             .site = __builtin_return_address(0)};
     int rc;
     if (m) {
         how.labels = fen__labels_share(fen__cur(m)->labels);

@@ -115,6 +115,8 @@ static int wait_any(fen_case *cases, struct wait_set *w, fen_chan **chans, int m
     struct fen__g *g = fen__cur(fen__self());
     queue_all(cases, w, g, fen__arm(g));
     unlock_all(chans, m);
+    g->on = w->nodes;
+    g->node.index = w->n; /* not in use during a select: says how many for whoever looks */
     int code = fen__park(deadline_ns, FEN__R_SELECT);
     leave_all(cases, w, chans, m);
     if (code < FEN__BY_SYNC) {

@@ -20,11 +20,12 @@ static inline void fen__waitq_done(struct fen__node *n, int claim, int rc)
 }
 
 /* Arms the fiber and queues its own node. Object's lock held. */
-static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g)
+static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g, const void *object)
 {
     struct fen__node *n = &g->node;
     n->g = g;
     n->index = 0;
+    g->on = object;
     n->epoch = fen__arm(g);
     fen__waitq_push(q, n);
 }
@@ -65,6 +66,9 @@ static inline uint32_t fen__holder(void)
 int fen__scope_go(struct fen_scope *s, void (*fn)(void *arg), void *arg);
 void fen__scope_pool_fini(void);
 
+/* describe.c */
+void fen__describe_init(void);
+void fen__leaks_report(int64_t heap_before);
 /* label.c: one more user of a set of labels, one less (NULL: nothing); fini ends their memory. */
 void *fen__labels_share(void *labels);
 void fen__labels_drop(void *labels);

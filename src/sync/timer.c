@@ -13,7 +13,7 @@
  * one firing is on its way: late counts those, and free waits for them.
  *
  * Delivery is a try_send to a channel of one, under the timer's lock; stop and start take back what
- * was not received under the same lock. So a value that was received after stop cannot be of before.
+ * was not received under the same lock. So a value received after stop cannot be of before.
  *
  * Locks: the timer's, then the heap's, the channel's. fn runs under none. test/model/timer_test.c
  * explores fire, stop and free. Rejected: a fiber for each timer (a stack for a heap entry);

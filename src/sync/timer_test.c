@@ -1,5 +1,12 @@
-/* timer_test.c - timers and tickers: when they fire, and that stop and start leave nothing stale. */
-#include "../../test/run_rig.h"
+/* timer_test.c - timers and tickers: when they fire, and that stop and start leave nothing. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sync/run_rig.h"
 
 #include <fen/scope.h>
 #include <fen/sync.h>

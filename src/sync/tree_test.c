@@ -1,5 +1,12 @@
 /* tree_test.c - trees of scopes: many children, causes, cancels from anywhere at any moment. */
-#include "../../test/run_rig.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "sync/run_rig.h"
 
 #include "base/sanitize.h"
 
@@ -7,9 +14,9 @@
 #include <pthread.h>
 
 #ifdef FEN__TSAN /* each fiber costs it much */
-enum { CHILDREN = 2000, FANOUT = 8, SPAWNS = 2000 };
+enum { CHILDREN = 1000, FANOUT = 8, SPAWNS = 400, LAPS = 1 };
 #else
-enum { CHILDREN = 10000, FANOUT = 20, SPAWNS = 20000 };
+enum { CHILDREN = 10000, FANOUT = 20, SPAWNS = 20000, LAPS = 5 };
 #endif
 
 static _Atomic int alive, ended;
@@ -178,7 +185,7 @@ static int while_spawning(void *arg)
 static void test_a_cancel_while_fibers_are_started(void **state)
 {
     (void)state;
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < LAPS; i++)
         run_on_all(while_spawning, NULL);
 }
 

@@ -9,16 +9,22 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-static size_t (*explain_fault)(const void *addr, const void *sp, char *ret, size_t n);
+static size_t (*explain_fault)(const struct fen__sys_fault_at *at, char *ret, size_t n);
 static struct sigaction before;
 
-static const void *stack_pointer(const ucontext_t *uc)
+static struct fen__sys_fault_at where(const siginfo_t *info, const ucontext_t *uc)
 {
+    struct fen__sys_fault_at at = {.addr = (uintptr_t)info->si_addr};
 #if defined(__x86_64__)
-    return (const void *)(uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
+    at.sp = (uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
+    at.pc = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+    at.fp = (uintptr_t)uc->uc_mcontext.gregs[REG_RBP];
 #else
-    return (const void *)(uintptr_t)uc->uc_mcontext.sp;
+    at.sp = (uintptr_t)uc->uc_mcontext.sp;
+    at.pc = (uintptr_t)uc->uc_mcontext.pc;
+    at.fp = (uintptr_t)uc->uc_mcontext.regs[29];
 #endif
+    return at;
 }
 
 /* The default action follows when the instruction that faulted is tried again. */
@@ -30,8 +36,9 @@ static void default_action(int sig)
 
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
-    char text[256];
-    size_t n = explain_fault(info->si_addr, stack_pointer(context), text, sizeof text);
+    char text[FEN__FAULT_TEXT];
+    struct fen__sys_fault_at at = where(info, context);
+    size_t n = explain_fault(&at, text, sizeof text);
     if (n) {
         ssize_t put = write(2, text, n);
         (void)put; /* nothing is left to do about it */
@@ -45,7 +52,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
     }
 }
 
-void fen__sys_fault_install(size_t (*explain)(const void *addr, const void *sp, char *ret,
+void fen__sys_fault_install(size_t (*explain)(const struct fen__sys_fault_at *at, char *ret,
                                               size_t n))
 {
     struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};

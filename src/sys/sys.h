@@ -127,13 +127,17 @@ int fen__sys_demote(int tid); /* SCHED_IDLE */
 bool fen__sys_asleep(int tid, int *statfd);
 
 /* ---- memory faults ----
- * explain says what the fault at addr with that stack pointer is: a line for fd 2 (its length),
+ * explain says what the fault at addr with those registers is: lines for fd 2 (their length),
  * after which the process ends by the signal's default action, or 0: the handler before ours gets
  * it. It is called in the signal handler. install and restore go in pairs; altstack gives the
  * calling thread a stack for the handler unless it has one (true), and must be taken back before
  * the thread ends. */
 #define FEN__ALTSTACK_BYTES (32u << 10)
-void fen__sys_fault_install(size_t (*explain)(const void *addr, const void *sp, char *ret,
+struct fen__sys_fault_at {
+    uintptr_t addr, sp, pc, fp;
+};
+#define FEN__FAULT_TEXT 4096
+void fen__sys_fault_install(size_t (*explain)(const struct fen__sys_fault_at *at, char *ret,
                                               size_t n));
 void fen__sys_fault_restore(void);
 bool fen__sys_altstack(void *mem);

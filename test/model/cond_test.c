@@ -1,5 +1,5 @@
-/* cond_test.c - every interleaving of two waiters and a signal on src/sync/cond.c: the signal of the
- * one token is not lost, whatever wakes the first waiter meanwhile. */
+/* cond_test.c - every interleaving of two waiters and a signal on src/sync/cond.c: the signal of
+ * the one token is not lost, whatever wakes the first waiter meanwhile. */
 #include "fiber.h"
 
 #include "../../src/sync/cond.c"

@@ -2,6 +2,9 @@
  * the source file. In place of the scheduler stand a fiber of a few words and its wait word with
  * the transitions of src/sched/park.c; the model moves fibers from step to step itself.
  *
+ * What the source file defines must not come from libfen too, which may be one object: so nothing
+ * of it is used, and an assertion ends here.
+ *
  * The states are copied as bytes, always to the same place, so pointers into the state may be part
  * of it. */
 #ifndef FEN_TEST_MODEL_FIBER_H
@@ -9,11 +12,18 @@
 
 #include "explore.h"
 
-/* in place of sched/sched.h and sync/sync.h */
+/* in place of sys/sys.h, sched/sched.h and sync/sync.h */
+#define FEN_SYS_H
 #define FEN_SCHED_H
 #define FEN_SYNC_ROOM_H
 
 #include "base/base.h"
+
+void fen__panic(const char *what, const char *file, int line)
+{
+    fprintf(stderr, "%s:%d: %s\n", file, line, what);
+    abort();
+}
 
 enum { FEN__IDLE, FEN__ARMED, FEN__PARKED, FEN__CLAIMED };
 enum { FEN__BY_IO = 16, FEN__BY_TIMER, FEN__BY_CANCEL, FEN__BY_SYNC = 32 };
@@ -22,6 +32,17 @@ enum fen__reason { FEN__R_RWLOCK, FEN__R_COND };
 struct fen__g;
 struct fen_scope;
 struct fen__m;
+
+static inline struct fen__m *fen__self(void) { return NULL; }
+
+/* A transition is one step, so the lock is never contended. */
+static inline void fen__lock(uint32_t *word)
+{
+    if (*word)
+        abort();
+    *word = 1;
+}
+static inline void fen__unlock(uint32_t *word) { *word = 0; }
 
 struct fen__node {
     struct fen__node *next, *prev;
@@ -36,6 +57,7 @@ struct fen__g {
     uint32_t id;
     uint32_t runq; /* times in a run queue: never twice */
     struct fen__node node;
+    const void *on; /* for dumps */
 };
 
 static inline uint64_t fen__arm(struct fen__g *g)

@@ -1,6 +1,6 @@
-/* rwlock_test.c - every interleaving of two writers and two readers on src/sync/rwlock.c, one or two
- * of which are woken by something else while they wait (a deadline: they give up; a false alarm:
- * they try again). */
+/* rwlock_test.c - every interleaving of two writers and two readers on src/sync/rwlock.c, one or
+ * two of which are woken by something else while they wait (a deadline: they give up; a false
+ * alarm: they try again). */
 #include "fiber.h"
 
 #include "../../src/sync/rwlock.c"
@@ -95,7 +95,7 @@ static void try_it(struct state *s, int i)
     }
     ex_fail(s->g[i].node.queue != NULL, "a node twice in a wait queue");
     a->passed = 0;
-    fen__waitq_wait(write ? &s->l.write_waiters : &s->l.read_waiters, &s->g[i]);
+    fen__waitq_wait(write ? &s->l.write_waiters : &s->l.read_waiters, &s->g[i], &s->l);
     a->pc = COMMIT;
 }
 

@@ -1,5 +1,5 @@
-/* timer_test.c - every interleaving of start, stop, receive and free with firings on two workers, on
- * src/sync/timer.c as it is: the heap and the channel are the model's.
+/* timer_test.c - every interleaving of start, stop, receive and free with firings on two workers,
+ * on src/sync/timer.c as it is: the heap and the channel are the model's.
  *
  * A worker takes a due timer out of the heap and later calls fire with the seq that it had then.
  * The value that a firing sends is its seq, so a stale one shows. */
@@ -16,8 +16,10 @@ static int fen__timer_add(struct fen__timer *t, int64_t when_ns,
                           void (*fn)(void *arg, uint64_t seq), void *arg, uint64_t seq);
 static bool fen__timer_del(struct fen__timer *t);
 
-#define fen__sys_now model_now
-#define fen__sys_nap model_nap
+#define fen__mem_calloc model_calloc
+#define fen__mem_free model_free
+static int64_t fen__sys_now(void);
+static void fen__sys_nap(int64_t ns);
 #define fen_chan_new model_chan_new
 #define fen_chan_free model_chan_free
 #define fen_chan_try_send model_try_send
@@ -72,8 +74,14 @@ static bool fen__timer_del(struct fen__timer *t)
     return was;
 }
 
-int64_t model_now(void) { return (int64_t)firing; }
-void model_nap(int64_t ns)
+void *model_calloc(size_t bytes) { return calloc(1, bytes); }
+void model_free(void *p, size_t bytes)
+{
+    (void)bytes;
+    free(p);
+}
+static int64_t fen__sys_now(void) { return (int64_t)firing; }
+static void fen__sys_nap(int64_t ns)
 {
     (void)ns;
     abort();

@@ -1,20 +1,15 @@
 /* run_rig.h - what the tests of fibers share: a run on one, two and four Ps, and waiting until
- * something has come about. */
-#ifndef FEN_TEST_RUN_RIG_H
-#define FEN_TEST_RUN_RIG_H
+ * something has come about. After cmocka.h. */
+#ifndef FEN_SYNC_RUN_RIG_H
+#define FEN_SYNC_RUN_RIG_H
 
 #include <fen/err.h>
 #include <fen/fiber.h>
 #include <fen/run.h>
 #include <fen/scope.h>
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stddef.h>
 #include <stdlib.h>
-
-#include <cmocka.h>
 
 static inline void run_on(int procs, int (*fn)(void *arg), void *arg)
 {
