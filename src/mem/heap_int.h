@@ -96,7 +96,7 @@ struct fen__out {
 struct fen__mem_row {
     int64_t alloc, freed; /* bytes, only grow */
     int64_t gate, fgate;  /* values of alloc and freed that need the slow way */
-    uint64_t stamp;       /* TSC up to which byte_ticks counts; 0: being written */
+    uint64_t stamp;       /* TSC up to which the ticks count; 0: never yet */
     int64_t lease;        /* bytes this row holds of what the account has charged */
     uint64_t ticks_low;   /* byte-ticks, 128 bits */
     int64_t ticks_high;

@@ -25,8 +25,8 @@
  * A free by a thread without a cache, or without memory for its row, goes to the orphans under a
  * lock.
  *
- * Readers: stamp is 0 while the thread writes stamp, ticks_low and ticks_high, and only grows, so a
- * reader that finds the same stamp before and after has a whole triple. Every store in between is a
+ * Readers: stamp is BUSY while the thread writes ticks_low and ticks_high, and else only grows, so
+ * a reader that finds the same stamp before and after has a whole triple. Every store in between is a
  * release and every load an acquire: a reader that sees a new triple's part sees stamp change. */
 #include "mem/heap_int.h"
 
@@ -35,6 +35,7 @@
 
 #define LEASE ((int64_t)64 << 10)
 #define SLACK (3 * LEASE)
+#define BUSY UINT64_MAX
 
 static_assert(offsetof(struct fen__mem_row, alloc) == 0, "fen__mem_begin reads it");
 static_assert(sizeof(struct fen__mem_row) == FEN__LINE, "a row is a line");
@@ -68,7 +69,7 @@ static void tick(struct fen__mem_row *r, uint64_t now)
         return; /* another core's counter may lag a little */
     __int128 ticks = join(r->ticks_high, r->ticks_low);
     ticks += (__int128)(r->alloc - r->freed) * (int64_t)(was ? now - was : 0);
-    __atomic_store_n(&r->stamp, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&r->stamp, BUSY, __ATOMIC_RELEASE);
     __atomic_store_n(&r->ticks_low, (uint64_t)ticks, __ATOMIC_RELEASE);
     __atomic_store_n(&r->ticks_high, (int64_t)(ticks >> 64), __ATOMIC_RELEASE);
     __atomic_store_n(&r->stamp, now, __ATOMIC_RELEASE);
@@ -214,9 +215,7 @@ static void add_row(struct sum *s, const struct fen__mem_row *r)
         stamp = __atomic_load_n(&r->stamp, __ATOMIC_ACQUIRE);
         ticks = join(__atomic_load_n(&r->ticks_high, __ATOMIC_ACQUIRE),
                      __atomic_load_n(&r->ticks_low, __ATOMIC_ACQUIRE));
-    } while (stamp != __atomic_load_n(&r->stamp, __ATOMIC_RELAXED) ||
-             (!stamp && (__atomic_load_n(&r->alloc, __ATOMIC_RELAXED) ||
-                         __atomic_load_n(&r->freed, __ATOMIC_RELAXED))));
+    } while (stamp == BUSY || stamp != __atomic_load_n(&r->stamp, __ATOMIC_RELAXED));
     int64_t alloc = __atomic_load_n(&r->alloc, __ATOMIC_RELAXED);
     int64_t freed = __atomic_load_n(&r->freed, __ATOMIC_RELAXED);
     s->alloc += alloc;
