@@ -26,8 +26,8 @@
  * lock.
  *
  * Readers: stamp is BUSY while the thread writes ticks_low and ticks_high, and else only grows, so
- * a reader that finds the same stamp before and after has a whole triple. Every store in between is a
- * release and every load an acquire: a reader that sees a new triple's part sees stamp change. */
+ * a reader that finds the same stamp before and after has a whole triple. Every store in between is
+ * a release and every load an acquire: a reader that sees a new triple's part sees stamp change. */
 #include "mem/heap_int.h"
 
 #include <assert.h>

@@ -55,8 +55,10 @@ static void splice(struct fen__span *s, struct fen__block *first)
     uint32_t n = 1;
     if (!first)
         return;
-    for (; last->next; last = last->next)
+    for (; last->next; last = last->next) { /* another core wrote them, this one will */
+        __builtin_prefetch(last->next, 1);
         n++;
+    }
     last->next = s->free;
     s->free = first;
     fen_assert(s->used >= n); /* else more blocks came back than ever went out */
