@@ -1,6 +1,7 @@
 #!/bin/sh
 # docs_test.sh - what the documents promise can be found: the README shows the example that is
-# built, its relative links lead somewhere, and each requirement row has its text and its check.
+# built, its relative links lead somewhere, listings are their files, the index is complete, and
+# each requirement row has its text and its check.
 . "$FEN_SOURCE_DIR/test/lib.sh"
 cd "$FEN_SOURCE_DIR"
 need python3
@@ -42,7 +43,12 @@ for path in glob.glob("*.md") + glob.glob("docs/**/*.md", recursive=True):
     for word in re.findall(r"\./dev ([a-z]+)\b", open(path, encoding="utf-8").read()):
         if word not in words:
             bad.append(f"{path}: ./dev {word} does not exist")
+pages = {os.path.relpath(p, "docs") for p in glob.glob("docs/*.md")} - {"README.md", "rows.md"}
+pages |= {"tutorial/" + os.path.basename(p) for p in glob.glob("docs/tutorial/[0-9]*.md")}
+index = set(re.findall(r"\]\(([^)#]+)\)", open("docs/README.md", encoding="utf-8").read()))
+bad += [f"docs/README.md: does not lead to {p}" for p in sorted(pages - index)]
 print("\n".join(bad))
 sys.exit(1 if bad else 0)
 PY
+python3 tools/listings.py || fail "a listing is not its file"
 echo "ok"

@@ -1,5 +1,6 @@
 /* fault_test.c - the n-th accept, recv, send, epoll_ctl, malloc or mmap fails, for every n, while a
- * few requests are served and while a server starts: no crash, no hang, nothing left behind. */
+ * few requests are served and while a server starts (there each thread too): no crash, no hang,
+ * nothing left behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -228,6 +229,8 @@ static void each_call_of_a_start_fails(void **state)
     assert_int_equal(fen_run(start_and_stop, NULL, &cfg), 0); /* what the process keeps for ever */
     start_fails("malloc", -ENOMEM);
     start_fails("mmap", -ENOMEM);
+    start_fails("thread", -EAGAIN);
+    start_fails("open", -EACCES);
     start_fails("epoll_create", -EMFILE);
     start_fails("eventfd", -EMFILE);
     start_fails("epoll_ctl", -ENOSPC);

@@ -700,7 +700,7 @@ static void digger(void *arg) { sink = dig((size_t)(intptr_t)arg); }
 static int two_diggers(void *arg)
 {
     int rc = 0;
-    for (int i = 0; i < 2 && !rc; i++)
+    for (volatile int i = 0; i < 2 && !rc; i++) /* volatile: one place in the code, not unrolled */
         rc = fen_go_named("digger", 128 << 10, digger, arg);
     return rc;
 }
@@ -720,6 +720,7 @@ static __attribute__((noinline)) void dig_and_return(void)
 {
     volatile char frame[56 << 10];
     frame[0] = 1;
+    __asm__ volatile("" : : "r"(frame) : "memory"); /* all of it is there */
     sink = frame[0];
 }
 

@@ -122,4 +122,13 @@ if command -v clang-format >/dev/null 2>&1; then
     echo 'static int  wide( int a ){return a;}' >>src/base/err.c
     caught src/base/err.c clang-format --dry-run --Werror src/base/err.c
 fi
+# A public function without a text, and a page that is not what the headers say.
+reference="python3 tools/reference.py --check build/release"
+passes $reference
+save include/fen/types.h
+sed -i '/^\/\* Monotonic time/d' include/fen/types.h
+caught include/fen/types.h $reference
+save docs/reference/types.md
+echo more >>docs/reference/types.md
+caught docs/reference/types.md $reference
 echo "$n broken rules, each caught"

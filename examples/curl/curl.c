@@ -140,7 +140,9 @@ static int app(void *arg)
     int bad = 0;
     for (int i = 0; i < j->n; i++) {
         t[i].url = j->urls[i];
-        t[i].rc = fen_go(fetch, &t[i]);
+        int rc = fen_go(fetch, &t[i]);
+        if (rc) /* else t[i] is the fiber's until the scope is closed */
+            t[i].rc = rc;
     }
     bad += fen_scope_close(scope) != 0;
     for (int i = 0; i < j->n; i++) {

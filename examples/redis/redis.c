@@ -86,7 +86,9 @@ static int app(void *arg)
         return -ENOMEM;
     for (int i = 0; i < CLIENTS; i++) {
         k[i] = (struct client){argv[1], atoi(argv[2]), i, 0};
-        k[i].rc = fen_go(client_main, &k[i]);
+        int rc = fen_go(client_main, &k[i]);
+        if (rc) /* else k[i] is the fiber's until the scope is closed */
+            k[i].rc = rc;
     }
     int ended = fen_scope_close(scope);
     for (int i = 0; i < CLIENTS; i++) {

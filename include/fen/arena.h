@@ -1,4 +1,5 @@
-/* arena.h - bump allocation that is freed whole. One owner at a time; not thread-safe. */
+/* arena.h - bump allocation that is freed whole. One owner at a time; not thread-safe.
+ * Nothing here blocks. */
 #ifndef FEN_ARENA_H
 #define FEN_ARENA_H
 

@@ -53,6 +53,7 @@ static inline void fen_buf_put(fen_buf *b, const void *p, size_t n)
     }
 }
 
+/* Appends one byte. */
 static inline void fen_buf_put_char(fen_buf *b, char c) { fen_buf_put(b, &c, 1); }
 
 /* Appends a NUL-terminated string without its NUL. */

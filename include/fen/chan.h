@@ -18,7 +18,8 @@ typedef struct fen_chan fen_chan;
  * rendezvous. NULL when out of memory or out of range. Any thread. */
 FEN_API fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity) FEN_MUST_CHECK;
 
-/* Frees a channel on which nobody waits (asserted). NULL is accepted. */
+/* Frees a channel on which nobody waits (asserted) and what it buffers. NULL is accepted. Any
+ * thread. */
 FEN_API void fen_chan_free(fen_chan *c);
 
 /* Sends a copy of *elem. 0, FEN_ECLOSED, -ECANCELED, -ETIMEDOUT. Blocks the fiber while full.
@@ -27,7 +28,9 @@ FEN_API int fen_chan_send(fen_chan *c, const void *elem);
 FEN_API int fen_chan_send_until(fen_chan *c, const void *elem, int64_t deadline_ns);
 FEN_API int fen_chan_try_send(fen_chan *c, const void *elem);
 
-/* Receives into *ret_elem (NULL: the element is dropped). FEN_ECLOSED once closed and empty. */
+/* Receives into *ret_elem (NULL: the element is dropped), waiting while it is empty. 0; FEN_ECLOSED
+ * once closed and empty; -ECANCELED, -ETIMEDOUT; try_: -EAGAIN instead of waiting; until: the
+ * deadline is absolute. Any thread. */
 FEN_API int fen_chan_recv(fen_chan *c, void *ret_elem);
 FEN_API int fen_chan_recv_until(fen_chan *c, void *ret_elem, int64_t deadline_ns);
 FEN_API int fen_chan_try_recv(fen_chan *c, void *ret_elem);
@@ -39,8 +42,10 @@ FEN_API int fen_chan_close(fen_chan *c);
 FEN_API size_t fen_chan_len(fen_chan *c);
 FEN_API size_t fen_chan_cap(const fen_chan *c);
 
+/* What a case does; FEN_OP_NONE disables it. */
 enum fen_select_op { FEN_OP_NONE, FEN_OP_SEND, FEN_OP_RECV, FEN_OP_AFTER };
 
+/* One case of fen_select, as a rule made by FEN_SEND, FEN_RECV or FEN_AFTER. */
 typedef struct fen_case {
     fen_chan *c; /* NULL disables the case */
     enum fen_select_op op;
@@ -49,11 +54,12 @@ typedef struct fen_case {
     int64_t after_ns; /* FEN_OP_AFTER: chosen when nothing else was for so long */
 } fen_case;
 
+/* Cases of a select: send *elem, receive into *elem (NULL drops), give up after a time. */
 #define FEN_SEND(chan, elem) ((fen_case){(chan), FEN_OP_SEND, (void *)(elem), 0, 0})
 #define FEN_RECV(chan, elem) ((fen_case){(chan), FEN_OP_RECV, (elem), 0, 0})
 #define FEN_AFTER(duration_ns) ((fen_case){NULL, FEN_OP_AFTER, NULL, 0, (duration_ns)})
 
-#define FEN_SELECT_MAX 64
+#define FEN_SELECT_MAX 64 /* cases of one select */
 
 /* Waits until one of n cases can go on, does it, and returns its index; of several ready ones a
  * random one. A channel may stand in several cases, to be sent to and received from: one select

@@ -9,6 +9,7 @@
 extern "C" {
 #endif
 
+/* What errno has no value for. */
 enum fen_err {
     FEN_ECLOSED = -5001,   /* the channel or listener is closed */
     FEN_EPARSE = -5002,    /* bytes that do not follow the format */

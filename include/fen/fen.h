@@ -22,6 +22,7 @@
 #include <fen/run.h>
 #include <fen/scope.h>
 #include <fen/signal.h>
+#include <fen/sim.h>
 #include <fen/spawner.h>
 #include <fen/sync.h>
 #include <fen/timer.h>

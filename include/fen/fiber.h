@@ -14,7 +14,7 @@ extern "C" {
 FEN_API int fen_go(void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 
 /* The same with a name (borrowed for the fiber's life; a string literal is meant) and a stack size
- * in bytes (0: the default; rounded up to a page; -EINVAL above 8 MiB). */
+ * in bytes (0: the default; rounded up to a page; -EINVAL above 8 MiB). Does not block. */
 FEN_API int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *arg),
                          void *arg) FEN_MUST_CHECK;
 
@@ -28,7 +28,8 @@ FEN_API int fen_go_detached(const char *name, void (*fn)(void *arg), void *arg) 
 FEN_API void fen_yield(void);
 
 /* Sleeps. 0, -ECANCELED when the scope is cancelled, -ETIMEDOUT when the scope's deadline comes
- * before t. Outside a fiber the thread sleeps. */
+ * before t. until: an absolute time; one that has passed returns at once. Outside a fiber the
+ * thread sleeps. */
 FEN_API int fen_sleep(int64_t duration_ns);
 FEN_API int fen_sleep_until(int64_t t_ns);
 

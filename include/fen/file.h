@@ -39,6 +39,7 @@ FEN_API int fen_file_sync(int fd, bool data_only) FEN_MUST_CHECK;
 /* Cuts or extends the file to so many bytes. 0 or -errno. */
 FEN_API int fen_file_truncate(int fd, int64_t bytes) FEN_MUST_CHECK;
 
+/* What fen_file_stat tells. */
 typedef struct fen_file_info {
     int64_t bytes;
     int64_t modified_ns; /* since 1970 */

@@ -1,4 +1,6 @@
-/* hist.h - a histogram of durations: fixed memory, any value within 0.4 % from 0 ns to an hour. */
+/* hist.h - a histogram of durations: fixed memory, any value within 0.4 % from 0 ns to an hour.
+ *
+ * Nothing here blocks or takes memory. Any thread, one owner of a histogram at a time. */
 #ifndef FEN_HIST_H
 #define FEN_HIST_H
 

@@ -1,4 +1,9 @@
-/* http.h - HTTP/1.1 server: routes, exchanges, replies. */
+/* http.h - HTTP/1.1 server: routes, exchanges, replies.
+ *
+ * A server is made, given its routes, served and freed by one fiber; what else may call says so.
+ * An exchange belongs to the fiber of its handler until the handler returns; fibers that it starts
+ * may use it one at a time. No call on an exchange waits: a reply is gathered in memory and written
+ * after the handler has returned. */
 #ifndef FEN_HTTP_H
 #define FEN_HTTP_H
 
@@ -36,6 +41,9 @@ typedef struct fen_server_config {
 
 /* A server without routes; NULL when out of memory. cfg may be NULL and is copied. */
 FEN_API fen_server *fen_server_new(const fen_server_config *cfg) FEN_MUST_CHECK;
+
+/* Frees a server that does not serve (asserted), with its routes. NULL is accepted. Does not
+ * block. */
 FEN_API void fen_server_free(fen_server *s);
 
 /* Adds "METHOD /path/{name}/more". pattern is borrowed for the server's life. 0, -EINVAL for a
@@ -99,18 +107,19 @@ FEN_API fen_arena *fen_exchange_arena(fen_exchange *x);
  * of the reply is not under it. */
 FEN_API void fen_exchange_timeout(fen_exchange *x, int64_t timeout_ns);
 
-/* Sends the reply; body is copied before the call returns. Once per exchange: a second call is
- * -EALREADY. content_type may be NULL for an empty body. */
+/* Sends the reply; body is copied before the call returns. content_type may be NULL for an empty
+ * body. 0; -EALREADY: once per exchange; -EINVAL for a status outside 200 to 599; -ENOMEM. */
 FEN_API int fen_reply(fen_exchange *x, int status, const char *content_type, fen_slice body);
 
 /* Adds a field to the reply that follows; name is borrowed, value copied. 0, -EINVAL (not a token,
  * or a line break in the value), FEN_ELIMIT (16 fields), -EALREADY, -ENOMEM. */
 FEN_API int fen_reply_header(fen_exchange *x, const char *name, const char *value) FEN_MUST_CHECK;
 
-/* {"error":"msg"} with that status. */
+/* {"error":"msg"} with that status; msg is copied. Results as fen_reply. */
 FEN_API int fen_reply_error(fen_exchange *x, int status, const char *msg);
 
-/* 200-style reply whose body encode(b, obj) appends. */
+/* A reply of JSON whose body encode(b, obj) appends, as FEN_JSON_STRUCT makes them; when it finds
+ * no memory a 500 is replied instead. Results as fen_reply. */
 FEN_API int fen_reply_json(fen_exchange *x, int status, void (*encode)(fen_buf *b, const void *obj),
                            const void *obj);
 

@@ -1,7 +1,8 @@
 /* json.h - JSON without reflection: a writer that appends to a buffer, a strict reader, and an
  * X-macro that turns a field list into an encoder and a decoder at compile time.
  *
- * Nothing here blocks or takes memory but from the buffer's grow function or the arena given. */
+ * Nothing here blocks or takes memory but from the buffer's grow function or the arena given.
+ * Any thread; a buffer, a writer and a reader have one owner at a time. */
 #ifndef FEN_JSON_H
 #define FEN_JSON_H
 

@@ -29,7 +29,7 @@ typedef struct fen_price_book {
     bool request_on;             /* default off: that price contains the other two */
 } fen_price_book;
 
-/* The documented defaults. */
+/* The documented defaults. Any thread, does not block. */
 FEN_API void fen_price_book_default(fen_price_book *ret_book);
 
 /* Reads a price file over the defaults: lines "key = value", '#' begins a comment, UTF-8 without

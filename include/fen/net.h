@@ -160,6 +160,7 @@ FEN_API ssize_t fen_sock_recv_from(fen_sock *s, void *buf, size_t n, fen_addr *r
 
 /* ---- ending ---- */
 
+/* Which direction fen_sock_shutdown ends. */
 enum fen_shut { FEN_SHUT_READ, FEN_SHUT_WRITE, FEN_SHUT_BOTH };
 
 /* Ends one direction or both; the socket stays open. A waiting reader sees the end of the stream,

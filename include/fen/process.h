@@ -13,6 +13,7 @@ extern "C" {
 
 typedef struct fen_process fen_process;
 
+/* Where one of the three standard streams leads. */
 enum fen_process_io {
     FEN_IO_INHERIT, /* ours */
     FEN_IO_NULL,    /* /dev/null */
@@ -26,6 +27,7 @@ typedef struct fen_process_stream {
     int fd;
 } fen_process_stream;
 
+/* What to start; zeros and NULL are the usual. All of it is borrowed for the call. */
 typedef struct fen_process_config {
     const char *file;         /* a path, or a name that is looked for in PATH; NULL: argv[0] */
     const char *const *argv;  /* ends with NULL; at least one */
@@ -35,6 +37,7 @@ typedef struct fen_process_config {
     bool group;               /* a process group of its own, which fen_process_kill means then */
 } fen_process_config;
 
+/* How it ended. */
 typedef struct fen_process_status {
     int code;   /* exit code, -1 when a signal ended it */
     int signal; /* the signal, 0 when it exited */

@@ -13,6 +13,7 @@ enum fen_guard { FEN_GUARD_AUTO, FEN_GUARD_MADVISE, FEN_GUARD_MPROTECT, FEN_GUAR
 
 #define FEN_FRAMES_MAX 32
 
+/* Who stalls the others. */
 enum fen_event_kind {
     FEN_EVENT_HOG,      /* a fiber computes without a call to fen; its P went to another thread */
     FEN_EVENT_BLOCKED,  /* it sleeps in the kernel outside fen_blocking_begin: the same */
@@ -42,6 +43,7 @@ enum fen_on_deadlock {
     FEN_DEADLOCK_CANCEL
 };
 
+/* How a runtime is set up; zeros are the usual. */
 typedef struct fen_config {
     int procs;            /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else the smaller
                            * of the cores we may use and the cgroup's quota, rounded up */
@@ -58,17 +60,26 @@ typedef struct fen_config {
      * program has one, and a fiber that computes may see one interrupted system call. */
     void (*log)(const fen_event *e, void *arg);
     void *log_arg;
-    /* What people look at (docs/debugging.md). FEN_DEBUG=sigquit=0,leaks=1,stacks=1,deadlock=abort
-     * in the environment does the same and wins. */
+    /* What people look at (docs/debugging.md). FEN_DEBUG=sigquit=0,leaks=1,stacks=1,
+     * hibernate=1,deadlock=abort in the environment does the same and wins. */
     enum fen_on_deadlock on_deadlock;
     bool sigquit_off;  /* SIGQUIT keeps its old meaning; else it prints every fiber, unless the
                           program has a handler of its own */
     bool report_leaks; /* at the end: detached fibers, channels, timers, descriptors, bytes left */
     bool paint_stacks; /* measures each fiber's deepest use exactly; costs a fill a spawn */
+    bool watch_hibernating; /* stacks of hibernating fibers stay, but whoever touches one faults
+                               and is named (fen_scope_hibernate) */
     /* Takes the reports, a few whole lines at a time, on any thread, and may block; NULL: they go
      * to descriptor 2. */
     void (*report)(void *arg, const char *text, size_t n);
     void *report_arg;
+    /* A test mode (docs/simulation.md): not 0, and the run is simulated on one thread and one P,
+     * whatever procs says. The number fixes which fiber runs next, where fibers are interrupted,
+     * the time (fen_now stands still while anybody can run), and which calls fail, so that the same
+     * number repeats the same run. 0: FEN_SIM_SEED from the environment, else a real run. */
+    uint64_t sim_seed;
+    uint32_t sim_faults; /* of a simulated run: about one in so many allocations and system calls
+                          * of fen fails; 0: FEN_SIM_FAULTS, else none */
 } fen_config;
 
 /* Runs fn(arg) in a fiber and blocks the calling thread until it and every fiber of its scope have
@@ -92,7 +103,7 @@ FEN_API int fen_procs(void);
  * wait: new Ps get a thread within milliseconds; one that is too many hands its fibers, timers and
  * descriptors to the others at its next scheduling point, a fiber that computes keeps it until the
  * hand-off takes it away. 0; -EINVAL; -EMFILE or -ENOMEM (nothing has changed); FEN_ECLOSED: no
- * runtime runs, or it is about to end. Any thread. */
+ * runtime runs, it is about to end, or it is simulated. Any thread. */
 FEN_API int fen_procs_set(int n) FEN_MUST_CHECK;
 
 /* What the runtime holds now. Exact when the process is quiet, else a snapshot. Any thread. */
@@ -106,7 +117,10 @@ typedef struct fen_stats {
     int64_t switches, parks, polls, poll_events, wakeups;
     int64_t threads;   /* Ms alive */
     int64_t run_queue; /* fibers waiting for a P */
+    int64_t fibers_hibernating;
 } fen_stats;
+
+/* Reads them into *ret_stats. Any thread, also when no runtime runs; does not block. */
 FEN_API void fen_stats_get(fen_stats *ret_stats);
 
 #ifdef __cplusplus

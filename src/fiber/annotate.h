@@ -19,6 +19,10 @@ void __tsan_destroy_fiber(void *fiber);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #endif
 
+#ifdef FEN_VALGRIND
+#include <valgrind/valgrind.h>
+#endif
+
 /* What the tools need of one stack. Empty in a plain build. */
 struct fen__annot {
 #ifdef FEN__ASAN
@@ -29,7 +33,10 @@ struct fen__annot {
 #ifdef FEN__TSAN
     void *tsan;
 #endif
-#if !defined(FEN__ASAN) && !defined(FEN__TSAN)
+#ifdef FEN_VALGRIND
+    unsigned valgrind; /* its number for the stack */
+#endif
+#if !defined(FEN__ASAN) && !defined(FEN__TSAN) && !defined(FEN_VALGRIND)
     char none[0];
 #endif
 };
@@ -60,6 +67,9 @@ static inline void fen__annot_new(struct fen__annot *a, void *bottom, size_t siz
 #ifdef FEN__TSAN
     a->tsan = __tsan_create_fiber(0);
 #endif
+#ifdef FEN_VALGRIND
+    a->valgrind = VALGRIND_STACK_REGISTER(bottom, (char *)bottom + size - 1);
+#endif
 }
 
 /* The stack will not run again; must not be called on it. */
@@ -69,6 +79,9 @@ static inline void fen__annot_end(struct fen__annot *a)
 #ifdef FEN__TSAN
     __tsan_destroy_fiber(a->tsan);
     a->tsan = NULL;
+#endif
+#ifdef FEN_VALGRIND
+    VALGRIND_STACK_DEREGISTER(a->valgrind);
 #endif
 }
 

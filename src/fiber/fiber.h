@@ -59,6 +59,14 @@ void *fen__stack_low(const struct fen__stack *s);
 bool fen__stack_intact(const struct fen__stack *s);
 /* Gives the pages of a dead fiber's stack back to the kernel. */
 void fen__stack_release(const struct fen__stack *s);
+/* ---- a stack that is copied out while its fiber waits (cold.c) ---- */
+/* Bytes in use from the saved stack pointer to the top. */
+size_t fen__stack_used(const struct fen__stack *s, const void *sp);
+/* Copies n bytes of a stack that nobody runs on, unseen by the sanitizers: they hold redzones. */
+void fen__stack_copy(void *to, const void *from, size_t n);
+/* The pages that can go once the bytes in use are elsewhere; a canary's page stays. */
+void fen__stack_pages(const struct fen__stack *s, char **ret_at, size_t *ret_bytes);
+
 /* Fills a stack that is not in use, so that its deepest use can be seen. */
 void fen__stack_paint(const struct fen__stack *s);
 int64_t fen__stack_mapped_bytes(void);

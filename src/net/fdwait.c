@@ -59,6 +59,8 @@ static struct bucket *bucket_of(int fd) { return &table[(unsigned)fd % BUCKETS];
 
 /* ---- memory ---- */
 
+static void fire(struct fen__hook *h);
+
 static struct watch *pool_get(void)
 {
     fen__lock(&pool.lock);
@@ -67,6 +69,7 @@ static struct watch *pool_get(void)
         if (fen__sys_map(POOL_CHUNK * sizeof(struct watch), &map) == 0)
             for (int i = 0; i < POOL_CHUNK; i++) {
                 struct watch *w = (struct watch *)map + i;
+                w->hook.fire = fire; /* once: a late event reads it in any later use too */
                 w->home = table;
                 w->next = pool.free;
                 pool.free = w;
@@ -165,7 +168,6 @@ static struct watch *begin(struct bucket *b, int fd)
     struct watch *w = pool_get();
     if (!w)
         return NULL;
-    w->hook.fire = fire;
     w->slot = NULL;
     w->waiters = NULL;
     w->fd = fd;

@@ -160,6 +160,6 @@ void fen__cpu_books(struct fen__cpu_books *ret)
     ret->fibers_ns = fen__tsc_to_ns(ret->fibers_ns);
     ret->runtime_ns = fen__tsc_to_ns(ret->runtime_ns);
     ret->unattributed_ns = fen__tsc_to_ns(ret->unattributed_ns);
-    ret->runtime_ns += fen__monitor_cpu_ns();
+    ret->runtime_ns += fen__monitor_cpu_ns() + fen__hibernate_cpu_ns();
     ret->process_ns = fen__sys_process_cpu() - fen__sched.cpu_start_ns;
 }

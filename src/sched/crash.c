@@ -75,10 +75,44 @@ static size_t describe(const struct fen__g *g, uintptr_t sp, uintptr_t pc, uintp
     return t.n;
 }
 
+static void put_fiber(struct fen__text *t, const struct fen__g *g)
+{
+    fen__text_put(t, g->name ? g->name : "(no name)");
+    fen__text_put(t, " (id ");
+    fen__text_dec(t, (int64_t)g->number);
+    if (g->site) {
+        fen__text_put(t, ", spawned at ");
+        fen__sys_symbol(t, (const char *)g->site - 1);
+    }
+    fen__text_put(t, ")");
+}
+
+/* Of a fiber that hibernates, by another one or a thread (hibernate.c). */
+static size_t touched(const struct fen__g *g, const struct fen__g *by,
+                      const struct fen__sys_fault_at *at, char *ret, size_t n)
+{
+    struct fen__text t = {ret, 0, n};
+    fen__text_put(&t, "fen: the stack of a hibernating fiber was touched: ");
+    put_fiber(&t, g);
+    fen__text_put(&t, " by ");
+    if (by)
+        put_fiber(&t, by);
+    else
+        fen__text_put(&t, "a thread");
+    fen__text_put(&t, ", address ");
+    fen__text_hex(&t, at->addr);
+    fen__text_put(&t, "; its scope promises that nobody does (fen_scope_hibernate)\n");
+    const void *pc = (const void *)at->pc;
+    fen__frames_put(&t, &pc, 1);
+    return t.n;
+}
+
 static size_t explain(const struct fen__sys_fault_at *at, char *ret, size_t n)
 {
     struct fen__m *m = fen__self();
-    const struct fen__g *g = m ? m->cur : NULL;
+    const struct fen__g *g = m ? m->cur : NULL, *victim = fen__hibernate_victim(at->addr);
+    if (victim)
+        return touched(victim, g, at, ret, n);
     if (!g || !g->stack.low) /* a waiting thread has none */
         return 0;
     uintptr_t low = (uintptr_t)fen__stack_low(&g->stack), guard = (uintptr_t)g->stack.low;

@@ -150,6 +150,8 @@ static void put_stack(struct fen__text *t, const struct fen__view *v)
         fen__text_size(t, (size_t)(v->top - v->sp));
     else
         fen__text_put(t, "?");
+    if (v->cold)
+        field(t, " hibernates");
     field(t, v->painted ? " peak=" : " peak<=");
     fen__text_size(t, fen__stack_peak(v));
     field(t, " of=");

@@ -121,7 +121,7 @@ static void deliver(struct fen__m *m, const fen__waiter *w, int n)
         fen__wake_p();
 }
 
-static int poll_now(struct fen__m *m)
+int fen__find_poll(struct fen__m *m)
 {
     fen__waiter w[2 * FEN__POLL_BATCH];
     bool kicked;
@@ -229,7 +229,7 @@ static bool work_elsewhere(struct fen__m *m)
 }
 
 /* Sleeps until something may have happened. */
-static void idle(struct fen__m *m)
+void fen__find_idle(struct fen__m *m)
 {
     fen__waiter w[2 * FEN__POLL_BATCH];
     bool kicked = false;
@@ -307,12 +307,12 @@ static struct fen__g *slow(struct fen__m *m)
         g = fen__global_pop(m, 128);
         if (!g)
             g = own(m);
-        if (!g && poll_now(m))
+        if (!g && fen__find_poll(m))
             g = own(m);
         if (!g)
             g = steal(m);
         if (!g)
-            idle(m);
+            fen__find_idle(m);
     }
     fen__stop_searching(m);
     fen__charge(m, NULL);
@@ -345,14 +345,17 @@ struct fen__g *fen__find(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     struct fen__g *g = NULL;
-    if (FEN__UNLIKELY(timers_due(m)))
+    if (FEN__UNLIKELY(timers_due(m))) {
+        if (FEN__UNLIKELY(fen__sched.sim))
+            return fen__sim_find(m);
         fen__timers_run(p);
+    }
     if (FEN__UNLIKELY(++p->tick % FEN__GLOBAL_TICK == 0)) {
         fen__bill_follow(m);
         g = fen__global_pop(m, 1);
     }
     if (FEN__UNLIKELY(poll_due(m))) {
-        poll_now(m);
+        fen__find_poll(m);
         fen__charge(m, NULL);
     }
 #ifdef FEN_HARD

@@ -17,6 +17,9 @@
  * CAS decides. Without membarrier (old kernel, seccomp) step 1 is an exchange and does the same
  * job. test/handoff_test.c holds the litmus that fails when either barrier is removed.
  *
+ * A simulated run has no monitor; its M's word stays SIMULATED, so that step 3 fails and each call
+ * of a fiber comes to fen__sim_enter.
+ *
  * Rejected: a CAS on entry (6 ns against 0.3); signals (interrupting C inside malloc is
  * unsound). */
 #include "fiber/cxx.h"
@@ -33,7 +36,7 @@ void fen__swap(struct fen__m *m, enum fen__act act)
     struct fen__cxx caught = fen__cxx_take();
     uint64_t control = fen__control(); /* beside the charge's rdtsc it costs nothing */
     fen__charge(m, g);
-    g->parked_at = m->bill.last;
+    __atomic_store_n(&g->parked_at, m->bill.last, __ATOMIC_RELAXED); /* hibernate.c reads it */
     g->alloc_bytes += fen__mem_end(m->mem);
     m->act = act;
     m->prev = g;
@@ -52,6 +55,8 @@ void fen__swap(struct fen__m *m, enum fen__act act)
 
 FEN__NOINLINE struct fen__m *fen__reacquire(struct fen__m *m)
 {
+    if (fen__sched.sim)
+        return fen__sim_enter(m);
     fen__swap(m, FEN__ACT_LOST);
     return fen__self();
 }

@@ -217,8 +217,10 @@ static void deep_sleep(void)
     struct fen__sched *s = &fen__sched;
     uint32_t seen = atomic_load(&s->monitor_wake);
     atomic_store(&s->monitor_deep, 1); /* seq_cst: pairs with the load in find.c idle() */
-    if (all_idle() && !atomic_load(&s->stop) && !atomic_load(&fen__see.asked))
+    if (all_idle() && !atomic_load(&s->stop) && !atomic_load(&fen__see.asked)) {
+        fen__hibernate_tick(); /* here: whatever parks later pokes */
         fen__sys_futex_wait(&s->monitor_wake, seen, fen__stuck_look(fen__sys_now()));
+    }
     atomic_store(&s->monitor_deep, 0);
 }
 
@@ -243,6 +245,7 @@ static void *monitor(void *arg)
             demote_hogs();
             fen__procs_raise();
             share();
+            fen__hibernate_tick();
         }
         nap = fen__min_i64(most, nap * 2);
         __atomic_store_n(&s->monitor_cpu_ns, fen__sys_thread_cpu(), __ATOMIC_RELAXED);

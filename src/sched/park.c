@@ -188,9 +188,9 @@ int fen__park(int64_t deadline_ns, enum fen__reason why)
     if (atomic_load_explicit(&g->wait, memory_order_relaxed) >> 16 & 1)
         fen__nudge(g); /* a false alarm: every second wait ends at once, for no reason */
 #endif
-    g->reason = (uint8_t)why;
+    __atomic_store_n(&g->reason, (uint8_t)why, __ATOMIC_RELAXED); /* stuck.c looks */
     fen__swap(m, FEN__ACT_PARK);
-    g->reason = FEN__R_NONE;
+    __atomic_store_n(&g->reason, FEN__R_NONE, __ATOMIC_RELAXED);
     if (d != FEN_NEVER)
         fen__timer_del(&g->timer);
     return STATE(atomic_load_explicit(&g->wait, memory_order_acquire));

@@ -81,6 +81,7 @@ void fen__run_begin(struct fen__m *m, struct fen__g *g)
     atomic_store_explicit(&m->patience_ns, g->convicted ? FEN_MS / 2 : 10 * FEN_MS,
                           memory_order_relaxed);
     g->convicted -= g->convicted > 0;
+    fen__hibernate_end(g);
     __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
     fen__count_add(&m->tally.switches, 1);
     fen__mem_begin(m->mem, &g->account, m->bill.last);
@@ -150,7 +151,10 @@ static void first_fiber(void)
     struct fen__spawn how = {
         .fn = boot.fn, .arg = boot.arg, .name = "main", .limit = &fen__sched.limit};
     fen__outside_open(); /* every M is there, no fiber has run */
-    fen__procs_open(true);
+    if (fen__sched.sim)
+        fen__sim_begin(fen__self());
+    else
+        fen__procs_open(true);
     int rc = fen__spawn(&how, NULL);
     if (rc) {
         fen__sched.rc = rc;
@@ -189,9 +193,10 @@ static void *m_main(void *arg)
     /* a retired M makes room for another; by an atomic, since fen_stats_get has no lock */
     __atomic_fetch_sub(&fen__sched.n_ms, 1, __ATOMIC_RELAXED);
     atomic_store(&m->tid, 0);
-    if (m->statfd >= 0) /* the monitor looks only at Ms that have a P */
+    if (m->demoted && m->statfd >= 0) { /* has no P: the monitor does not look at it */
         fen__sys_close(m->statfd);
-    m->statfd = -1;
+        m->statfd = -1;
+    } /* else it may be looking now; stop_ms closes */
     m->ended = true;
     fen__set_self(NULL);
     fen__unlock(&fen__sched.lock);
@@ -299,7 +304,10 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
         cfg->guard > FEN_GUARD_CANARY)
         return -EINVAL;
     procs = procs ? procs : fen__sys_cpus_allowed();
-    s->nprocs = s->nps = procs < FEN__PROCS_MAX ? procs : FEN__PROCS_MAX;
+    int rc = fen__sim_config(cfg);
+    if (rc)
+        return rc;
+    s->nprocs = s->nps = s->sim ? 1 : procs < FEN__PROCS_MAX ? procs : FEN__PROCS_MAX;
     s->max_ms = cfg->max_threads ? cfg->max_threads : MAX_THREADS;
     s->max_blocking = cfg->max_blocking ? cfg->max_blocking : FEN__BLOCKING_DEFAULT;
     if (s->max_ms < s->nprocs || s->max_blocking < 0 || s->max_blocking > FEN__BLOCKING_MAX)
@@ -307,7 +315,7 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     s->max_fibers = cfg->max_fibers ? cfg->max_fibers : 4u << 20;
     if (s->max_fibers > 4u << 20)
         return -EINVAL;
-    s->meter = !cfg->meter_off;
+    s->meter = !cfg->meter_off && !s->sim;
     s->log = cfg->log;
     s->log_arg = cfg->log_arg;
     s->seed = cfg->seed ? cfg->seed : (uint64_t)fen__sys_now() | 1;
@@ -323,6 +331,11 @@ static int start_ps(void)
     if (rc)
         return rc;
     s->ps = mem;
+    rc = fen__sim_open();
+    if (rc) {
+        fen__sys_unmap(mem, FEN__PROCS_MAX * sizeof *s->ps);
+        return rc;
+    }
     for (int i = 0; i < s->nps; i++)
         fen__procs_init(&s->ps[i], i);
     return 0;
@@ -336,7 +349,7 @@ static int start_ms(void)
     while (started < s->nprocs && fen__m_new(&s->ps[started]))
         started++;
     s->n_live = started;
-    int rc = started == s->nprocs ? fen__monitor_start() : -EAGAIN;
+    int rc = started != s->nprocs ? -EAGAIN : s->sim ? 0 : fen__monitor_start();
     if (rc)
         atomic_store(&s->stop,
                      1); /* under the lock: the first fiber has not begun and never will */
@@ -357,6 +370,7 @@ static void stop_ms(void)
     for (int i = 0; i < s->nps; i++)
         fen__poll_kick((uint32_t)i);
     fen__monitor_stop();
+    fen__hibernate_close();
     fen__see_close();
     while (s->ms) {
         struct fen__m *m = s->ms;
@@ -376,6 +390,8 @@ static void fini(void)
     for (int i = 0; i < s->nps; i++)
         fen__timers_fini(&s->ps[i]);
     fen__sys_unmap(s->ps, FEN__PROCS_MAX * sizeof *s->ps);
+    s->ps = NULL; /* nobody is left who could look */
+    fen__sim_close();
     fen__spawn_fini();
     fen__stack_fini();
 }
@@ -424,7 +440,7 @@ static void wait_all(void)
     struct fen__sched *s = &fen__sched;
     while (!atomic_load(&s->done))
         fen__sys_futex_wait(&s->done, 0, FEN_NEVER);
-    if (fen__see.leaks)
+    if (fen__see.leaks && !s->sim)
         fen__see_leaks();
     fen__limit_end(&s->limit, -ECANCELED);
     fen__outside_close();
@@ -442,12 +458,16 @@ static void first_main(void *arg)
 {
     struct boot *b = arg;
     b->fn(b->arg);
+    if (fen__sched.sim) { /* the rest of the end belongs to the simulation too */
+        fen__sim_first_ended();
+        return;
+    }
     atomic_store(&fen__sched.done, 1);
     fen__sys_futex_wake(&fen__sched.done, 1);
 }
 
 int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
-                   void (*fini_above)(void))
+                   void (*fini_above)(void *arg))
 {
     static const fen_config none;
     struct fen__sched *s = &fen__sched;
@@ -508,7 +528,7 @@ fail_stack:
     fen__stack_fini();
 out:
     boot.arg = NULL;
-    fini_above();
+    fini_above(arg);
     atomic_store(&s->running, 0);
     return rc;
 }

@@ -7,6 +7,7 @@
  *   queue.c     run queues                                park.c    waiting and waking
  *   timer.c     timers of a P                             monitor.c takes a P from a stuck M
  *   spawn.c     fibers and their stacks                   bill.c    CPU per fiber
+ *   hibernate.c stacks of those that wait long
  *
  * Every public function that touches the scheduler runs between fen__enter and fen__leave; what is
  * marked "RT" below must be called there. */
@@ -109,7 +110,10 @@ struct fen__g {
     uint8_t live;         /* FEN__LIVE, FEN__ENDING: its function has returned; 0: free */
     /* ---- the running fiber only ---- */
     uint64_t limits_seen; /* fen__limits_epoch at its last look at its limits; 0: look again */
-    int64_t limits_deadline;
+    union {
+        int64_t limits_deadline;
+        void *copy; /* while cold: of the stack's bytes in use; limits_seen is 0 then */
+    };
     int64_t in_bytes, out_bytes, arena_bytes, arena_byte_ticks;
     int64_t alloc_bytes; /* of blocks that it took, as their classes are */
     uint32_t account;    /* who pays for them; mem copies it, no more */
@@ -124,6 +128,8 @@ struct fen__g {
     const void *on;          /* what it waits for, while reason says how */
     const void *site;        /* where it was spawned: a return address, or NULL */
     bool deep, painted;      /* stack: warned of already; its unused part was painted */
+    bool lent;               /* has spawned into a scope that is not its own */
+    _Atomic uint8_t cold;    /* hibernate.c's; any thread */
     struct fen__timer timer; /* deadline of the present wait */
     struct fen__node node;
     struct fen__stack stack;
@@ -249,9 +255,10 @@ void fen__report(const char *text, size_t n);
 bool fen__leaks_wanted(void);
 
 /* ---- run.c ---- */
-/* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini, before
+/* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini(arg), before
  * another run can begin. See fen_run. */
-int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg, void (*fini)(void));
+int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
+                   void (*fini)(void *arg));
 int fen__max_blocking(void); /* fen_config.max_blocking of this run */
 
 /* Calls fn once when the last fiber of this run has ended and before its workers stop: for threads
@@ -263,6 +270,19 @@ struct fen__at_end {
     bool on;
 };
 void fen__run_at_end(struct fen__at_end *e);
+
+/* ---- hibernate.c ---- */
+/* Fibers that wait for longer than this may lose their stack's pages; the shortest wish of a run
+ * counts, cold_after says for each fiber. Any thread. */
+void fen__hibernate_want(int64_t after_ns);
+/* Filled in by the room above: after how many ns of waiting g may hibernate, FEN_NEVER when it may
+ * not. g is parked and cannot go on meanwhile; on the hibernator's thread, which holds its lock. */
+extern int64_t (*fen__cold_after)(const struct fen__g *g);
+/* ---- sim.c: simulated runs ---- */
+/* Is the caller inside one, that is, on its one worker? Any thread. */
+bool fen__sim_here(void);
+/* A number that the seed decides; not inside a simulated run: `otherwise`. */
+uint32_t fen__sim_draw(uint32_t otherwise);
 
 /* ---- timer.c (RT) ---- */
 /* 0 or -ENOMEM. fn runs on a worker's own stack. */

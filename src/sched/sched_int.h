@@ -35,7 +35,7 @@
 #define FEN__JAM 64         /* parks in a row on a lock before a P starts no more; find.c */
 
 enum { FEN__RT, FEN__USER, FEN__BLOCK };
-enum { FEN__OWNED, FEN__ASKED, FEN__TAKEN };
+enum { FEN__OWNED, FEN__ASKED, FEN__TAKEN, FEN__SIMULATED /* owned; see sim.c */ };
 enum fen__act { FEN__ACT_YIELD, FEN__ACT_PARK, FEN__ACT_EXIT, FEN__ACT_LOST };
 
 struct fen__heap_entry {
@@ -135,6 +135,7 @@ struct fen__sched {
     uint64_t seed;
     size_t stack_bytes;
     uint32_t max_fibers;
+    bool sim; /* a simulated run; constant while Ms live */
     struct fen__limit limit;
 };
 extern struct fen__sched fen__sched;
@@ -170,6 +171,8 @@ struct fen__g *fen__start_pop(struct fen__m *m, struct fen__p *p);
 /* find.c */
 struct fen__g *fen__find(struct fen__m *m);
 void fen__stop_searching(struct fen__m *m);
+int fen__find_poll(struct fen__m *m);  /* wakes who has an event now; how many */
+void fen__find_idle(struct fen__m *m); /* sleeps until something may have happened */
 struct fen__g *fen__find_quick(struct fen__m *m);
 void fen__wake_p(void);
 void fen__ready(struct fen__g *g); /* any thread, any phase */
@@ -179,7 +182,7 @@ void fen__timers_init(struct fen__p *p);
 void fen__timers_fini(struct fen__p *p);
 void fen__timers_run(struct fen__p *p);
 int fen__timers_move(struct fen__p *from, struct fen__p *to); /* all; 0 or -ENOMEM */
-uint64_t fen__tsc_at(struct fen__p *p, int64_t when_ns);
+uint64_t fen__tsc_at(struct fen__p *p, int64_t when_ns);      /* simulated: always due */
 void fen__anchor(struct fen__p *p);
 
 /* procs.c */
@@ -227,6 +230,32 @@ void fen__monitor_poke(void);
 /* run.c */
 void fen__m_give(struct fen__m *m, struct fen__p *p); /* sched.lock held */
 struct fen__m *fen__m_new(struct fen__p *p);          /* sched.lock held; NULL when refused */
+
+/* hibernate.c */
+enum { FEN__WARM, FEN__COOLING, FEN__COLD };
+void fen__hibernate_open(bool watch);
+void fen__hibernate_close(void);    /* after the fibers and the monitor */
+void fen__hibernate_tick(void);     /* the monitor's: fibers may have parked */
+int64_t fen__hibernate_count(void); /* cold now */
+int64_t fen__hibernate_cpu_ns(void);
+void fen__hibernate_thaw(struct fen__g *g);
+/* The fiber whose stack, taken away, holds addr; NULL: none. Signal-safe. */
+const struct fen__g *fen__hibernate_victim(uintptr_t addr);
+/* Before g runs. seq_cst: after the CAS that woke g; pairs with the look at `wait` in cool(). */
+static inline void fen__hibernate_end(struct fen__g *g)
+{
+    if (FEN__UNLIKELY(atomic_load(&g->cold)))
+        fen__hibernate_thaw(g);
+}
+/* sim.c */
+int fen__sim_config(const fen_config *cfg); /* 0, -EINVAL */
+int fen__sim_open(void);                    /* 0, -ENOMEM; nothing unless simulated */
+void fen__sim_close(void);
+void fen__sim_begin(struct fen__m *m);           /* on the one M, before its first fiber */
+struct fen__g *fen__sim_find(struct fen__m *m);  /* in the place of fen__find */
+struct fen__m *fen__sim_enter(struct fen__m *m); /* a call of a fiber: somebody else's turn? */
+void fen__sim_first_ended(void);                 /* the first fiber's function has returned */
+uint32_t fen__sim_ready(void);                   /* fibers that wait for their turn */
 
 /* crash.c */
 void fen__crash_init(void);

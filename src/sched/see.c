@@ -47,7 +47,7 @@ static int look_up(const struct word *w, int n, const char *text, size_t len, in
 static int set(const char *text, size_t len, bool *ret_quit)
 {
     static const struct word keys[] = {
-        {"sigquit", 0}, {"leaks", 1}, {"stacks", 2}, {"deadlock", 3}};
+        {"sigquit", 0}, {"leaks", 1}, {"stacks", 2}, {"hibernate", 3}, {"deadlock", 4}};
     static const struct word bools[] = {{"0", 0}, {"1", 1}};
     static const struct word modes[] = {{"report", FEN_DEADLOCK_REPORT},
                                         {"ignore", FEN_DEADLOCK_IGNORE},
@@ -55,16 +55,17 @@ static int set(const char *text, size_t len, bool *ret_quit)
                                         {"cancel", FEN_DEADLOCK_CANCEL}};
     const char *eq = memchr(text, '=', len);
     int key, value;
-    if (!eq || look_up(keys, 4, text, (size_t)(eq - text), &key))
+    if (!eq || look_up(keys, 5, text, (size_t)(eq - text), &key))
         return -EINVAL;
     size_t rest = len - (size_t)(eq + 1 - text);
-    bool mode = key == 3;
+    bool mode = key == 4;
     if (look_up(mode ? modes : bools, mode ? 4 : 2, eq + 1, rest, &value))
         return -EINVAL;
     switch (key) {
     case 0: *ret_quit = value; break;
     case 1: fen__see.leaks = value; break;
     case 2: fen__see.paint = value; break;
+    case 3: fen__see.watch = value; break;
     default: fen__see.on_deadlock = (enum fen_on_deadlock)value;
     }
     return 0;
@@ -78,6 +79,7 @@ int fen__see_config(const fen_config *cfg)
         return -EINVAL;
     fen__see.on_deadlock = cfg->on_deadlock;
     fen__see.paint = cfg->paint_stacks;
+    fen__see.watch = cfg->watch_hibernating;
     fen__see.leaks = cfg->report_leaks;
     fen__see.report = cfg->report;
     fen__see.report_arg = cfg->report_arg;
@@ -257,6 +259,7 @@ void fen__see_open(void)
     atomic_store(&fen__see.outside_woke, false);
     deep.n = 0;
     fen__stuck_init();
+    fen__hibernate_open(fen__see.watch);
     fen__layout_fill();
     fen__sys_objects_note();
     fen__see.start_ns = fen__sys_now();

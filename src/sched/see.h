@@ -28,7 +28,7 @@ struct fen__view {
     char labels[FEN__LABEL_BYTES]; /* not terminated */
     size_t nlabels;
     char *low, *top, *sp; /* of the stack; sp NULL while it runs */
-    bool painted, canary, ending;
+    bool painted, canary, ending, cold;
     int nframes;
     const void *frame[FEN__FRAMES];
 };
@@ -69,6 +69,7 @@ struct fen__see {
     uint32_t lock; /* held while somebody looks, and while the run's memory goes away */
     bool open;     /* under lock: there is a run to look at */
     bool paint, leaks;
+    bool watch; /* stacks of hibernating fibers: a touch faults */
     enum fen_on_deadlock on_deadlock;
     void (*report)(void *arg, const char *text, size_t n);
     void *report_arg;
@@ -94,6 +95,8 @@ void fen__see_leaks(void);             /* of the scheduler: before the fibers ar
 void fen__stuck_init(void);
 /* The monitor's, before it sleeps until something happens: until when it may. */
 int64_t fen__stuck_look(int64_t now);
+/* Nothing inside fen could wake a fiber, provided that every P is idle and no timer is armed. */
+bool fen__stuck_helpless(void);
 void fen__stuck_report(void);
 
 /* ---- layout.c ---- */

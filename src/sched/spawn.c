@@ -181,12 +181,13 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->end = how->end;
     g->name = how->name;
     g->site = how->site;
-    g->deep = g->painted = false;
+    g->deep = g->painted = g->lent = false;
     g->number = atomic_fetch_add_explicit(&slab.number, 1, memory_order_relaxed) + 1;
     g->cpu_ticks = g->wait_ticks = 0;
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
     g->alloc_bytes = 0;
-    g->reason = g->mask = g->convicted = 0;
+    __atomic_store_n(&g->reason, FEN__R_NONE, __ATOMIC_RELAXED);
+    g->mask = g->convicted = 0;
     g->local = NULL;
     g->locals = NULL;
     __atomic_store_n(&g->labels, how->labels, __ATOMIC_RELAXED); /* dumps read it */
@@ -219,7 +220,7 @@ int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__
         g->painted = true;
     }
     g->sp = fen__context_init(top, fiber_main, g);
-    g->parked_at = m->bill.last;
+    __atomic_store_n(&g->parked_at, m->bill.last, __ATOMIC_RELAXED);
     fen__count_add(&m->tally.spawns, 1);
     *ret_g = g;
     return 0;

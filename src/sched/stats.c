@@ -29,6 +29,7 @@ void fen_stats_get(fen_stats *ret_stats)
     fen__each_tally(add_ended, &ended); /* before the spawns: never less than what lives */
     fen__each_tally(add, &s);
     s.fibers_live = s.fibers_spawned - ended;
+    s.fibers_hibernating = fen__hibernate_count();
     s.fds_live = fen__poll_open_count();
     s.stacks_mapped_bytes = fen__stack_mapped_bytes();
     s.heap_live_bytes = fen__mem_live_bytes();
@@ -38,6 +39,7 @@ void fen_stats_get(fen_stats *ret_stats)
     s.run_queue = atomic_load(&fen__sched.n_global);
     for (int i = 0; atomic_load(&fen__sched.running) && i < fen__sched.nps; i++)
         s.run_queue += fen__sched.ps ? fen__queue_len(&fen__sched.ps[i]) : 0;
+    s.run_queue += fen__sim_ready();
     *ret_stats = s;
 }
 

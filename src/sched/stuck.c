@@ -74,12 +74,14 @@ static bool none_waits_outside(void)
     return n == 0;
 }
 
-static bool is_stuck(void)
+bool fen__stuck_helpless(void)
 {
     return !atomic_load(&fen__see.outsiders) && !atomic_load(&fen__see.outside_woke) &&
-           !atomic_load(&fen__sched.done) && ps_quiet() && nobody_runs() &&
-           fen__fibers_live() > 0 && !fen__poll_waiting() && none_waits_outside() && ps_quiet();
+           !atomic_load(&fen__sched.done) && nobody_runs() && fen__fibers_live() > 0 &&
+           !fen__poll_waiting() && none_waits_outside();
 }
+
+static bool is_stuck(void) { return ps_quiet() && fen__stuck_helpless() && ps_quiet(); }
 
 static void add_switches(struct fen__tally *t, void *n)
 {

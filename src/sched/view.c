@@ -69,6 +69,7 @@ void fen__running_free(struct fen__running *r)
 
 struct window {
     uintptr_t at, end;
+    ptrdiff_t off; /* the bytes lie so much further on: a stack that was copied out */
     uint64_t word[WINDOW_WORDS];
 };
 
@@ -77,7 +78,7 @@ static bool load(struct window *w, uintptr_t at, uintptr_t top, uint64_t *ret)
     if (at < w->at || at + 8 > w->end) {
         size_t n = top - at < sizeof w->word ? top - at : sizeof w->word;
         w->at = w->end = at;
-        if (!fen__sys_copy_all(w->word, (const void *)at, n))
+        if (!fen__sys_copy_all(w->word, (const char *)at + w->off, n))
             return false;
         w->end = at + n;
     }
@@ -85,9 +86,10 @@ static bool load(struct window *w, uintptr_t at, uintptr_t top, uint64_t *ret)
     return (at - w->at) % 8 == 0;
 }
 
-int fen__walk(uintptr_t pc, uintptr_t fp, uintptr_t low, uintptr_t top, const void **ret, int max)
+static int walk_from(ptrdiff_t off, uintptr_t pc, uintptr_t fp, uintptr_t low, uintptr_t top,
+                     const void **ret, int max)
 {
-    struct window w = {0};
+    struct window w = {.off = off};
     int n = 0;
     while (pc && n < max) {
         uint64_t next_fp, next_pc;
@@ -100,6 +102,11 @@ int fen__walk(uintptr_t pc, uintptr_t fp, uintptr_t low, uintptr_t top, const vo
         fp = next_fp;
     }
     return n;
+}
+
+int fen__walk(uintptr_t pc, uintptr_t fp, uintptr_t low, uintptr_t top, const void **ret, int max)
+{
+    return walk_from(0, pc, fp, low, top, ret, max);
 }
 
 /* What fen__switch left at sp: see src/fiber/switch_*.S. */
@@ -118,12 +125,15 @@ bool fen__saved_frame(const void *sp, uintptr_t *ret_pc, uintptr_t *ret_fp)
     return true;
 }
 
-static int walk_parked(const char *sp, const char *top, const void **ret)
+/* copy: where the bytes from sp to top are; sp itself unless the fiber hibernates. A copy that is
+ * freed meanwhile is garbage that the caller's second look at the wait word throws away. */
+static int walk_parked(const char *sp, const char *top, const char *copy, const void **ret)
 {
     uintptr_t pc, fp;
-    if (!fen__saved_frame(sp, &pc, &fp))
+    if (!fen__saved_frame(copy, &pc, &fp))
         return 0;
-    return fen__walk(pc, fp, (uintptr_t)sp, (uintptr_t)top, ret, FEN__FRAMES);
+    ptrdiff_t off = (ptrdiff_t)((uintptr_t)copy - (uintptr_t)sp);
+    return walk_from(off, pc, fp, (uintptr_t)sp, (uintptr_t)top, ret, FEN__FRAMES);
 }
 
 size_t fen__stack_peak(const struct fen__view *v)
@@ -179,7 +189,8 @@ static void look_parked(struct fen__view *v, const struct fen__g *c)
         describe_slot(c->on, &v->on);
     else if (fen__on_describe && c->reason != FEN__R_SLEEP)
         fen__on_describe(c, &v->on);
-    v->nframes = walk_parked(c->sp, v->top, v->frame);
+    v->cold = atomic_load_explicit(&c->cold, memory_order_relaxed) == FEN__COLD;
+    v->nframes = walk_parked(c->sp, v->top, v->cold ? c->copy : c->sp, v->frame);
 }
 
 bool fen__view_take(struct fen__g *g, const struct fen__running *r, struct fen__view *ret_view)

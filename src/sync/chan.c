@@ -18,7 +18,8 @@
 
 #define ELEM_MAX 65536
 
-fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity)
+/* Not inlined by a program's link-time optimisation: the return address is the place. */
+FEN__NOINLINE fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity)
 {
     if (elem_bytes > ELEM_MAX || capacity > SIZE_MAX / 4 / (elem_bytes ? elem_bytes : 1))
         return NULL;

@@ -5,6 +5,8 @@
  * and may be nonsense, which view.c finds out afterwards and drops. */
 #include "sync/chan_int.h"
 
+#include "mem/mem.h"
+
 #include "sys/look.h"
 
 #include <fen/sync.h>
@@ -74,8 +76,8 @@ static void put_labels(struct fen__g *g, struct fen__text *t)
 
 void fen__describe_init(void)
 {
-    fen__on_describe = describe;
-    fen__labels_put = put_labels;
+    __atomic_store_n(&fen__on_describe, describe, __ATOMIC_RELAXED); /* as ever */
+    __atomic_store_n(&fen__labels_put, put_labels, __ATOMIC_RELAXED);
 }
 
 /* ---- what was left ---- */
@@ -139,9 +141,7 @@ static int64_t put_chans(void)
 void fen__leaks_report(int64_t heap_before)
 {
     int64_t n = put_chans();
-    fen_stats s;
-    fen_stats_get(&s);
-    int64_t heap = s.heap_live_bytes - heap_before;
+    int64_t heap = fen__mem_live_bytes() - heap_before;
     if (!n && heap == 0)
         return;
     char bytes[160];

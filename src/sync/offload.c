@@ -191,6 +191,18 @@ static bool withdraw(struct job *j)
     return mine;
 }
 
+/* In a simulated run the one worker waits itself: nothing else happens meanwhile, so the thread has
+ * no say in the order of things. */
+static void wait_here(struct job *j)
+{
+    for (int state = QUEUED; state != DONE;) {
+        fen__sys_nap(20 * FEN_US);
+        fen__lock(&pool.lock);
+        state = j->state;
+        fen__unlock(&pool.lock);
+    }
+}
+
 static int wait_for(struct job *j, struct fen__g *g, int64_t deadline_ns)
 {
     int code = 0, rc = fen__limit_rc(g);
@@ -216,6 +228,8 @@ int fen_blocking_until(int (*fn)(void *arg), void *arg, int64_t deadline_ns)
     struct job *j = (struct job *)(void *)g->xfer;
     *j = (struct job){.g = g, .fn = fn, .arg = arg, .state = QUEUED};
     int rc = submit(j);
+    if (!rc && FEN__UNLIKELY(fen__sim_here()))
+        wait_here(j);
     if (!rc) {
         rc = wait_for(j, g, deadline_ns);
         if (!rc) {

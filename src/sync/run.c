@@ -7,6 +7,7 @@ struct first {
     int (*fn)(void *arg);
     void *arg;
     int rc;
+    int64_t heap_bytes; /* in use before the run */
 };
 
 static void first_main(void *arg)
@@ -22,20 +23,22 @@ static void first_main(void *arg)
     (void)ended; /* fn's own value is the run's */
 }
 
-static void pools_fini(void)
+/* The last of the run, before another can begin. */
+static void last(void *arg)
 {
+    const struct first *f = arg;
     fen__scope_pool_fini();
     fen__labels_pool_fini();
+    if (fen__leaks_wanted())
+        fen__leaks_report(f->heap_bytes);
 }
 
 int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg)
 {
-    struct first f = {fn, arg, 0};
+    struct first f = {fn, arg, 0, fen__mem_live_bytes()};
     __atomic_store_n(&fen__attached_end, fen__locals_end, __ATOMIC_RELAXED); /* as ever */
     fen__describe_init();
-    int64_t heap = fen__mem_live_bytes();
-    int rc = fen__sched_run(first_main, &f, cfg, pools_fini);
-    if (rc != -EBUSY && fen__leaks_wanted())
-        fen__leaks_report(heap);
+    fen__hibernate_init();
+    int rc = fen__sched_run(first_main, &f, cfg, last);
     return rc ? rc : f.rc;
 }

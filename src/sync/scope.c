@@ -101,6 +101,9 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     s->defers = NULL;
     s->timer.at = -1; /* hooks: none since the memory was last withdrawn, or ever */
     s->bill = up ? up->bill : NULL;
+    atomic_store_explicit(&s->cold_after_ns,
+                          up ? atomic_load_explicit(&up->cold_after_ns, memory_order_relaxed) : 0,
+                          memory_order_relaxed);
     g->scope = s;
     __atomic_store_n(&g->limit, &s->limit, __ATOMIC_RELEASE);
     fen__limits_changed(g);
@@ -495,6 +498,7 @@ void fen__scope_hold(struct fen_scope *s)
 static int go_in(struct fen__m *m, struct fen_scope *s, struct fen__spawn *how)
 {
     fen__scope_hold(s);
+    fen__cur(m)->lent |= s->owner != fen__cur(m);
     how->limit = &s->limit;
     how->scope = s;
     how->end = fen__scope_child_end;
@@ -534,12 +538,13 @@ static int go(const char *name, size_t stack_bytes, void (*fn)(void *), void *ar
 }
 
 /* Not tail calls: the return address is the caller's own line. */
-int fen_go(void (*fn)(void *), void *arg)
+/* Not inlined into the program by its link-time optimisation: the return address is the place. */
+FEN__NOINLINE int fen_go(void (*fn)(void *), void *arg)
 {
     return go(NULL, 0, fn, arg, __builtin_return_address(0));
 }
 
-int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
+FEN__NOINLINE int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *), void *arg)
 {
     return go(name, stack_bytes, fn, arg, __builtin_return_address(0));
 }
@@ -561,7 +566,7 @@ static void detached_main(void *arg)
     (void)rc; /* nobody waits for a detached fiber */
 }
 
-int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
+FEN__NOINLINE int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
 {
     if (!name)
         return -EINVAL;
@@ -577,6 +582,7 @@ int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
                              .site = __builtin_return_address(0)};
     int rc;
     if (m) {
+        fen__cur(m)->lent = true;
         how.labels = fen__labels_share(fen__cur(m)->labels);
         rc = fen__spawn(&how, NULL);
     } else {

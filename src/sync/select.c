@@ -55,6 +55,7 @@ static int try_cases(fen_case *cases, int n, struct fen__handed *h)
 {
     static _Atomic uint32_t turn;
     uint32_t first = atomic_fetch_add_explicit(&turn, 2654435761u, memory_order_relaxed) >> 7;
+    first = fen__sim_draw(first);
     for (int i = 0; i < n; i++) {
         int k = (int)((first + (uint32_t)i) % (uint32_t)n);
         fen_case *c = &cases[k];

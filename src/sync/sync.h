@@ -19,10 +19,11 @@ struct fen_scope {
     uint32_t lock;                     /* hooks, joiner */
     uint32_t hook_busy;                /* hooks being called now */
     _Atomic int64_t children;
-    _Atomic bool spawned; /* it, or one inside it, ever had a child: see scope.c */
-    bool hooked, timed;   /* the owner's: ever had a hook; timer was armed for it */
-    _Atomic int cause;    /* set once, before limit.ended; 0: not cancelled */
-    uint64_t join_epoch;  /* owner waits for children == 0; 0: does not */
+    _Atomic bool spawned;          /* it, or one inside it, ever had a child: see scope.c */
+    bool hooked, timed;            /* the owner's: ever had a hook; timer was armed for it */
+    _Atomic int64_t cold_after_ns; /* 0: its fibers do not hibernate */
+    _Atomic int cause;             /* set once, before limit.ended; 0: not cancelled */
+    uint64_t join_epoch;           /* owner waits for children == 0; 0: does not */
     fen_defer_record *defers;
     fen_cancel_hook *hooks;
     struct fen__timer timer;      /* calls the hooks at the deadline */

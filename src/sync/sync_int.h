@@ -68,6 +68,8 @@ void fen__scope_pool_fini(void);
 
 /* describe.c */
 void fen__describe_init(void);
+/* hibernate.c */
+void fen__hibernate_init(void);
 void fen__leaks_report(int64_t heap_before);
 /* label.c: one more user of a set of labels, one less (NULL: nothing); fini ends their memory. */
 void *fen__labels_share(void *labels);

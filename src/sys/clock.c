@@ -2,7 +2,7 @@
  *
  * Calibration takes the tightest of many (clock, TSC, clock) brackets at both ends of a short span:
  * one unbracketed pair may be off by milliseconds when the thread is preempted in between. */
-#include "sys/sys.h"
+#include "sys/sys_int.h"
 
 #include <errno.h>
 #include <time.h>
@@ -15,12 +15,20 @@ static int64_t clock_ns(clockid_t id)
     return (int64_t)t.tv_sec * FEN_S + t.tv_nsec;
 }
 
-int64_t fen__sys_now(void) { return clock_ns(CLOCK_MONOTONIC); }
-int64_t fen__sys_wall_ns(void) { return clock_ns(CLOCK_REALTIME); }
+int64_t fen__sys_now(void)
+{
+    int64_t virtual_ns = fen__sys_virtual_ns;
+    return FEN__LIKELY(!virtual_ns) ? clock_ns(CLOCK_MONOTONIC) : virtual_ns;
+}
+
+int64_t fen__sys_wall_ns(void)
+{
+    return FEN__LIKELY(!fen__sys_virtual_ns) ? clock_ns(CLOCK_REALTIME) : fen__sys_virtual_wall();
+}
+
 int64_t fen__sys_thread_cpu(void) { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 int64_t fen__sys_process_cpu(void) { return clock_ns(CLOCK_PROCESS_CPUTIME_ID); }
 int64_t fen__sys_cpu_of(int tid) { return clock_ns((clockid_t)(~(unsigned)tid << 3 | 6)); }
-int64_t fen_now(void) { return fen__sys_now(); }
 
 /* ns = ticks * mult >> 32; written once before any worker exists. */
 static uint64_t tsc_mult, ns_mult;

@@ -4,8 +4,13 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef SYS_process_madvise
+#define SYS_process_madvise 440
+#endif
+#define PIDFD_SELF (-10001) /* the calling process */
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102 /* Linux 6.13 */
 #endif
@@ -80,5 +85,23 @@ int fen__sys_guard_mprotect(void *p, size_t bytes)
 void fen__sys_release(void *p, size_t bytes) { madvise(p, bytes, MADV_DONTNEED); }
 
 void fen__sys_hugepages(void *p, size_t bytes) { madvise(p, bytes, MADV_HUGEPAGE); }
+
+/* Since Linux 6.13 a process may give back its own pages by process_madvise: one shoot-down of the
+ * other cores' address caches for all parts. Older kernels refuse either the call or the advice;
+ * they, and what a call left over, take a call for each part. */
+void fen__sys_release_parts(const struct iovec *part, int n)
+{
+    ssize_t done = syscall(SYS_process_madvise, PIDFD_SELF, part, (size_t)n, MADV_DONTNEED, 0u);
+    for (int i = 0; i < n; i++) {
+        done -= (ssize_t)part[i].iov_len;
+        if (done < 0)
+            madvise(part[i].iov_base, part[i].iov_len, MADV_DONTNEED);
+    }
+}
+
+int fen__sys_access(void *p, size_t bytes, bool allowed)
+{
+    return mprotect(p, bytes, allowed ? PROT_READ | PROT_WRITE : PROT_NONE) ? -errno : 0;
+}
 
 size_t fen__sys_page_bytes(void) { return (size_t)sysconf(_SC_PAGESIZE); }

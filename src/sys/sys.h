@@ -17,6 +17,11 @@ int64_t fen__sys_thread_cpu(void);  /* this thread's CPU time, ns */
 int64_t fen__sys_process_cpu(void); /* the process's CPU time, ns */
 int64_t fen__sys_cpu_of(int tid);   /* another thread's CPU time, ns, or -errno */
 
+/* Simulated time (sim.c), of the calling thread only: ns > 0 is what fen__sys_now returns from then
+ * on, 0 ends it. */
+void fen__sys_virtual_set(int64_t ns);
+bool fen__sys_is_virtual(void);
+
 /* ---- TSC (x86-64: rdtsc, aarch64: cntvct) ---- */
 static inline uint64_t fen__tsc(void)
 {
@@ -109,6 +114,10 @@ int fen__sys_guard_madvise(void *p, size_t bytes); /* MADV_GUARD_INSTALL; -EINVA
 int fen__sys_guard_mprotect(void *p, size_t bytes);
 void fen__sys_release(void *p, size_t bytes);   /* MADV_DONTNEED */
 void fen__sys_hugepages(void *p, size_t bytes); /* MADV_HUGEPAGE: a wish */
+/* The same for up to 1,024 parts. What cannot be given back stays as it is. */
+void fen__sys_release_parts(const struct iovec *part, int n);
+/* Makes whole pages inaccessible, and accessible again, with what they hold. 0 or -errno. */
+int fen__sys_access(void *p, size_t bytes, bool allowed);
 size_t fen__sys_page_bytes(void);
 
 /* ---- threads ---- */

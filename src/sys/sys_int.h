@@ -4,6 +4,10 @@
 
 #include "sys/sys.h"
 
+/* sim.c. initial-exec: one load; never kept across a call that could move a fiber. */
+extern _Thread_local int64_t fen__sys_virtual_ns __attribute__((tls_model("initial-exec")));
+int64_t fen__sys_virtual_wall(void);
+
 #define FAULT(name)                                                                                \
     do {                                                                                           \
         int rc_ = FEN__UNLIKELY(fen__sys_fault != NULL) ? fen__sys_fault(name) : 0;                \

@@ -47,10 +47,10 @@ struct worker {
 
 struct state {
     struct fen_timer t;
-    struct fen_chan c;
     struct worker x[WORKERS];
     uint64_t value, boundary; /* in the channel; older ones are stale to the owner */
     uint8_t full, freed, pc, stopped, got, tries;
+    struct fen_chan c; /* ends in an array: no member may follow */
 };
 
 static struct state *cur;

@@ -1,0 +1,45 @@
+#!/bin/sh
+# valgrind.sh PATTERN - the unit tests of the rooms that switch stacks, one after another under
+# memcheck: an access to what is not there, a branch on what was never written, a lost block.
+# Threads take turns here, so races are TSan's business. Called by ./dev valgrind.
+set -eu
+cd "$(dirname "$0")/.."
+dir=build/valgrind
+log=$dir.log
+mkdir -p build
+names=$(ls src/sync/*_test.c src/sched/*_test.c src/fiber/*_test.c src/http/*_test.c |
+    sed 's|src/\(.*\)/\(.*\)\.c|\1_\2|' | grep -e "$1") || {
+    echo "valgrind: no test is called like '$1'" >&2
+    exit 2
+}
+if [ ! -f "$dir/build.ninja" ] && ! cmake --preset valgrind >"$log" 2>&1; then
+    cat "$log" >&2
+    exit 1
+fi
+# shellcheck disable=SC2086
+cmake --build "$dir" -j "$(nproc)" --target $names >"$log" 2>&1 || {
+    grep -v '^\[[0-9/]*\] ' "$log" | head -n 60 >&2
+    exit 1
+}
+failed=""
+n=0
+for name in $names; do
+    t=$(date +%s)
+    rc=0
+    timeout 300 valgrind -q --error-exitcode=99 --leak-check=full --fair-sched=yes \
+        --errors-for-leak-kinds=definite,indirect --show-leak-kinds=definite,indirect \
+        --suppressions=tools/valgrind.supp "$dir/$name" >"$dir/$name.log" 2>&1 || rc=$?
+    n=$((n + 1))
+    said=ok
+    [ $rc = 0 ] || said="rc $rc"
+    printf '%-28s %4ss  %s\n' "$name" $(($(date +%s) - t)) "$said"
+    if [ $rc != 0 ]; then
+        head -n 60 "$dir/$name.log"
+        failed="$failed $name"
+    fi
+done
+if [ -n "$failed" ]; then
+    echo "valgrind: failed:$failed"
+    exit 1
+fi
+echo "valgrind: ok, $n programs"
