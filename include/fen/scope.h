@@ -31,8 +31,8 @@ typedef struct fen_cancel_hook {
  * absolute (FEN_NEVER: only the parent's). NULL when out of memory. Fibers only. */
 FEN_API fen_scope *fen_scope_open(int64_t deadline_ns) FEN_MUST_CHECK;
 
-/* Waits for the scope's fibers, runs its deferred clean-ups last-in first-out with cancellation
- * masked, and makes the parent current. Must be the fiber's current scope. Returns 0, or the
+/* Waits for the scope's fibers, runs its deferred clean-ups last-in first-out, which no cancel and
+ * no deadline but their own reaches (fen_scope_set_cleanup in defer.h), and makes the parent current. Must be the fiber's current scope. Returns 0, or the
  * reason the scope ended early: -ECANCELED, -ETIMEDOUT. */
 FEN_API int fen_scope_close(fen_scope *s);
 

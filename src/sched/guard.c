@@ -117,6 +117,7 @@ void fen__leave_any(struct fen__m *m)
 
 struct fen__g *fen__cur(struct fen__m *m) { return m->cur; }
 struct fen__tally *fen__tally_of(struct fen__m *m) { return &m->tally; }
+struct fen__spares *fen__spares_of(struct fen__m *m) { return &m->spares; }
 
 void fen_blocking_begin(void)
 {

@@ -127,14 +127,23 @@ void fen__limit_deadline_set(struct fen__limit *l, int64_t deadline_ns)
     atomic_fetch_add(&fen__limits_epoch, 1);
 }
 
+int64_t fen__limit_deadline(struct fen__limit *l)
+{
+    int64_t d = atomic_load_explicit(&l->deadline_ns, memory_order_relaxed);
+    if (FEN__LIKELY(d >= 0))
+        return d;
+    int64_t fixed = fen__sys_now() - d; /* of several that look first, one decides for all */
+    return atomic_compare_exchange_strong(&l->deadline_ns, &d, fixed) ? fixed : d;
+}
+
 FEN__NOINLINE static int walk(struct fen__g *g, uint64_t epoch)
 {
     int64_t d = FEN_NEVER;
-    for (const struct fen__limit *l = g->limit; l; l = l->parent) {
+    for (struct fen__limit *l = g->limit; l; l = l->parent) {
         int rc = atomic_load(&l->ended);
         if (rc)
             return rc;
-        d = fen__min_i64(d, atomic_load_explicit(&l->deadline_ns, memory_order_relaxed));
+        d = fen__min_i64(d, fen__limit_deadline(l));
     }
     g->limits_deadline = d;
     g->limits_seen = epoch;

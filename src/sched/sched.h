@@ -62,7 +62,7 @@ enum fen__wait_state {
 /* What bounds a fiber's waiting; the head of a scope (sync/scope.c). */
 struct fen__limit {
     struct fen__limit *parent;
-    _Atomic int64_t deadline_ns; /* FEN_NEVER: none of its own */
+    _Atomic int64_t deadline_ns; /* FEN_NEVER: none of its own; < 0: see fen__limit_deadline */
     _Atomic int ended;           /* 0, -ECANCELED or -ETIMEDOUT */
     bool is_scope;               /* head of a fen_scope; the same for all uses of this memory */
 };
@@ -150,6 +150,14 @@ void fen__leave_wait(struct fen__m *m);
 int fen__enter_rc(void); /* FEN_EFORKED, or FEN_ELIMIT: 4,096 threads wait already */
 struct fen__g *fen__cur(struct fen__m *m);
 struct fen__tally *fen__tally_of(struct fen__m *m);
+/* Free lists of an M for the rooms above, all zeros at first; the memory in them is the rooms', who
+ * free it when the run ends. Its fiber may touch them at any moment, between two parks. */
+#define FEN__SPARE_KINDS 5
+struct fen__spares {
+    void *head[FEN__SPARE_KINDS];
+    uint32_t n[FEN__SPARE_KINDS];
+};
+struct fen__spares *fen__spares_of(struct fen__m *m);
 /* For calls that any thread may make: the M if this is a fiber outside a blocking section (then
  * inside the guarded section until fen__leave_any), else NULL. */
 struct fen__m *fen__enter_any(void);
@@ -176,6 +184,10 @@ int fen__limit_rc(struct fen__g *g);
 /* The only ways to end a limit that others may wait under, or to bring its deadline nearer. */
 void fen__limit_end(struct fen__limit *l, int rc);
 void fen__limit_deadline_set(struct fen__limit *l, int64_t deadline_ns);
+/* A limit's own deadline. One below 0 is a time from now on, fixed by the first look: nobody has to
+ * read the clock for a limit under which nobody waits. Such a limit is looked at by its own fiber
+ * and the fibers below it. */
+int64_t fen__limit_deadline(struct fen__limit *l);
 extern _Atomic uint64_t fen__limits_epoch;
 /* The running fiber changed its own chain or the deadline of a limit that only it is under. */
 static inline void fen__limits_changed(struct fen__g *g) { g->limits_seen = 0; }
@@ -255,8 +267,8 @@ void fen__report(const char *text, size_t n);
 bool fen__leaks_wanted(void);
 
 /* ---- run.c ---- */
-/* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini(arg), before
- * another run can begin. See fen_run. */
+/* Runs fn(arg) as the first fiber and returns when every fiber has ended; last calls fini(arg),
+ * before another run can begin. See fen_run. */
 int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
                    void (*fini)(void *arg));
 int fen__max_blocking(void); /* fen_config.max_blocking of this run */

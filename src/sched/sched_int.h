@@ -11,7 +11,7 @@
  * its M in RT           fen__p.tick, streak, jam, last_poll, anchor_*, ring.tail, push of runnext
  * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
  * sched.lock            idle list, spare list, global queue, M list, fen__m.p while it has none
- * its M, any phase      cur, g0_sp, bill, tally, gfree (what user code can touch belongs to the M)
+ * its M, any phase      cur, g0_sp, bill, tally, gfree, spares (what user code can touch belongs to the M)
  * the monitor           fen__m.seen_*, since_ns, cpu_* */
 #ifndef FEN_SCHED_INT_H
 #define FEN_SCHED_INT_H
@@ -91,6 +91,7 @@ struct fen__m {
     struct fen__bill bill;
     struct fen__g *gfree;
     uint32_t ngfree;
+    struct fen__spares spares;
     struct fen__annot annot;
     struct fen__mem_now *mem; /* who pays for memory; NULL: nobody in particular */
     /* ---- cold ---- */

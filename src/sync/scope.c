@@ -10,7 +10,10 @@
  * that is parked does not change its chain.
  *
  * Close: wait for the children (masked: they have the limit, not the waiting), run the clean-ups
- * last in first out (masked), withdraw hooks and timer, pop. Locks: a scope's lock is taken alone.
+ * last in first out, withdraw hooks and timer, pop. The clean-ups wait under a limit of their own
+ * that has no parent: nothing that ended above reaches them, and their deadline is theirs. It lies
+ * in the scope, because others follow the chain. Masking them instead would let none of their waits
+ * have a bound. Locks: a scope's lock is taken alone.
  *
  * Rejected: a tree of scopes under a lock of its own (every spawn and every request would take
  * it). */
@@ -18,6 +21,7 @@
 
 #include "mem/mem.h"
 
+#include <fen/defer.h>
 #include <fen/fiber.h>
 
 #include <string.h>
@@ -90,7 +94,8 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     struct fen_scope *up = g->scope;
     __atomic_store_n(&s->limit.is_scope, true, __ATOMIC_RELAXED);
     __atomic_store_n(&s->limit.parent, g->limit, __ATOMIC_RELAXED);
-    atomic_store_explicit(&s->limit.deadline_ns, deadline_ns, memory_order_relaxed);
+    atomic_store_explicit(&s->limit.deadline_ns, deadline_ns < 0 ? 0 : deadline_ns,
+                          memory_order_relaxed); /* below 0 has a meaning of its own */
     atomic_store_explicit(&s->limit.ended, 0, memory_order_relaxed);
     s->owner = g;
     s->parent_of_owner = up;
@@ -99,6 +104,7 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     atomic_store_explicit(&s->cause, 0, memory_order_relaxed);
     s->join_epoch = 0;
     s->defers = NULL;
+    s->cleanup_ns = FEN_CLEANUP_NS;
     s->timer.at = -1; /* hooks: none since the memory was last withdrawn, or ever */
     s->bill = up ? up->bill : NULL;
     atomic_store_explicit(&s->cold_after_ns,
@@ -135,13 +141,26 @@ static void join(struct fen_scope *s, struct fen__g *g)
     }
 }
 
-static void run_defers(struct fen_scope *s)
+void fen__scope_run_defers(struct fen_scope *s)
 {
+    struct fen__g *g = s->owner;
+    struct fen__limit *before = g->limit;
+    if (!s->defers)
+        return;
+    int64_t bound = s->cleanup_ns == FEN_NEVER ? FEN_NEVER : -s->cleanup_ns;
+    __atomic_store_n(&s->cleanup.is_scope, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->cleanup.parent, NULL, __ATOMIC_RELAXED);
+    atomic_store_explicit(&s->cleanup.ended, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->cleanup.deadline_ns, bound, memory_order_relaxed);
+    __atomic_store_n(&g->limit, &s->cleanup, __ATOMIC_RELEASE);
+    fen__limits_changed(g);
     while (s->defers) {
         fen_defer_record *r = s->defers;
-        s->defers = r->next; /* unlinked first: it may defer again */
+        s->defers = r->next; /* unlinked first: it may defer again, or abort */
         r->fn(r->arg);
     }
+    __atomic_store_n(&g->limit, before, __ATOMIC_RELEASE);
+    fen__limits_changed(g);
 }
 
 /* No hook runs and none will: those left are forgotten, and a late timer sees another seq. */
@@ -172,9 +191,11 @@ int fen__scope_fini(struct fen_scope *s)
     if (atomic_load_explicit(&s->spawned, memory_order_relaxed))
         join(s, g);
     if (s->defers) {
+        g->mask--;
         fen__leave(fen__self());
-        run_defers(s);
+        fen__scope_run_defers(s);
         fen__enter();
+        g->mask++;
         if (atomic_load_explicit(&s->spawned, memory_order_relaxed))
             join(s, g); /* a clean-up may have spawned; its last child may still hold the lock */
     }
@@ -214,13 +235,19 @@ void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void *), void *arg)
 
 /* ---- deadline and cancellation ---- */
 
+void fen_scope_set_cleanup(fen_scope *s, int64_t bound_ns)
+{
+    fen_assert(s->owner == current() && bound_ns > 0);
+    s->cleanup_ns = bound_ns;
+}
+
 int64_t fen_scope_deadline(const fen_scope *s)
 {
     const struct fen__g *g = s ? NULL : current();
-    const struct fen__limit *l = s ? &s->limit : g ? g->limit : NULL;
+    struct fen__limit *l = s ? (struct fen__limit *)&s->limit : g ? g->limit : NULL;
     int64_t d = FEN_NEVER;
     for (; l; l = l->parent)
-        d = fen__min_i64(d, atomic_load_explicit(&l->deadline_ns, memory_order_relaxed));
+        d = fen__min_i64(d, fen__limit_deadline(l));
     return d;
 }
 
@@ -335,6 +362,8 @@ void fen_scope_cancel(fen_scope *s) { fen_scope_cancel_with(s, -ECANCELED); }
 int fen_scope_cause(fen_scope *s)
 {
     struct fen__g *g = s ? NULL : current();
+    if (g && g->scope && g->limit == &((struct fen_scope *)g->scope)->cleanup)
+        s = g->scope; /* a clean-up asks why */
     struct fen__limit *l = s ? &s->limit : g ? g->limit : NULL;
     for (; l; l = l->parent) {
         int rc = atomic_load(&l->ended); /* pairs with the store in fen__limit_end */
@@ -351,6 +380,7 @@ static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, NU
 
 void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns)
 {
+    deadline_ns = deadline_ns < 0 ? 0 : deadline_ns;
     if (deadline_ns >= atomic_load_explicit(&s->limit.deadline_ns, memory_order_relaxed))
         return;
     bool own = s->owner == current(), mine = own && s->hooked;

@@ -25,6 +25,8 @@ struct fen_scope {
     _Atomic int cause;             /* set once, before limit.ended; 0: not cancelled */
     uint64_t join_epoch;           /* owner waits for children == 0; 0: does not */
     fen_defer_record *defers;
+    struct fen__limit cleanup; /* what the clean-ups wait under; see scope.c */
+    int64_t cleanup_ns;
     fen_cancel_hook *hooks;
     struct fen__timer timer;      /* calls the hooks at the deadline */
     uint64_t seq;                 /* counts uses of this memory: a late timer is stale */

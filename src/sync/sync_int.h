@@ -65,6 +65,10 @@ static inline uint32_t fen__holder(void)
  * FEN_ENOTFIBER. */
 int fen__scope_go(struct fen_scope *s, void (*fn)(void *arg), void *arg);
 void fen__scope_pool_fini(void);
+/* Runs the clean-ups, last in first out, each unlinked first; on the owner, outside the guarded
+ * section. */
+void fen__scope_run_defers(struct fen_scope *s);
+void fen__defer_pool_fini(void);
 
 /* describe.c */
 void fen__describe_init(void);

@@ -1,0 +1,267 @@
+/* defer.c - clean-ups that need more than the caller's 24 bytes.
+ *
+ * Dynamic ones: a node is a record, the function and a copy of the argument, in one of five sizes.
+ * Free nodes lie in lists of the M (any code of a fiber may take one, the P is not touched); a list
+ * that is empty or too long trades a batch of nodes with a central one, under its lock. Nodes are
+ * cut from blocks that are kept until the run ends. A node's class is told by its record's function.
+ * Invariant: a free node's bytes are zero; a node is linked into one list or one scope.
+ *
+ * Groups and batches are one record for many: what is left to do is counted down before each call,
+ * so an abort inside one goes on with the rest.
+ *
+ * Rejected: nodes of the fiber (a fiber that ends would have to give them back one by one); the
+ * general allocator for each (a lock or a cache look-up more, and nothing zeroed). */
+#include "sync/sync_int.h"
+
+#include "mem/mem.h"
+
+#include <fen/defer.h>
+
+#include <string.h>
+
+#define BATCH 64u
+#define PER_BLOCK (6 * BATCH)
+
+struct node {
+    fen_defer_record
+        record; /* free: next is the next free node; arg, of a batch's first: batches */
+    void (*fn)(void *copy);
+    char bytes[] FEN__ALIGN(16);
+};
+
+struct block {
+    struct block *next;
+    size_t bytes;
+    char nodes[] FEN__ALIGN(16);
+};
+
+static struct {
+    uint32_t lock;
+    struct node *batches[FEN__SPARE_KINDS];
+    struct block *blocks;
+    int64_t n_blocks; /* atomic: read without the lock */
+} central;
+
+static size_t node_bytes(int kind) { return sizeof(struct node) + ((size_t)16 << kind >> 1); }
+
+/* ---- free nodes ---- */
+
+/* A block's nodes as batches; lock held. False: no memory. */
+static bool more(int kind)
+{
+    size_t each = (node_bytes(kind) + 15) & ~(size_t)15;
+    size_t bytes = sizeof(struct block) + PER_BLOCK * each;
+    struct block *b = fen__mem_calloc(bytes);
+    if (!b)
+        return false;
+    b->bytes = bytes;
+    b->next = central.blocks;
+    central.blocks = b;
+    __atomic_store_n(&central.n_blocks, central.n_blocks + 1, __ATOMIC_RELAXED);
+    for (uint32_t i = PER_BLOCK; i-- > 0;) {
+        struct node *n = (struct node *)(void *)(b->nodes + i * each);
+        bool last = i % BATCH == BATCH - 1;
+        n->record.next = last ? NULL : (fen_defer_record *)(void *)((char *)n + each);
+        if (i % BATCH == 0) {
+            n->record.arg = central.batches[kind];
+            central.batches[kind] = n;
+        }
+    }
+    return true;
+}
+
+FEN__NOINLINE static bool refill(struct fen__spares *s, int kind)
+{
+    fen__lock(&central.lock);
+    bool got = central.batches[kind] || more(kind);
+    if (got) {
+        struct node *first = central.batches[kind];
+        central.batches[kind] = first->record.arg;
+        first->record.arg = NULL;
+        s->head[kind] = first;
+        s->n[kind] = BATCH;
+    }
+    fen__unlock(&central.lock);
+    return got;
+}
+
+/* The newest batch of a list goes to everybody. */
+FEN__NOINLINE static void spill(struct fen__spares *s, int kind)
+{
+    struct node *first = s->head[kind], *last = first;
+    for (uint32_t i = 1; i < BATCH; i++)
+        last = (struct node *)(void *)last->record.next;
+    s->head[kind] = last->record.next;
+    s->n[kind] -= BATCH;
+    last->record.next = NULL;
+    fen__lock(&central.lock);
+    first->record.arg = central.batches[kind];
+    central.batches[kind] = first;
+    fen__unlock(&central.lock);
+}
+
+/* Runs a node and puts it back. The fiber may be on another M afterwards. */
+static inline void finish(struct node *n, int kind)
+{
+    n->fn(n->bytes);
+    memset(n, 0, node_bytes(kind)); /* nothing of it is left for the next user */
+    struct fen__spares *s = fen__spares_of(fen__self());
+    n->record.next = s->head[kind];
+    s->head[kind] = n;
+    if (FEN__UNLIKELY(++s->n[kind] >= 2 * BATCH))
+        spill(s, kind);
+}
+
+static void run_8(void *node) { finish(node, 0); }
+static void run_16(void *node) { finish(node, 1); }
+static void run_32(void *node) { finish(node, 2); }
+static void run_64(void *node) { finish(node, 3); }
+static void run_128(void *node) { finish(node, 4); }
+static void (*const runners[FEN__SPARE_KINDS])(void *) = {run_8, run_16, run_32, run_64, run_128};
+
+int fen_defer_dyn(fen_scope *s, void (*fn)(void *copy), const void *arg, size_t bytes)
+{
+    struct fen__m *m = fen__self();
+    fen_assert(m && s->owner == fen__cur(m) && fn);
+    if (bytes > FEN_DEFER_BYTES_MAX)
+        return FEN_ELIMIT;
+    int kind = bytes <= 8 ? 0 : 29 - __builtin_clz((unsigned)bytes - 1);
+    struct fen__spares *spares = fen__spares_of(m);
+    if (FEN__UNLIKELY(!spares->head[kind]) && !refill(spares, kind))
+        return -ENOMEM;
+    struct node *n = spares->head[kind];
+    spares->head[kind] = n->record.next;
+    spares->n[kind]--;
+    n->fn = fn;
+    if (bytes)
+        memcpy(n->bytes, arg, bytes);
+    n->record = (fen_defer_record){runners[kind], n, s->defers};
+    s->defers = &n->record;
+    return 0;
+}
+
+int64_t fen_defer_blocks(void) { return __atomic_load_n(&central.n_blocks, __ATOMIC_RELAXED); }
+
+void fen__defer_pool_fini(void)
+{
+    while (central.blocks) {
+        struct block *b = central.blocks;
+        central.blocks = b->next;
+        fen__mem_free(b, b->bytes);
+    }
+    memset(central.batches, 0, sizeof central.batches);
+    __atomic_store_n(&central.n_blocks, 0, __ATOMIC_RELAXED);
+}
+
+/* ---- taking back ---- */
+
+bool fen_undefer(fen_scope *s, fen_defer_record *r)
+{
+    struct fen__m *m = fen__self();
+    fen_assert(m && s->owner == fen__cur(m));
+    for (fen_defer_record **at = &s->defers; *at; at = &(*at)->next)
+        if (*at == r) {
+            *at = r->next;
+            return true;
+        }
+    return false;
+}
+
+/* ---- group ---- */
+
+static void group_end(void *arg)
+{
+    fen_defer_group *d = arg;
+    int rc = fen_defer_group_run(d);
+    if (d->ret_rc)
+        *d->ret_rc = rc;
+}
+
+void fen_defer_group_init(fen_defer_group *d, fen_scope *s, int *ret_rc)
+{
+    d->items = d->first;
+    d->n = 0;
+    d->cap = FEN_DEFER_GROUP_INLINE;
+    d->ret_rc = ret_rc;
+    if (ret_rc)
+        *ret_rc = 0;
+    fen_defer(s, &d->record, group_end, d);
+}
+
+static void group_spilled_free(fen_defer_group *d)
+{
+    if (d->items != d->first)
+        fen__mem_free(d->items, d->cap * sizeof d->items[0]);
+    d->items = d->first;
+    d->cap = FEN_DEFER_GROUP_INLINE;
+}
+
+FEN__NOINLINE static int group_grow(fen_defer_group *d)
+{
+    if (d->cap > UINT32_MAX / 2)
+        return -ENOMEM;
+    fen_defer_item *items = fen__mem_alloc(2 * (size_t)d->cap * sizeof *items);
+    if (!items)
+        return -ENOMEM;
+    uint32_t cap = 2 * d->cap;
+    memcpy(items, d->items, d->n * sizeof *items);
+    group_spilled_free(d);
+    d->items = items;
+    d->cap = cap;
+    return 0;
+}
+
+int fen_defer_group_add(fen_defer_group *d, int (*fn)(void *arg), void *arg)
+{
+    int rc = FEN__UNLIKELY(d->n == d->cap) ? group_grow(d) : 0;
+    if (!rc)
+        d->items[d->n++] = (fen_defer_item){fn, arg};
+    return rc;
+}
+
+int fen_defer_group_run(fen_defer_group *d)
+{
+    int first = 0;
+    while (d->n) {
+        fen_defer_item item = d->items[--d->n]; /* it may add, and so move the array */
+        int rc = item.fn(item.arg);
+        if (rc < 0 && !first)
+            first = rc;
+    }
+    group_spilled_free(d);
+    return first;
+}
+
+/* ---- batch ---- */
+
+static void batch_end(void *arg)
+{
+    fen_defer_batch *b = arg;
+    void (*fn)(void *) = b->fn;
+    void *const *items = b->items;
+    while (b->n)
+        fn(items[--b->n]);
+}
+
+void fen_defer_many(fen_scope *s, fen_defer_batch *b, void (*fn)(void *item), void *const *items,
+                    size_t n)
+{
+    b->fn = fn;
+    b->items = items;
+    b->n = n;
+    fen_defer(s, &b->record, batch_end, b);
+}
+
+/* ---- ending the process ---- */
+
+void fen_abort(const char *what, const char *file, int line)
+{
+    struct fen__m *m = fen__enter_any(); /* NULL: a thread, a blocking section, the runtime */
+    if (m) {
+        struct fen__g *g = fen__cur(m);
+        fen__leave(m);
+        for (struct fen_scope *s = g->scope; s && s->owner == g; s = s->parent_of_owner)
+            fen__scope_run_defers(s);
+    }
+    fen__panic(what, file, line);
+}
