@@ -15,6 +15,7 @@
 #include <fen/io.h>
 #include <fen/json.h>
 #include <fen/local.h>
+#include <fen/mem.h>
 #include <fen/meter.h>
 #include <fen/net.h>
 #include <fen/process.h>

@@ -52,7 +52,7 @@ const char *fen__status_text(int status)
 
 static fen_slice date(fen_server *s)
 {
-    const char *d = s->date[atomic_load_explicit(&s->date_turn, memory_order_acquire) & 1];
+    const char *d = s->date[atomic_load_explicit(&s->date_turn, memory_order_acquire) % FEN__DATES];
     return (fen_slice){d, strlen(d)};
 }
 

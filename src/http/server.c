@@ -105,7 +105,7 @@ static void set_date(fen_server *s)
     static const char days[][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                      "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    snprintf(s->date[turn & 1], sizeof s->date[0], "%s, %02d %s %04d %02d:%02d:%02d GMT",
+    snprintf(s->date[turn % FEN__DATES], sizeof s->date[0], "%s, %02d %s %04d %02d:%02d:%02d GMT",
              days[tm.tm_wday % 7], tm.tm_mday % 100, months[tm.tm_mon % 12],
              (tm.tm_year + 1900) % 10000, tm.tm_hour, tm.tm_min, tm.tm_sec);
     atomic_store_explicit(&s->date_turn, turn, memory_order_release);

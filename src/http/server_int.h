@@ -105,6 +105,8 @@ struct fen__work {
     char out_small[FEN__OUT_BYTES];
 };
 
+#define FEN__DATES 16 /* lines of the Date header kept */
+
 struct fen_server {
     fen_server_config cfg;
     struct fen__http_limits limits;
@@ -122,7 +124,7 @@ struct fen_server {
     _Atomic uint32_t shard;
     _Atomic int64_t now_ns; /* the tick: monotonic time, at most a second old */
     _Atomic uint32_t date_turn;
-    char date[2][48];
+    char date[FEN__DATES][48]; /* by turns: a reader may be this many ticks late */
     _Atomic bool serving;
 };
 

@@ -1,16 +1,68 @@
-/* mem.h - memory for the rooms above: counted heap blocks, fixed-size slabs, arenas. */
+/* mem.h - memory for the rooms above: blocks from fen's heap, arenas, and the seam through which
+ * the scheduler says who pays. */
 #ifndef FEN_MEM_H
 #define FEN_MEM_H
 
 #include "base/base.h"
 
 #include <fen/arena.h>
+#include <fen/mem.h>
 
-/* Counted blocks. free needs the size that was asked for. NULL when out of memory. */
+/* Blocks. bytes in free and old_bytes in resize must be what was asked for. NULL when out of
+ * memory. */
 void *fen__mem_alloc(size_t bytes) FEN_MUST_CHECK;
 void *fen__mem_calloc(size_t bytes) FEN_MUST_CHECK;
 void *fen__mem_resize(void *p, size_t old_bytes, size_t bytes) FEN_MUST_CHECK;
 void fen__mem_free(void *p, size_t bytes);
+/* Bytes of all live blocks of the process, whoever asked for them, as their classes are. */
 int64_t fen__mem_live_bytes(void);
+
+/* ---- who pays: for the scheduler ----
+ * The allocator copies an id, no more: blocks are charged to `account`. An M has one of these and
+ * begins a fiber's slice with the fiber's own id and the TSC, from which byte-seconds are counted.
+ * Only the M's thread may touch it. */
+struct fen__mem_row;
+struct fen__mem_now {
+    struct fen__mem_row *row; /* the counters of account on this thread; never NULL */
+    int64_t gate, fgate;      /* copies of the row's; INT64_MIN: it must be settled first */
+    uint64_t now;             /* TSC */
+    uint32_t account;
+    uint32_t *carrier; /* the fiber's id, kept up to date; NULL: none runs */
+    int64_t from;      /* of the row: bytes allocated when the slice began */
+    int64_t taken;     /* bytes the slice allocated on other rows */
+};
+
+/* Of the calling thread, which is an M's; NULL: no memory, then its fibers' blocks are charged to
+ * account 0. It goes back when the thread ends. */
+struct fen__mem_now *fen__mem_attach(void);
+void fen__mem_account_use(struct fen__mem_now *n, uint32_t account);
+
+static inline void fen__mem_begin(struct fen__mem_now *n, uint32_t *account, uint64_t tsc)
+{
+    if (FEN__UNLIKELY(!n))
+        return;
+    n->now = tsc;
+    n->gate = n->fgate = INT64_MIN;
+    n->carrier = account;
+    if (FEN__UNLIKELY(n->account != *account))
+        fen__mem_account_use(n, *account);
+    n->from = *(const int64_t *)n->row; /* alloc comes first */
+    n->taken = 0;
+}
+
+/* Ends the slice: the bytes that it allocated. What follows is account 0's. */
+static inline int64_t fen__mem_end(struct fen__mem_now *n)
+{
+    if (FEN__UNLIKELY(!n))
+        return 0;
+    int64_t bytes = n->taken + *(const int64_t *)n->row - n->from;
+    n->carrier = NULL;
+    if (FEN__UNLIKELY(n->account != 0))
+        fen__mem_account_use(n, 0);
+    return bytes;
+}
+
+/* A thread that may sleep for long gives what it keeps to the others. */
+void fen__mem_flush(void);
 
 #endif

@@ -37,6 +37,7 @@ void fen__swap(struct fen__m *m, enum fen__act act)
     uint64_t control = fen__control(); /* beside the charge's rdtsc it costs nothing */
     fen__charge(m, g);
     __atomic_store_n(&g->parked_at, m->bill.last, __ATOMIC_RELAXED); /* hibernate.c reads it */
+    g->alloc_bytes += fen__mem_end(m->mem);
     m->act = act;
     m->prev = g;
     struct fen__g *next = act == FEN__ACT_LOST ? NULL : fen__find_quick(m);

@@ -84,6 +84,7 @@ void fen__run_begin(struct fen__m *m, struct fen__g *g)
     fen__hibernate_end(g);
     __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
     fen__count_add(&m->tally.switches, 1);
+    fen__mem_begin(m->mem, &g->account, m->bill.last);
 }
 
 /* First thing on the stack of a fiber that begins or goes on. */
@@ -139,6 +140,7 @@ static bool wait_for_p(struct fen__m *m)
         fen__unlock(&s->lock);
         if (have || end)
             return !end;
+        fen__mem_flush(); /* it may sleep for long */
         fen__sys_futex_wait(&m->wake, seen, FEN_NEVER);
         fen__charge_sleep(m);
     }
@@ -170,6 +172,7 @@ static void *m_main(void *arg)
     fen__trace_unblock();
     fen__sys_block_sigpipe(); /* a peer that leaves is an error code, never the process's end */
     fen__bill_start(m);
+    m->mem = fen__mem_attach();
     bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
     while (wait_for_p(m)) {

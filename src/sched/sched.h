@@ -115,6 +115,8 @@ struct fen__g {
         void *copy; /* while cold: of the stack's bytes in use; limits_seen is 0 then */
     };
     int64_t in_bytes, out_bytes, arena_bytes, arena_byte_ticks;
+    int64_t alloc_bytes; /* of blocks that it took, as their classes are */
+    uint32_t account;    /* who pays for them; mem copies it, no more */
     void (*fn)(void *arg);
     void *arg;
     void (*end)(struct fen__g *g); /* called on the fiber after fn; NULL: nothing */

@@ -17,6 +17,7 @@
 #ifndef FEN_SCHED_INT_H
 #define FEN_SCHED_INT_H
 
+#include "mem/mem.h"
 #include "sched/sched.h"
 #include "sys/sys.h"
 
@@ -93,6 +94,7 @@ struct fen__m {
     uint32_t ngfree;
     struct fen__spares spares;
     struct fen__annot annot;
+    struct fen__mem_now *mem; /* who pays for memory; NULL: nobody in particular */
     /* ---- cold ---- */
     _Atomic uint32_t wake;
     _Atomic int tid;

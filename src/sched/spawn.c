@@ -185,6 +185,7 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->number = atomic_fetch_add_explicit(&slab.number, 1, memory_order_relaxed) + 1;
     g->cpu_ticks = g->wait_ticks = 0;
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
+    g->alloc_bytes = 0;
     __atomic_store_n(&g->reason, FEN__R_NONE, __ATOMIC_RELAXED);
     g->mask = g->convicted = 0;
     g->local = NULL;
@@ -211,6 +212,7 @@ int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__
         return rc;
     }
     reset(g, how);
+    g->account = m->cur ? m->cur->account : 0;
     char *top = fen__stack_top(&g->stack), *low = fen__stack_low(&g->stack);
     fen__annot_new(&g->annot, low, (size_t)(top - low));
     if (FEN__UNLIKELY(fen__see.paint)) {

@@ -45,6 +45,27 @@ int fen__sys_map(size_t bytes, void **ret_p)
     return 0;
 }
 
+int fen__sys_map_aligned(size_t bytes, size_t align, size_t skew, void **ret_p)
+{
+    if (bytes + align < bytes)
+        return -ENOMEM;
+    void *all = NULL;
+    int rc = fen__sys_map(bytes + align, &all);
+    if (rc)
+        return rc;
+    uintptr_t low = (uintptr_t)all;
+    uintptr_t at = ((low + skew + align - 1) & ~(uintptr_t)(align - 1)) - skew;
+    uintptr_t end = at + bytes, high = low + bytes + align;
+    ROOT_DEL(all, bytes + align);
+    if (at > low)
+        munmap(all, at - low);
+    if (high > end)
+        munmap((void *)end, high - end);
+    ROOT_ADD((void *)at, bytes);
+    *ret_p = (void *)at;
+    return 0;
+}
+
 void fen__sys_unmap(void *p, size_t bytes)
 {
     ROOT_DEL(p, bytes);
@@ -62,6 +83,8 @@ int fen__sys_guard_mprotect(void *p, size_t bytes)
 }
 
 void fen__sys_release(void *p, size_t bytes) { madvise(p, bytes, MADV_DONTNEED); }
+
+void fen__sys_hugepages(void *p, size_t bytes) { madvise(p, bytes, MADV_HUGEPAGE); }
 
 /* Since Linux 6.13 a process may give back its own pages by process_madvise: one shoot-down of the
  * other cores' address caches for all parts. Older kernels refuse either the call or the advice;

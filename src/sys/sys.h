@@ -68,6 +68,32 @@ static inline struct fen__m *fen__self(void)
 }
 void fen__set_self(struct fen__m *m);
 
+/* ---- the calling thread's cache of memory (room mem) ----
+ * Whoever reads it neither parks nor is inlined into what does, so no "memory" clobber. */
+struct fen__cache;
+extern _Thread_local struct fen__cache *fen__cache_tls __attribute__((tls_model("initial-exec")));
+static inline struct fen__cache *fen__cache_self(void)
+{
+    struct fen__cache *c;
+#if defined(__x86_64__)
+    __asm__ volatile("movq fen__cache_tls@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(c));
+#else
+    uint64_t tp;
+    __asm__ volatile("mrs %1, tpidr_el0\n\t"
+                     "adrp %0, :gottprel:fen__cache_tls\n\t"
+                     "ldr %0, [%0, #:gottprel_lo12:fen__cache_tls]\n\t"
+                     "ldr %0, [%0, %1]"
+                     : "=&r"(c), "=&r"(tp));
+#endif
+    return c;
+}
+void fen__set_cache(struct fen__cache *c);
+/* fn(arg) when the calling thread ends, arg not NULL; the same fn in every call. Again after it
+ * has run: it runs once more. 0 or -errno; then nothing happens at the end. */
+int fen__sys_at_thread_exit(void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
+bool fen__sys_thread_ends(void); /* fn has run on this thread */
+int fen__sys_at_fork(void (*before)(void), void (*after)(void));
+
 /* ---- fork ---- */
 /* Set in a child forked while *running was not 0: it has one thread, and locks that nobody will let
  * go; it may only exec. The current worker of its thread is forgotten. */
@@ -81,10 +107,13 @@ int fen__rseq_slot(volatile uint64_t **ret_slot, uint64_t *ret_armed);
 
 /* ---- memory ---- */
 int fen__sys_map(size_t bytes, void **ret_p); /* private, zeroed, no reserve */
+/* The same; *ret_p + skew is aligned to align, a power of two; bytes and skew are whole pages. */
+int fen__sys_map_aligned(size_t bytes, size_t align, size_t skew, void **ret_p) FEN_MUST_CHECK;
 void fen__sys_unmap(void *p, size_t bytes);
 int fen__sys_guard_madvise(void *p, size_t bytes); /* MADV_GUARD_INSTALL; -EINVAL before 6.13 */
 int fen__sys_guard_mprotect(void *p, size_t bytes);
-void fen__sys_release(void *p, size_t bytes); /* MADV_DONTNEED */
+void fen__sys_release(void *p, size_t bytes);   /* MADV_DONTNEED */
+void fen__sys_hugepages(void *p, size_t bytes); /* MADV_HUGEPAGE: a wish */
 /* The same for up to 1,024 parts. What cannot be given back stays as it is. */
 void fen__sys_release_parts(const struct iovec *part, int n);
 /* Makes whole pages inaccessible, and accessible again, with what they hold. 0 or -errno. */

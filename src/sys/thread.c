@@ -31,6 +31,38 @@ int (*fen__sys_fault)(const char *call);
 
 void fen__set_self(struct fen__m *m) { fen__self_tls = m; }
 
+_Thread_local struct fen__cache *fen__cache_tls
+    __attribute__((tls_model("initial-exec"), SEEN_BY_ASM));
+void fen__set_cache(struct fen__cache *c) { fen__cache_tls = c; }
+
+static pthread_key_t exit_key;
+static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
+static int exit_rc;
+static void (*exit_fn)(void *arg);
+static _Thread_local bool ends __attribute__((tls_model("initial-exec")));
+
+static void at_exit(void *arg)
+{
+    ends = true;
+    __atomic_load_n(&exit_fn, __ATOMIC_RELAXED)(arg);
+}
+
+static void exit_init(void) { exit_rc = -pthread_key_create(&exit_key, at_exit); }
+
+int fen__sys_at_thread_exit(void (*fn)(void *arg), void *arg)
+{
+    __atomic_store_n(&exit_fn, fn, __ATOMIC_RELAXED);
+    pthread_once(&exit_once, exit_init);
+    return exit_rc ? exit_rc : -pthread_setspecific(exit_key, arg);
+}
+
+bool fen__sys_thread_ends(void) { return ends; }
+
+int fen__sys_at_fork(void (*before)(void), void (*after)(void))
+{
+    return -pthread_atfork(before, after, after);
+}
+
 int fen__sys_thread(pthread_t *ret_thread, size_t stack_bytes, void *(*fn)(void *arg), void *arg)
 {
     FAULT("thread");

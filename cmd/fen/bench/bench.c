@@ -44,6 +44,13 @@ static const struct {
     {"orders", bench_orders, "CPU a request beside pthread and Go"},
     {"router", bench_router, "a match among 1,000 patterns"},
     {"json", bench_json, "an order written and read"},
+    {"alloc", bench_alloc, "a block taken and given back, one thread"},
+    {"larson", bench_larson, "threads that end and leave their blocks to others"},
+    {"xmalloc", bench_xmalloc, "one thread allocates, another frees, in batches"},
+    {"random", bench_random, "random sizes, 10,000 live"},
+    {"prodcons", bench_prodcons, "a block passed from one thread to another"},
+    {"rss", bench_rss, "memory held over memory in use, a random trace"},
+    {"billed", bench_billed, "what an account for every block costs"},
     {"vars", bench_vars, "the page of 1,000 variables"},
 };
 #define BENCHES (sizeof benches / sizeof benches[0])
@@ -221,7 +228,7 @@ void emit(const struct figure *f)
 
 static int usage(FILE *to)
 {
-    fprintf(to, "usage: fen bench NAME... [--json] [--runs=N]; NAME is all or of\n");
+    fprintf(to, "usage: fen bench NAME... [--json] [--runs=N] [--seconds=N]; NAME is all or of\n");
     for (size_t i = 0; i < BENCHES; i++)
         fprintf(to, "  %-8s %s\n", benches[i].name, benches[i].what);
     fprintf(to, "exit status 1: a figure misses its bar\n");
@@ -245,19 +252,22 @@ static void run_one(size_t i)
 int cmd_bench(int argc, char **argv)
 {
     const char *words[BENCHES + 1];
-    int64_t runs = 0;
+    int64_t runs = 0, seconds = 0;
     const struct arg tab[] = {
         {"json", ARG_BOOL, &as_json, 0, 0, "one JSON object a figure"},
         {"runs", ARG_INT, &runs, 1, BENCH_RUNS_MAX, "of each measurement (each bench's own)"},
+        {"seconds", ARG_INT, &seconds, 1, 600, "of the trace of rss (30)"},
     };
     memset(words, 0, sizeof words);
-    int rc = args_parse(argc, argv, tab, 2, words, BENCHES + 1);
+    int rc = args_parse(argc, argv, tab, 3, words, BENCHES + 1);
     if (rc)
         return rc < 0 ? usage(stdout) : rc;
     if (!words[0])
         return usage(stderr);
     if (!strcmp(words[0], "_yields"))
         return yields_only(words[1] ? atoi(words[1]) : 0);
+    if (!strcmp(words[0], "_mem"))
+        return mem_load(words + 1);
     bool all = !strcmp(words[0], "all");
     for (int i = 0; words[i] && !all; i++)
         if (find(words[i]) < 0) {
@@ -265,6 +275,7 @@ int cmd_bench(int argc, char **argv)
             return usage(stderr);
         }
     bench_runs = (int)runs;
+    bench_seconds = (double)seconds;
     all_at_once = all;
     signal(SIGPIPE, SIG_IGN);
     raise_files();

@@ -142,6 +142,16 @@ void bench_orders(void);
 void bench_router(void);
 void bench_json(void);
 void bench_vars(void);
+void bench_alloc(void);
+void bench_larson(void);
+void bench_xmalloc(void);
+void bench_random(void);
+void bench_prodcons(void);
+void bench_rss(void);
+void bench_billed(void);
+extern double bench_seconds;
+/* What `bench _mem` runs: load, allocator, seconds. */
+int mem_load(const char *const *words);
 /* What `bench yield` runs under strace. */
 int yields_only(int thousands);
 double yield_ns(bool meter_off);

@@ -1,0 +1,379 @@
+/* heap_test.c - the heap on one thread: classes, alignment, resizing, what goes back, misuse. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "mem/heap_int.h"
+
+#include <fen/mem.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void the_table_is_the_generator_s(void **state)
+{
+    (void)state;
+    if (system("command -v python3 >/dev/null"))
+        skip();
+    assert_int_equal(chdir(getenv("FEN_SOURCE_DIR")), 0);
+    assert_int_equal(system("python3 tools/size_classes.py --check >/dev/null"), 0);
+}
+
+static void every_size_gets_the_smallest_class(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n <= FEN__SMALL_MAX; n++) {
+        uint32_t k = fen__class_of(n);
+        assert_true(fen__classes[k].bytes >= n);
+        assert_true(k == 0 || fen__classes[k - 1].bytes < n);
+        if (n > 128)
+            assert_true((fen__classes[k].bytes - n) * 8 <= fen__classes[k].bytes);
+    }
+    for (uint32_t k = 0; k < FEN__CLASSES; k++) {
+        struct fen__span s = {.base = (char *)&s,
+                              .bytes = fen__classes[k].bytes,
+                              .recip = fen__classes[k].recip,
+                              .blocks = fen__classes[k].blocks};
+        size_t span = (size_t)fen__classes[k].pages * FEN__PAGE_BYTES;
+        assert_true(s.blocks * s.bytes <= span);
+        for (size_t off = 0; off < span; off++) {
+            bool start = off % s.bytes == 0 && off / s.bytes < s.blocks;
+            if (fen__block_number(&s, s.base + off) != (start ? off / s.bytes : UINT32_MAX))
+                fail_msg("class %u, offset %zu", k, off);
+        }
+    }
+}
+
+#define BLOCKS 3000
+
+static size_t any_size(uint64_t *seed)
+{
+    uint64_t r = fen__rand(seed);
+    unsigned shift = (unsigned)(r % 20);
+    return (size_t)(fen__rand(seed) % (UINT64_C(2) << shift));
+}
+
+static void blocks_do_not_overlap_and_keep_their_bytes(void **state)
+{
+    (void)state;
+    static unsigned char *p[BLOCKS];
+    static size_t n[BLOCKS];
+    uint64_t seed = 4711;
+    int64_t before = fen__ledger_live();
+    for (int round = 0; round < 20; round++)
+        for (int i = 0; i < BLOCKS; i++) {
+            if (fen__rand(&seed) % 3 == 0)
+                continue;
+            for (size_t k = 0; k < n[i]; k += k < 64 ? 1 : 997)
+                assert_int_equal(p[i][k], (unsigned char)(i * 7 + (int)k));
+            if (fen__rand(&seed) % 4 == 0 && p[i]) {
+                size_t was = n[i], to = any_size(&seed);
+                p[i] = fen__heap_realloc(p[i], to);
+                for (size_t k = 0; k < was && k < to; k += k < 64 ? 1 : 997)
+                    assert_int_equal(p[i][k], (unsigned char)(i * 7 + (int)k));
+                n[i] = to;
+            } else {
+                fen__heap_free(p[i]);
+                n[i] = any_size(&seed);
+                p[i] = fen__heap_alloc(n[i]);
+            }
+            assert_non_null(p[i]);
+            assert_true(fen__heap_usable(p[i]) >= n[i]);
+            bool odd = n[i] <= 8 || (n[i] > 16 && n[i] <= 24);
+            assert_int_equal((uintptr_t)p[i] % (odd ? 8 : 16), 0);
+            for (size_t k = 0; k < n[i]; k += k < 64 ? 1 : 997)
+                p[i][k] = (unsigned char)(i * 7 + (int)k);
+        }
+    int64_t live = 0;
+    for (int i = 0; i < BLOCKS; i++)
+        live += (int64_t)fen__heap_usable(p[i]);
+    assert_int_equal(fen__ledger_live() - before, live);
+    for (int i = 0; i < BLOCKS; i++)
+        fen__heap_free(p[i]);
+    assert_int_equal(fen__ledger_live(), before);
+}
+
+static void zeroed_means_zeroed(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {1, 8, 24, 100, 4000, 32768, 32769, 200000, 1 << 20, 3 << 20};
+    for (int round = 0; round < 3; round++)
+        for (size_t i = 0; i < FEN__COUNT(sizes); i++) {
+            unsigned char *p = fen__heap_zalloc(sizes[i]);
+            assert_non_null(p);
+            for (size_t k = 0; k < sizes[i]; k++)
+                if (p[k])
+                    fail_msg("byte %zu of %zu is %d", k, sizes[i], p[k]);
+            memset(p, 0xEE, fen__heap_usable(p));
+            fen__heap_free(p);
+        }
+}
+
+static void alignment_is_kept_or_refused(void **state)
+{
+    (void)state;
+    void *p = NULL;
+    assert_int_equal(fen__heap_aligned(0, 10, &p), -EINVAL);
+    assert_int_equal(fen__heap_aligned(24, 10, &p), -EINVAL);
+    assert_null(p);
+    for (size_t align = 1; align <= (size_t)16 << 20; align *= 2)
+        for (size_t n = 0; n < (size_t)4 << 20; n = n * 3 + 1) {
+            assert_int_equal(fen__heap_aligned(align, n, &p), 0);
+            assert_int_equal((uintptr_t)p % align, 0);
+            assert_true(fen__heap_usable(p) >= n);
+            memset(p, 1, n);
+            fen__heap_free(p);
+        }
+    assert_int_equal(fen__heap_aligned(16, SIZE_MAX - 10, &p), -ENOMEM);
+    assert_int_equal(fen__heap_aligned((size_t)1 << 62, 10, &p), -ENOMEM);
+}
+
+static void what_cannot_be_had_is_null(void **state)
+{
+    (void)state;
+    volatile size_t half = SIZE_MAX / 2 + 2; /* 2 * half wraps to 2 */
+    int64_t before = fen__ledger_live();
+    assert_null(fen_calloc(half, 2));
+    assert_null(fen__heap_alloc(half));
+    assert_null(fen__heap_alloc((size_t)1 << 60));
+    char *p = fen__heap_alloc(100);
+    assert_null(fen__heap_realloc(p, half));
+    p[99] = 1;
+    fen__heap_free(p);
+    assert_int_equal(fen__ledger_live(), before);
+}
+
+static void large_blocks_grow_where_they_are(void **state)
+{
+    (void)state;
+    char *p = fen__heap_alloc(900000), *q;
+    memset(p, 7, 100000);
+    assert_ptr_equal(fen__heap_realloc(p, 100000), p);
+    q = fen__heap_realloc(p, 300000); /* there is room behind it again */
+    assert_ptr_equal(p, q);
+    assert_int_equal(q[99999], 7);
+    assert_ptr_equal(fen__heap_realloc(q, 120000), p);
+    q = fen__heap_realloc(p, 5000000);
+    assert_int_equal(q[0], 7);
+    assert_int_equal(q[99999], 7);
+    fen__heap_free(q);
+}
+
+static void memory_goes_back_to_the_system(void **state)
+{
+    (void)state;
+    enum { N = 20000 };
+    static void *p[N];
+    fen_mem_stats s;
+    for (int i = 0; i < N; i++) {
+        p[i] = fen__heap_alloc(2000);
+        memset(p[i], 1, 2000);
+    }
+    for (int i = 0; i < N; i++)
+        fen__heap_free(p[i]);
+    fen_mem_stats_get(&s);
+    assert_true(s.retained_bytes <= 5 << 20); /* of 40 MB */
+    assert_true(s.returned_bytes > 30 << 20);
+    fen_mem_reclaim();
+    fen_mem_stats_get(&s);
+    assert_int_equal(s.retained_bytes, 0);
+    assert_true(s.held_bytes < 1 << 20);
+    assert_int_equal(fen_mem_options_set(&(fen_mem_options){.retain_percent = 101}), -EINVAL);
+    assert_int_equal(fen_mem_options_set(&(fen_mem_options){.retain_percent = -1}), 0);
+    for (int i = 0; i < N; i++)
+        p[i] = fen__heap_alloc(2000);
+    for (int i = 0; i < N; i++)
+        fen__heap_free(p[i]);
+    fen_mem_stats_get(&s);
+    assert_true(s.retained_bytes > 30 << 20);
+    assert_int_equal(fen_mem_options_set(&(fen_mem_options){.retain_percent = 10}), 0);
+}
+
+static int fault_mmap(const char *call) { return strcmp(call, "mmap") ? 0 : -ENOMEM; }
+
+static void without_memory_nothing_is_charged(void **state)
+{
+    (void)state;
+    int64_t before = fen__ledger_live();
+    fen_mem_reclaim();
+    fen__sys_fault = fault_mmap;
+    void *first = NULL, **last = NULL;
+    int n = 0;
+    for (void **p; n < 1 << 20 && (p = fen__heap_alloc(30000)); last = p, n++) {
+        *p = last;
+        first = p;
+    }
+    assert_true(n < 1 << 20);
+    assert_null(fen__heap_alloc((size_t)8 << 20));
+    fen__sys_fault = NULL;
+    for (void **p = first; p; p = first) {
+        first = *p;
+        fen__heap_free(p);
+    }
+    assert_int_equal(fen__ledger_live(), before);
+}
+
+/* ---- misuse: each in a process of its own ---- */
+
+static void double_free(void)
+{
+    char *p = fen__heap_alloc(64);
+    void *q = fen__heap_alloc(64);
+    fen__heap_free(p);
+    fen__heap_free(q);
+    fen__heap_free(p);
+}
+
+static void double_free_billed(void)
+{
+    char *p = fen__heap_alloc_for(3, 64);
+    fen__heap_free(p);
+    fen__heap_free(p);
+}
+
+static void middle_billed(void)
+{
+    char *p = fen__heap_alloc_for(3, 64);
+    fen__heap_free(p + 16);
+}
+
+static void double_free_large(void)
+{
+    void *p = fen__heap_alloc(100000);
+    fen__heap_free(p);
+    fen__heap_free(p);
+}
+
+static void foreign(void)
+{
+    int here = 0;
+    fen__heap_free(&here);
+}
+
+static void middle(void)
+{
+    char *p = fen__heap_alloc(100000);
+    fen__heap_free(p + 64);
+}
+
+static void past_the_end(void)
+{
+    fen_mem_check(true);
+    char *p = fen__heap_alloc(50);
+    p[50] = 1;
+    fen__heap_free(p);
+}
+
+static void after_the_free(void)
+{
+    fen_mem_check(true);
+    char *p = fen__heap_alloc(50);
+    fen__heap_free(p);
+    p[10] = 1;
+    for (int i = 0; i < 3000; i++)
+        fen__heap_free(fen__heap_alloc(50));
+}
+
+static void double_free_checked(void)
+{
+    fen_mem_check(true);
+    char *p = fen__heap_alloc(50);
+    fen__heap_free(p);
+    fen__heap_free(p);
+}
+
+static void dies_with(void (*fn)(void), const char *words)
+{
+    int fds[2];
+    char text[256] = "";
+    assert_int_equal(pipe(fds), 0);
+    pid_t pid = fork();
+    if (!pid) {
+        dup2(fds[1], 2);
+        fn();
+        _exit(0);
+    }
+    close(fds[1]);
+    ssize_t n = read(fds[0], text, sizeof text - 1);
+    close(fds[0]);
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && n > 0);
+    if (!strstr(text, words))
+        fail_msg("said '%s', not '%s'", text, words);
+}
+
+static void misuse_is_named(void **state)
+{
+    (void)state;
+    dies_with(double_free, "double free: 0x");
+    dies_with(double_free, "block of 64 bytes");
+    dies_with(double_free_billed, "double free");
+    dies_with(double_free_large, "not a block of this heap");
+    dies_with(foreign, "not a block of this heap");
+    dies_with(middle, "into the middle");
+    dies_with(middle_billed, "into the middle");
+    dies_with(past_the_end, "past the end");
+    dies_with(after_the_free, "write to a freed block");
+    dies_with(double_free_checked, "double free");
+}
+
+static void checked_blocks_serve_like_others(void **state)
+{
+    (void)state;
+    int64_t before = fen__ledger_live();
+    static char *p[500];
+    char *old = fen__heap_alloc(70);
+    fen_mem_check(true);
+    for (int i = 0; i < 500; i++) {
+        p[i] = fen__heap_alloc((size_t)i * 70);
+        assert_true(fen__heap_usable(p[i]) >= (size_t)i * 70);
+        memset(p[i], 1, (size_t)i * 70);
+    }
+    for (int i = 0; i < 500; i++)
+        p[i] = fen__heap_realloc(p[i], 600);
+    fen__heap_free(old);
+    fen_mem_check(false);
+    for (int i = 0; i < 500; i++)
+        fen__heap_free(p[i]);
+    assert_int_equal(fen__ledger_live(), before);
+}
+
+static void after_fork_both_go_on(void **state)
+{
+    (void)state;
+    char *p = fen__heap_alloc(100);
+    pid_t pid = fork();
+    if (!pid) {
+        for (int i = 0; i < 1000; i++)
+            fen__heap_free(fen__heap_alloc((size_t)i * 50));
+        fen__heap_free(p);
+        _exit(3);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+    fen__heap_free(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_table_is_the_generator_s),
+        cmocka_unit_test(every_size_gets_the_smallest_class),
+        cmocka_unit_test(blocks_do_not_overlap_and_keep_their_bytes),
+        cmocka_unit_test(zeroed_means_zeroed),
+        cmocka_unit_test(alignment_is_kept_or_refused),
+        cmocka_unit_test(what_cannot_be_had_is_null),
+        cmocka_unit_test(large_blocks_grow_where_they_are),
+        cmocka_unit_test(memory_goes_back_to_the_system),
+        cmocka_unit_test(without_memory_nothing_is_charged),
+        cmocka_unit_test(misuse_is_named),
+        cmocka_unit_test(checked_blocks_serve_like_others),
+        cmocka_unit_test(after_fork_both_go_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

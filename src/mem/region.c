@@ -1,0 +1,395 @@
+/* region.c - the page heap: regions of 2 MiB, aligned to their size, in pages of 8 KiB.
+ *
+ * The first page of a region holds its head: which span each page belongs to, which pages are free,
+ * which of the free ones may hold bytes (dirty). So the span of an address is found by masking it,
+ * and fen__region_map tells for any address whether it lies in a region at all: one byte for each
+ * 2 MiB of address space, of which only the pages in use are ever touched.
+ *
+ * A run of free pages is taken from the region with the smallest sufficient `longest`, by powers of
+ * two, first fit inside. Regions stay mapped; what goes back to the system is their free pages:
+ * when more of them are dirty than RETAIN_MIN and retain_percent of the pages in use allow, dirty
+ * runs are given back until half of the allowance is left, at most SLICE_PAGES at a time, so that
+ * no single free pays for all (the bound on a pause). A run that is being given back is marked as
+ * used meanwhile, and the lock is not held during the system call.
+ *
+ * Blocks above RUN_PAGES_MAX have maps of their own: the block starts at a multiple of 2 MiB (or of
+ * a larger alignment), its head in the page before, so that the map byte and one load find it.
+ *
+ * Rejected: a radix tree from page to span (a third dependent load in each free); one reserved
+ * range for the whole heap (a limit on address space then is a limit on the heap). */
+#include "mem/heap_int.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define BUCKETS 9          /* by the power of two of the longest free run */
+#define RESERVE_REGIONS 16 /* mapped at once */
+#define RETAIN_MIN ((size_t)4 << 20 >> 13)
+#define SLICE_PAGES 256
+#define WORDS (FEN__REGION_PAGES / 64)
+
+uint8_t fen__region_map[(size_t)1 << (FEN__ADDRESS_BITS - FEN__REGION_SHIFT)];
+
+struct fen__span fen__span_none = {.special = FEN__SPAN_NONE};
+
+static struct {
+    uint32_t lock;
+    struct fen__region *bucket[BUCKETS], *all;
+    char *reserve, *reserve_end;
+    size_t used_pages, dirty_pages; /* used: runs and huge maps, without heads */
+    size_t regions, huge_bytes, returned_bytes;
+    uint32_t retain_percent;
+    bool hugepages;
+} heap = {.retain_percent = 10};
+
+static_assert(sizeof(struct fen__region) <= FEN__PAGE_BYTES / 2, "the head fits its page");
+static_assert(16 * FEN__REGION_PAGES <= FEN__PAGE_BYTES / 2, "and so do the bins behind it");
+
+/* ---- bits ---- */
+
+static uint32_t next_bit(const uint64_t *map, uint32_t at, bool set)
+{
+    while (at < FEN__REGION_PAGES) {
+        uint64_t w = (set ? map[at / 64] : ~map[at / 64]) >> (at % 64);
+        if (w)
+            return at + (uint32_t)__builtin_ctzll(w);
+        at = (at / 64 + 1) * 64;
+    }
+    return FEN__REGION_PAGES;
+}
+
+static void set_bits(uint64_t *map, uint32_t at, uint32_t n, bool set)
+{
+    while (n) {
+        uint32_t in = at % 64, k = 64 - in < n ? 64 - in : n;
+        uint64_t mask = UINT64_MAX >> ((64 - k) & 63) << in; /* 1 <= k <= 64 */
+        map[at / 64] = set ? map[at / 64] | mask : map[at / 64] & ~mask;
+        at += k;
+        n -= k;
+    }
+}
+
+static uint32_t count_bits(const uint64_t *map, uint32_t at, uint32_t n)
+{
+    uint32_t sum = 0, end = at + n;
+    while ((at = next_bit(map, at, true)) < end) {
+        uint32_t stop = next_bit(map, at, false);
+        sum += (stop < end ? stop : end) - at;
+        at = stop;
+    }
+    return sum;
+}
+
+/* ---- who has the pages ---- */
+
+static void set_pages(struct fen__region *r, uint32_t at, uint32_t n, struct fen__span *s)
+{
+    memset(fen__region_bins(r) + at, s->special ? FEN__BIN_SLOW : s->bin, n);
+    while (n--)
+        r->page[at++] = s;
+}
+
+/* ---- buckets ---- */
+
+static uint32_t bucket_of(uint32_t longest) { return 31 - (uint32_t)__builtin_clz(longest); }
+
+static void bucket_out(struct fen__region *r)
+{
+    if (!r->longest)
+        return;
+    if (r->prev)
+        r->prev->next = r->next;
+    else
+        heap.bucket[bucket_of(r->longest)] = r->next;
+    if (r->next)
+        r->next->prev = r->prev;
+}
+
+static uint32_t longest_run(const struct fen__region *r)
+{
+    uint32_t longest = 0, at = 0;
+    while ((at = next_bit(r->free, at, true)) < FEN__REGION_PAGES) {
+        uint32_t end = next_bit(r->free, at, false);
+        longest = end - at > longest ? end - at : longest;
+        at = end;
+    }
+    return longest;
+}
+
+/* After its free pages have changed. */
+static void bucket_move(struct fen__region *r)
+{
+    uint32_t longest = longest_run(r);
+    if (longest == r->longest)
+        return;
+    bucket_out(r);
+    r->longest = longest;
+    if (!longest)
+        return;
+    struct fen__region **head = &heap.bucket[bucket_of(longest)];
+    r->prev = NULL;
+    r->next = *head;
+    if (r->next)
+        r->next->prev = r;
+    *head = r;
+}
+
+/* ---- regions ---- */
+
+static struct fen__region *region_of(const void *p)
+{
+    return (struct fen__region *)((uintptr_t)p & ~(FEN__REGION_BYTES - 1));
+}
+
+static uint32_t page_of(const void *p)
+{
+    return (uint32_t)((uintptr_t)p % FEN__REGION_BYTES / FEN__PAGE_BYTES);
+}
+
+static int reserve(void)
+{
+    for (size_t n = RESERVE_REGIONS; n; n = n > 1 ? 1 : 0) {
+        void *p;
+        if (fen__sys_map_aligned(n * FEN__REGION_BYTES, FEN__REGION_BYTES, 0, &p))
+            continue;
+        heap.reserve = p;
+        heap.reserve_end = heap.reserve + n * FEN__REGION_BYTES;
+        return 0;
+    }
+    return -ENOMEM;
+}
+
+static struct fen__region *region_new(void)
+{
+    if (heap.reserve == heap.reserve_end && reserve())
+        return NULL;
+    struct fen__region *r = (struct fen__region *)heap.reserve;
+    heap.reserve += FEN__REGION_BYTES;
+    if (heap.hugepages)
+        fen__sys_hugepages(r, FEN__REGION_BYTES);
+    set_bits(r->free, 1, FEN__REGION_PAGES - 1, true);
+    set_pages(r, 0, FEN__REGION_PAGES, &fen__span_none);
+    r->all = heap.all;
+    heap.all = r;
+    heap.regions++;
+    fen__region_map[(uintptr_t)r >> FEN__REGION_SHIFT] = FEN__MAP_REGION;
+    bucket_move(r);
+    return r;
+}
+
+/* Where `pages` free ones begin at a multiple of align; 0: nowhere. */
+static uint32_t find_run(const struct fen__region *r, uint32_t pages, uint32_t align)
+{
+    uint32_t at = 0;
+    while ((at = next_bit(r->free, at, true)) < FEN__REGION_PAGES) {
+        uint32_t end = next_bit(r->free, at, false);
+        at = (at + align - 1) & ~(align - 1);
+        if (at + pages <= end)
+            return at;
+        at = end > at ? end : at;
+    }
+    return 0;
+}
+
+static struct fen__region *find_region(uint32_t pages, uint32_t align, uint32_t *ret_at)
+{
+    for (uint32_t b = bucket_of(pages); b < BUCKETS; b++)
+        for (struct fen__region *r = heap.bucket[b]; r; r = r->next)
+            if ((*ret_at = find_run(r, pages, align)))
+                return r;
+    struct fen__region *r = region_new();
+    *ret_at = r ? find_run(r, pages, align) : 0;
+    return r;
+}
+
+/* Lock held. The free pages become a span's. True: none of them is dirty. */
+static bool occupy(struct fen__region *r, uint32_t at, uint32_t pages, struct fen__span *s)
+{
+    uint32_t dirty = count_bits(r->dirty, at, pages);
+    set_bits(r->free, at, pages, false);
+    set_bits(r->dirty, at, pages, false);
+    set_pages(r, at, pages, s);
+    heap.dirty_pages -= dirty;
+    heap.used_pages += pages;
+    bucket_move(r);
+    return dirty == 0;
+}
+
+/* Lock held. A span's pages become free. */
+static void vacate(struct fen__region *r, uint32_t at, uint32_t pages, bool dirty)
+{
+    set_pages(r, at, pages, &fen__span_none);
+    set_bits(r->free, at, pages, true);
+    if (dirty)
+        set_bits(r->dirty, at, pages, true);
+    heap.dirty_pages += dirty ? pages : 0;
+    heap.used_pages -= pages;
+    bucket_move(r);
+}
+
+/* ---- giving back ---- */
+
+static size_t allowed_dirty(void)
+{
+    size_t share = heap.used_pages / 100 * heap.retain_percent;
+    return share > RETAIN_MIN ? share : RETAIN_MIN;
+}
+
+/* Lock held, given up and taken again. Gives back a dirty run of r: pages, or 0 when there is
+ * none. */
+static uint32_t release_run(struct fen__region *r, uint32_t max)
+{
+    uint32_t at = next_bit(r->dirty, 0, true);
+    if (at == FEN__REGION_PAGES)
+        return 0;
+    uint32_t n = next_bit(r->dirty, at, false) - at;
+    n = n < max ? n : max;
+    char *p = (char *)r + (size_t)at * FEN__PAGE_BYTES;
+    (void)occupy(r, at, n, &fen__span_none);
+    fen__unlock(&heap.lock);
+    fen__sys_release(p, (size_t)n * FEN__PAGE_BYTES);
+    fen__lock(&heap.lock);
+    vacate(r, at, n, false);
+    heap.returned_bytes += (size_t)n * FEN__PAGE_BYTES;
+    return n;
+}
+
+/* Lock held as above. Regions are never unmapped, so the walk survives the gaps. */
+static size_t release_down_to(size_t keep, size_t max)
+{
+    size_t done = 0;
+    for (struct fen__region *r = heap.all; r && heap.dirty_pages > keep && done < max; r = r->all)
+        for (uint32_t n = 1; n && heap.dirty_pages > keep && done < max; done += n)
+            n = release_run(r, (uint32_t)fen__min_i64((int64_t)(max - done), FEN__REGION_PAGES));
+    return done;
+}
+
+size_t fen__pages_reclaim(void)
+{
+    fen__lock(&heap.lock);
+    size_t done = release_down_to(0, SIZE_MAX);
+    fen__unlock(&heap.lock);
+    return done * FEN__PAGE_BYTES;
+}
+
+/* ---- runs ---- */
+
+int fen__run_new(uint32_t pages, uint32_t align_pages, struct fen__span *s, char **ret_p,
+                 bool *ret_zero)
+{
+    uint32_t at;
+    fen__lock(&heap.lock);
+    struct fen__region *r = find_region(pages, align_pages, &at);
+    bool zero = r && occupy(r, at, pages, s);
+    fen__unlock(&heap.lock);
+    if (!r)
+        return -ENOMEM;
+    *ret_p = (char *)r + (size_t)at * FEN__PAGE_BYTES;
+    *ret_zero = zero;
+    return 0;
+}
+
+void fen__run_free(char *p, uint32_t pages)
+{
+    fen__lock(&heap.lock);
+    vacate(region_of(p), page_of(p), pages, true);
+    size_t allowed = allowed_dirty();
+    if (heap.dirty_pages > allowed && heap.retain_percent <= 100)
+        release_down_to(allowed / 2, SLICE_PAGES);
+    fen__unlock(&heap.lock);
+}
+
+bool fen__run_resize(char *p, uint32_t pages, uint32_t to, struct fen__span *s)
+{
+    struct fen__region *r = region_of(p);
+    uint32_t end = page_of(p) + pages;
+    if (to < pages) {
+        fen__run_free(p + (size_t)to * FEN__PAGE_BYTES, pages - to);
+        return true;
+    }
+    uint32_t more = to - pages;
+    fen__lock(&heap.lock);
+    bool fits = end + more <= FEN__REGION_PAGES && next_bit(r->free, end, false) >= end + more;
+    if (fits)
+        (void)occupy(r, end, more, s);
+    fen__unlock(&heap.lock);
+    return fits;
+}
+
+/* ---- huge ---- */
+
+static void count_huge(int64_t bytes)
+{
+    fen__lock(&heap.lock);
+    heap.huge_bytes += (size_t)bytes;
+    heap.used_pages += (size_t)(bytes / FEN__PAGE_BYTES);
+    fen__unlock(&heap.lock);
+}
+
+int fen__huge_new(size_t bytes, size_t align, struct fen__span *s)
+{
+    void *map;
+    if (align < FEN__REGION_BYTES)
+        align = FEN__REGION_BYTES;
+    if (bytes > SIZE_MAX / 4 || align > SIZE_MAX / 4)
+        return -ENOMEM;
+    s->map_bytes = bytes + FEN__PAGE_BYTES;
+    int rc = fen__sys_map_aligned(s->map_bytes, align, FEN__PAGE_BYTES, &map);
+    if (rc)
+        return rc;
+    *(struct fen__span **)map = s;
+    s->base = (char *)map + FEN__PAGE_BYTES;
+    if (__atomic_load_n(&heap.hugepages, __ATOMIC_RELAXED))
+        fen__sys_hugepages(s->base, bytes);
+    count_huge((int64_t)bytes);
+    fen__region_map[(uintptr_t)s->base >> FEN__REGION_SHIFT] = FEN__MAP_HUGE;
+    return 0;
+}
+
+void fen__huge_free(struct fen__span *s)
+{
+    size_t bytes = s->map_bytes - FEN__PAGE_BYTES;
+    fen__region_map[(uintptr_t)s->base >> FEN__REGION_SHIFT] = FEN__MAP_NONE;
+    count_huge(-(int64_t)bytes);
+    fen__sys_unmap(s->base - FEN__PAGE_BYTES, s->map_bytes);
+}
+
+struct fen__span *fen__huge_of(const void *p)
+{
+    if ((uintptr_t)p % FEN__REGION_BYTES)
+        return NULL;
+    return *(struct fen__span *const *)((const char *)p - FEN__PAGE_BYTES);
+}
+
+/* ---- for the rest of the room ---- */
+
+void fen__regions_each(void (*fn)(struct fen__span *s, void *arg), void *arg)
+{
+    for (struct fen__region *r = heap.all; r; r = r->all)
+        for (uint32_t i = 1; i < FEN__REGION_PAGES; i++)
+            if (r->page[i] != &fen__span_none && r->page[i] != r->page[i - 1])
+                fn(r->page[i], arg);
+}
+
+void fen__pages_stats(struct fen__page_stats *ret)
+{
+    fen__lock(&heap.lock);
+    *ret = (struct fen__page_stats){
+        .used_bytes = (int64_t)(heap.used_pages * FEN__PAGE_BYTES),
+        .dirty_bytes = (int64_t)(heap.dirty_pages * FEN__PAGE_BYTES),
+        .mapped_bytes = (int64_t)(heap.regions * FEN__REGION_BYTES + heap.huge_bytes),
+        .returned_bytes = (int64_t)heap.returned_bytes,
+    };
+    fen__unlock(&heap.lock);
+}
+
+void fen__pages_options(uint32_t retain_percent, bool hugepages)
+{
+    fen__lock(&heap.lock);
+    heap.retain_percent = retain_percent;
+    __atomic_store_n(&heap.hugepages, hugepages, __ATOMIC_RELAXED);
+    fen__unlock(&heap.lock);
+}
+
+void fen__pages_lock(void) { fen__lock(&heap.lock); }
+void fen__pages_unlock(void) { fen__unlock(&heap.lock); }
