@@ -266,6 +266,7 @@ static int park_many(void *arg)
 {
     pthread_t t;
     never = fen_chan_new(0, 0);
+    fen_outsider_begin(); /* or the report of a deadlock falls into the quiet second */
     assert_int_equal(pthread_create(&t, NULL, observe, NULL), 0);
     fen_scope *s = fen_scope_open(FEN_NEVER);
     for (int i = 0; i < PARKED; i++)
@@ -274,6 +275,7 @@ static int park_many(void *arg)
     fen_blocking_begin();
     pthread_join(t, NULL);
     fen_blocking_end();
+    fen_outsider_end();
     fen_chan_free(never);
     (void)arg;
     return 0;
