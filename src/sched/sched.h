@@ -87,7 +87,8 @@ struct fen__node {
     int32_t rc;    /* result, by the waker */
 };
 
-#define FEN__XFER_BYTES 64
+#define FEN__JOB_BYTES 64
+#define FEN__XFER_BYTES 16 /* a larger element of a fiber that waits has a block of its own */
 #define FEN__BLOCKING_MAX 1024
 #define FEN__BLOCKING_DEFAULT 64
 /* In fen__g.id: not a fiber but a thread that waits (outside.c). */
@@ -116,7 +117,6 @@ struct fen__g {
     };
     int64_t in_bytes, out_bytes, arena_bytes, arena_byte_ticks;
     int64_t alloc_bytes; /* of blocks that it took, as their classes are */
-    uint32_t account;    /* who pays for them; mem copies it, no more */
     void (*fn)(void *arg);
     void *arg;
     void (*end)(struct fen__g *g); /* called on the fiber after fn; NULL: nothing */
@@ -130,11 +130,17 @@ struct fen__g {
     bool deep, painted;      /* stack: warned of already; its unused part was painted */
     bool lent;               /* has spawned into a scope that is not its own */
     _Atomic uint8_t cold;    /* hibernate.c's; any thread */
+    uint32_t account;        /* who pays for them; mem copies it, no more */
     struct fen__timer timer; /* deadline of the present wait */
-    struct fen__node node;
+    union {
+        struct {
+            struct fen__node node;
+            char xfer[FEN__XFER_BYTES] FEN__ALIGN(8);
+        };
+        char job[FEN__JOB_BYTES]; /* a call on the pool of threads, while it waits for one */
+    };
     struct fen__stack stack;
     struct fen__annot annot;
-    char xfer[FEN__XFER_BYTES] FEN__ALIGN(8);
 };
 
 struct fen__m;

@@ -1,6 +1,6 @@
 /* offload.c - fen_blocking: a call on a thread of a bounded pool, the fiber parks meanwhile.
  *
- * A job lies in its fiber (fen__g.xfer), so the pool never points into a stack of its own accord:
+ * A job lies in its fiber (fen__g.job), so the pool never points into a stack of its own accord:
  *
  *   QUEUED --- a thread takes it ---> RUNNING --- fn returned ---> DONE, the fiber is woken
  *     '------- the fiber takes it out: deadline or cancellation
@@ -36,7 +36,7 @@ struct job {
     int32_t rc;
     int32_t state;
 };
-static_assert(sizeof(struct job) <= FEN__XFER_BYTES, "a job fits into the fiber");
+static_assert(sizeof(struct job) <= FEN__JOB_BYTES, "a job fits into the fiber");
 
 static struct {
     uint32_t lock;
@@ -225,7 +225,7 @@ int fen_blocking_until(int (*fn)(void *arg), void *arg, int64_t deadline_ns)
     if (!m)
         return fn(arg);
     struct fen__g *g = fen__cur(m);
-    struct job *j = (struct job *)(void *)g->xfer;
+    struct job *j = (struct job *)(void *)g->job;
     *j = (struct job){.g = g, .fn = fn, .arg = arg, .state = QUEUED};
     int rc = submit(j);
     if (!rc && FEN__UNLIKELY(fen__sim_here()))
