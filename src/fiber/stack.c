@@ -5,10 +5,14 @@
  *   mprotect  a fault, but two maps a stack: it stops near vm.max_map_count / 2 stacks, and further
  *             stacks are then guarded by canary only;
  *   canary    16 words of a pattern, checked whenever the fiber is switched out: late, but named.
- * Slots of the default size only; other sizes get a map each.
+ * Slots of the default size only; larger ones get a map each.
  *
- * Free slots form a LIFO list threaded through `next_free`, under one lock: workers keep finished
- * fibers with their stacks, so the list is touched only when those caches run dry or over.
+ * Free slots form an array used as a stack, under one lock: workers keep some stacks of fibers that
+ * have ended, so it is touched only when those caches run dry or over. Those beyond KEEP_WARM give
+ * their pages back.
+ *
+ * Who will need slots reserves them by count beforehand: what is reserved is mapped, so taking a
+ * slot within one's reservation cannot fail.
  *
  * Rejected: a guard by PROT_NONE for all (32,754 stacks, measured); no guard (silent corruption);
  * 2 MiB-aligned slots (4 KiB of page table per stack). */
@@ -21,6 +25,7 @@
 
 #define SLAB_STACKS 64
 #define COLOURS FEN__STACK_COLOURS
+#define KEEP_WARM 16384 /* 64 MiB of stacks that used one page */
 #define CANARY UINT64_C(0xFE4C0FFEE5AFE57A)
 #define CANARY_WORDS (FEN__CANARY_BYTES / 8)
 
@@ -28,10 +33,10 @@ static struct {
     uint32_t lock;
     enum fen_guard guard;
     size_t bytes, page;
-    char **slabs;            /* [slots / SLAB_STACKS], room for cap / SLAB_STACKS */
-    struct fen__stack *free; /* array used as a stack */
-    size_t nfree, cap;
-    uint32_t slots;
+    char **slabs;             /* [slots / SLAB_STACKS], room for cap / SLAB_STACKS */
+    struct fen__stack *free;  /* array used as a stack */
+    size_t nfree, cap;        /* nfree is looked at without the lock */
+    uint32_t slots, reserved; /* slots >= reserved, those in use included */
     int64_t mapped;
     bool mprotect_spent; /* the map budget is used up: canaries from here */
 } pool;
@@ -156,18 +161,19 @@ static int add_slab(void)
         return rc;
     pool.slabs[pool.slots / SLAB_STACKS] = map;
     __atomic_fetch_add(&pool.mapped, (int64_t)(SLAB_STACKS * pool.bytes), __ATOMIC_RELAXED);
-    for (int i = SLAB_STACKS - 1; i >= 0; i--) {
+    for (int i = 0; i < SLAB_STACKS; i++) {
         struct fen__stack t = {(char *)map + (size_t)i * pool.bytes, pool.bytes,
                                pool.slots + (uint32_t)i, false, NULL};
         t.warn = warn_line(&t);
         guard(&t);
-        pool.free[pool.nfree++] = t;
+        pool.free[pool.nfree + (size_t)i] = t;
     }
+    __atomic_store_n(&pool.nfree, pool.nfree + SLAB_STACKS, __ATOMIC_RELAXED);
     pool.slots += SLAB_STACKS;
     return 0;
 }
 
-static int own_map(size_t bytes, struct fen__stack *ret_stack)
+int fen__stack_map(size_t bytes, struct fen__stack *ret_stack)
 {
     if (bytes > FEN__STACK_MAX)
         return -EINVAL;
@@ -183,28 +189,52 @@ static int own_map(size_t bytes, struct fen__stack *ret_stack)
     return 0;
 }
 
-int fen__stack_new(size_t bytes, struct fen__stack *ret_stack)
+bool fen__stack_is_slot(size_t bytes) { return bytes + pool.page <= pool.bytes; }
+
+int fen__stack_reserve(uint32_t n)
 {
-    if (bytes && bytes + pool.page != pool.bytes)
-        return own_map(bytes < (16u << 10) ? 16u << 10 : bytes, ret_stack);
     fen__lock(&pool.lock);
-    int rc = pool.nfree ? 0 : add_slab();
+    int rc = 0;
+    while (!rc && pool.slots - pool.reserved < n)
+        rc = add_slab();
     if (!rc)
-        *ret_stack = pool.free[--pool.nfree];
+        pool.reserved += n;
     fen__unlock(&pool.lock);
     return rc;
 }
 
-void fen__stack_free(struct fen__stack *s)
+void fen__stack_unreserve(uint32_t n)
 {
-    if (s->slot == UINT32_MAX) {
-        __atomic_fetch_sub(&pool.mapped, (int64_t)s->bytes, __ATOMIC_RELAXED);
-        fen__sys_unmap(s->low, s->bytes);
-        return;
-    }
     fen__lock(&pool.lock);
-    pool.free[pool.nfree++] = *s;
+    pool.reserved -= n;
     fen__unlock(&pool.lock);
+}
+
+uint32_t fen__stack_take(struct fen__stack *ret, uint32_t n)
+{
+    fen__lock(&pool.lock);
+    n = n < pool.nfree ? n : (uint32_t)pool.nfree;
+    __atomic_store_n(&pool.nfree, pool.nfree - n, __ATOMIC_RELAXED);
+    memcpy(ret, &pool.free[pool.nfree], n * sizeof *ret);
+    fen__unlock(&pool.lock);
+    return n;
+}
+
+void fen__stack_give(const struct fen__stack *s, uint32_t n)
+{
+    if (__atomic_load_n(&pool.nfree, __ATOMIC_RELAXED) > KEEP_WARM)
+        for (uint32_t i = 0; i < n; i++)
+            fen__stack_release(&s[i]);
+    fen__lock(&pool.lock);
+    memcpy(&pool.free[pool.nfree], s, n * sizeof *s);
+    __atomic_store_n(&pool.nfree, pool.nfree + n, __ATOMIC_RELAXED);
+    fen__unlock(&pool.lock);
+}
+
+void fen__stack_unmap(struct fen__stack *s)
+{
+    __atomic_fetch_sub(&pool.mapped, (int64_t)s->bytes, __ATOMIC_RELAXED);
+    fen__sys_unmap(s->low, s->bytes);
 }
 
 /* The slots' odd distance spreads the tops over pages; sixteen colours of a line each spread them

@@ -81,6 +81,8 @@ void fen__run_begin(struct fen__m *m, struct fen__g *g)
     atomic_store_explicit(&m->patience_ns, g->convicted ? FEN_MS / 2 : 10 * FEN_MS,
                           memory_order_relaxed);
     g->convicted -= g->convicted > 0;
+    if (FEN__UNLIKELY(!fen__g_begun(g)))
+        fen__g_bind(m, g);
     fen__hibernate_end(g);
     __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
     fen__count_add(&m->tally.switches, 1);
