@@ -7,9 +7,9 @@
  *   canary    16 words of a pattern, checked whenever the fiber is switched out: late, but named.
  * Slots of the default size only; larger ones get a map each.
  *
- * Free slots form an array used as a stack, under one lock: workers keep some stacks of fibers that
- * have ended, so it is touched only when those caches run dry or over. Those beyond KEEP_WARM give
- * their pages back.
+ * A slot gets its guard when it is first taken. Those that came back form an array used as a stack,
+ * under one lock; workers keep some stacks of fibers that have ended, so it is touched only when
+ * those caches run dry or over. Those beyond KEEP_WARM give their pages back.
  *
  * Who will need slots reserves them by count beforehand: what is reserved is mapped, so taking a
  * slot within one's reservation cannot fail.
@@ -37,6 +37,7 @@ static struct {
     struct fen__stack *free;  /* array used as a stack */
     size_t nfree, cap;        /* nfree is looked at without the lock */
     uint32_t slots, reserved; /* slots >= reserved, those in use included */
+    uint32_t used;            /* of the slots: handed out at least once */
     int64_t mapped;
     bool mprotect_spent; /* the map budget is used up: canaries from here */
 } pool;
@@ -100,10 +101,11 @@ static void guard(struct fen__stack *s)
 {
     if (pool.guard == FEN_GUARD_MADVISE && fen__sys_guard_madvise(s->low, pool.page) == 0)
         return;
-    if (pool.guard == FEN_GUARD_MPROTECT && !pool.mprotect_spent) {
+    if (pool.guard == FEN_GUARD_MPROTECT &&
+        !__atomic_load_n(&pool.mprotect_spent, __ATOMIC_RELAXED)) {
         if (fen__sys_guard_mprotect(s->low, pool.page) == 0)
             return;
-        pool.mprotect_spent = true;
+        __atomic_store_n(&pool.mprotect_spent, true, __ATOMIC_RELAXED);
     }
     put_canary(s->low + pool.page);
     s->canary = true;
@@ -161,14 +163,6 @@ static int add_slab(void)
         return rc;
     pool.slabs[pool.slots / SLAB_STACKS] = map;
     __atomic_fetch_add(&pool.mapped, (int64_t)(SLAB_STACKS * pool.bytes), __ATOMIC_RELAXED);
-    for (int i = 0; i < SLAB_STACKS; i++) {
-        struct fen__stack t = {(char *)map + (size_t)i * pool.bytes, pool.bytes,
-                               pool.slots + (uint32_t)i, false, NULL};
-        t.warn = warn_line(&t);
-        guard(&t);
-        pool.free[pool.nfree + (size_t)i] = t;
-    }
-    __atomic_store_n(&pool.nfree, pool.nfree + SLAB_STACKS, __ATOMIC_RELAXED);
     pool.slots += SLAB_STACKS;
     return 0;
 }
@@ -210,14 +204,30 @@ void fen__stack_unreserve(uint32_t n)
     fen__unlock(&pool.lock);
 }
 
+/* Lock held: some of the slots that were never used; they have no guard yet. */
+static uint32_t take_fresh(struct fen__stack *ret, uint32_t n)
+{
+    n = n < pool.slots - pool.used ? n : pool.slots - pool.used;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = pool.used++;
+        char *low = pool.slabs[slot / SLAB_STACKS] + (size_t)(slot % SLAB_STACKS) * pool.bytes;
+        ret[i] = (struct fen__stack){low, pool.bytes, slot, false, NULL};
+        ret[i].warn = warn_line(&ret[i]);
+    }
+    return n;
+}
+
 uint32_t fen__stack_take(struct fen__stack *ret, uint32_t n)
 {
     fen__lock(&pool.lock);
-    n = n < pool.nfree ? n : (uint32_t)pool.nfree;
-    __atomic_store_n(&pool.nfree, pool.nfree - n, __ATOMIC_RELAXED);
-    memcpy(ret, &pool.free[pool.nfree], n * sizeof *ret);
+    uint32_t had = n < pool.nfree ? n : (uint32_t)pool.nfree;
+    __atomic_store_n(&pool.nfree, pool.nfree - had, __ATOMIC_RELAXED);
+    memcpy(ret, &pool.free[pool.nfree], had * sizeof *ret);
+    uint32_t fresh = had ? 0 : take_fresh(ret, n);
     fen__unlock(&pool.lock);
-    return n;
+    for (uint32_t i = 0; i < fresh; i++)
+        guard(&ret[i]);
+    return had + fresh;
 }
 
 void fen__stack_give(const struct fen__stack *s, uint32_t n)
