@@ -175,6 +175,7 @@ static void *m_main(void *arg)
     fen__sys_block_sigpipe(); /* a peer that leaves is an error code, never the process's end */
     fen__bill_start(m);
     m->mem = fen__mem_attach();
+    m->control = fen__control();
     bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
     while (wait_for_p(m)) {

@@ -103,6 +103,8 @@ struct fen__m {
     struct fen__g *gfree;
     uint32_t ngfree, nstacks;
     uint32_t stack_credit, stack_room; /* slots reserved: for fibers to come, for `stacks` */
+    uint64_t number, number_end;       /* of the next fibers */
+    uint64_t control;                  /* floating-point control words that a fiber begins with */
     struct fen__spares spares;
     struct fen__annot annot;
     struct fen__mem_now *mem; /* who pays for memory; NULL: nobody in particular */

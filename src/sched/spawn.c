@@ -19,7 +19,8 @@
 #include <string.h>
 
 #define CHUNK_G 256
-#define CREDIT 32 /* reservations an M takes at a time */
+#define NUMBERS 64 /* numbers an M takes at a time */
+#define CREDIT 32  /* reservations an M takes at a time */
 #define FIBERS_MAX (4u << 20)
 
 static struct {
@@ -198,7 +199,7 @@ void fen__g_bind(struct fen__m *m, struct fen__g *g)
         fen__stack_paint(&g->stack);
         g->painted = true;
     }
-    g->sp = fen__context_init(top, fiber_main, g);
+    g->sp = fen__context_init(top, fiber_main, g, m->control);
 }
 
 /* Not on the fiber's stack; it will not run again. */
@@ -235,7 +236,16 @@ static void fiber_main(void *arg)
     fen__swap(m, FEN__ACT_EXIT);
 }
 
-static void reset(struct fen__g *g, const struct fen__spawn *how)
+static uint64_t number(struct fen__m *m)
+{
+    if (FEN__UNLIKELY(m->number == m->number_end)) {
+        m->number = atomic_fetch_add_explicit(&slab.number, NUMBERS, memory_order_relaxed);
+        m->number_end = m->number + NUMBERS;
+    }
+    return ++m->number;
+}
+
+static void reset(struct fen__m *m, struct fen__g *g, const struct fen__spawn *how)
 {
     __atomic_store_n(&g->limit, how->limit, __ATOMIC_RELAXED);
     g->scope = how->scope;
@@ -246,7 +256,7 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->name = how->name;
     g->site = how->site;
     g->deep = g->painted = g->lent = false;
-    g->number = atomic_fetch_add_explicit(&slab.number, 1, memory_order_relaxed) + 1;
+    g->number = number(m);
     g->cpu_ticks = g->wait_ticks = 0;
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
     g->alloc_bytes = 0;
@@ -276,7 +286,7 @@ int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__
     }
     if (!g->stack.low)
         m->stack_credit--;
-    reset(g, how);
+    reset(m, g, how);
     g->account = m->cur ? m->cur->account : 0;
     __atomic_store_n(&g->parked_at, m->bill.last, __ATOMIC_RELAXED);
     fen__count_add(&m->tally.spawns, 1);
