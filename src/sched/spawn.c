@@ -19,8 +19,8 @@
 #include <string.h>
 
 #define CHUNK_G 1024 /* whole pages */
-#define NUMBERS 64 /* numbers an M takes at a time */
-#define CREDIT 32  /* reservations an M takes at a time */
+#define NUMBERS 64   /* numbers an M takes at a time */
+#define CREDIT 32    /* reservations an M takes at a time */
 #define FIBERS_MAX (4u << 20)
 
 static struct {
