@@ -52,7 +52,7 @@ void fen__wake_p(void)
 {
     struct fen__sched *s = &fen__sched;
     int none = 0;
-    while (atomic_load(&s->n_idle) && !atomic_load(&s->n_searching) &&
+    while (FEN__UNLIKELY(atomic_load(&s->n_idle)) && !atomic_load(&s->n_searching) &&
            atomic_compare_exchange_strong(&s->n_searching, &none, 1)) {
         struct fen__p *p = pop_idle();
         if (p) {
@@ -66,7 +66,7 @@ void fen__wake_p(void)
 /* runnext alone wakes nobody: its P runs it as soon as the present fiber parks, which for two
  * fibers that wake each other is at once. What it displaces is work for another P. Should the
  * present fiber go on computing, the monitor wakes a P within a millisecond. */
-void fen__ready(struct fen__g *g)
+inline void fen__ready(struct fen__g *g)
 {
     struct fen__m *m = fen__self_rt();
     if (FEN__UNLIKELY(g->id & FEN__G_THREAD)) {

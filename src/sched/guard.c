@@ -70,7 +70,7 @@ FEN__NOINLINE struct fen__m *fen__reacquire(struct fen__m *m)
     return fen__self();
 }
 
-struct fen__m *fen__enter(void)
+inline struct fen__m *fen__enter(void)
 {
     struct fen__m *m = fen__self();
     if (FEN__UNLIKELY(!m))
@@ -92,17 +92,17 @@ struct fen__m *fen__enter(void)
 }
 
 /* Release: pairs with the acquire load of phase in monitor.c take(). */
-void fen__leave(struct fen__m *m)
+inline void fen__leave(struct fen__m *m)
 {
     atomic_store_explicit(&m->phase, FEN__USER, memory_order_release);
 }
 
-struct fen__m *fen__enter_wait(void)
+inline struct fen__m *fen__enter_wait(void)
 {
     return FEN__LIKELY(fen__self() != NULL) ? fen__enter() : fen__outside_enter();
 }
 
-void fen__leave_wait(struct fen__m *m)
+inline void fen__leave_wait(struct fen__m *m)
 {
     if (FEN__UNLIKELY(m->cur->id & FEN__G_THREAD))
         fen__outside_leave(m);
@@ -124,7 +124,7 @@ void fen__leave_any(struct fen__m *m)
         fen__leave(m);
 }
 
-struct fen__g *fen__cur(struct fen__m *m) { return m->cur; }
+inline struct fen__g *fen__cur(struct fen__m *m) { return m->cur; }
 struct fen__tally *fen__tally_of(struct fen__m *m) { return &m->tally; }
 struct fen__spares *fen__spares_of(struct fen__m *m) { return &m->spares; }
 

@@ -82,7 +82,8 @@ static inline void push(struct fen__m *m, struct fen__g *g, memory_order order)
 
 void fen__queue_tail(struct fen__m *m, struct fen__g *g)
 {
-    push(m, g, memory_order_seq_cst); /* a look at n_idle that follows must not overtake it (find.c) */
+    push(m, g,
+         memory_order_seq_cst); /* a look at n_idle that follows must not overtake it (find.c) */
 }
 
 /* Nobody is woken for it, no look at n_idle follows. release: pairs with the acquire of a thief. */
@@ -99,8 +100,14 @@ void fen__queue_put(struct fen__m *m, struct fen__g *g)
         fen__newborn_push(m, g);
 }
 
-bool fen__queue_next(struct fen__m *m, struct fen__g *g)
+/* Only the owner fills runnext, so one that it finds empty stays empty; and nobody who goes to
+ * sleep looks at it. release: pairs with the exchange of a thief. */
+inline bool fen__queue_next(struct fen__m *m, struct fen__g *g)
 {
+    if (!atomic_load_explicit(&m->p->runnext, memory_order_relaxed)) {
+        atomic_store_explicit(&m->p->runnext, g, memory_order_release);
+        return false;
+    }
     struct fen__g *old = atomic_exchange(&m->p->runnext, g);
     if (old)
         fen__queue_put(m, old);

@@ -19,14 +19,14 @@ static inline void fen__waitq_done(struct fen__node *n, int claim, int rc)
     fen__claim_done(n->g, n->epoch, claim, FEN__BY_SYNC + n->index);
 }
 
-/* Arms the fiber and queues its own node. Object's lock held. */
+/* Arms the fiber and queues its own node. Object's lock held; let go before the park. */
 static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g, const void *object)
 {
     struct fen__node *n = &g->node;
     n->g = g;
     n->index = 0;
     g->on = object;
-    n->epoch = fen__arm(g);
+    n->epoch = fen__arm_locked(g);
     fen__waitq_push(q, n);
 }
 

@@ -1,7 +1,7 @@
 /* waitq.c - first come, first served lists of waiting fibers. */
 #include "sync/sync_int.h"
 
-void fen__waitq_push(struct fen_waitq *q, struct fen__node *n)
+inline void fen__waitq_push(struct fen_waitq *q, struct fen__node *n)
 {
     n->queue = q;
     n->next = NULL;
@@ -13,7 +13,7 @@ void fen__waitq_push(struct fen_waitq *q, struct fen__node *n)
     q->tail = n;
 }
 
-void fen__waitq_remove(struct fen_waitq *q, struct fen__node *n)
+inline void fen__waitq_remove(struct fen_waitq *q, struct fen__node *n)
 {
     if (n->queue != q)
         return;
@@ -28,7 +28,7 @@ void fen__waitq_remove(struct fen_waitq *q, struct fen__node *n)
     n->queue = NULL;
 }
 
-struct fen__node *fen__waitq_claim(struct fen_waitq *q, int *ret_claim)
+inline struct fen__node *fen__waitq_claim(struct fen_waitq *q, int *ret_claim)
 {
     struct fen__node *n;
     while ((n = q->head)) {
