@@ -344,45 +344,16 @@ static bool step(void *v, int actor)
 
 static const struct ex_model model = {sizeof(struct state), FIBERS + 1, init, step, done};
 
-static struct ex_result explore_plan(size_t k)
+static void set_plan(int k)
 {
     plan = &plans[k / 4];
     gives_up = k & 1;
     draw = k >> 1 & 1;
-    return explore(&model);
 }
-
-static void test_exactly_one_case_is_done(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    for (size_t k = 0; k < 4 * FEN__COUNT(plans); k++) {
-        struct ex_result r = explore_plan(k);
-        print_message("%s, %s: %u states\n", plan->name, gives_up ? "deadline" : "false alarm",
-                      r.states);
-        if (r.wrong)
-            fail_msg("%zu: %s", k, r.wrong);
-        assert_true(r.states > 200);
-    }
-}
-
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        const char *wrong = NULL;
-        for (size_t k = 0; k < 4 * FEN__COUNT(plans) && !wrong; k++)
-            wrong = explore_plan(k).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
-}
+static const char *name(void) { return plan->name; }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exactly_one_case_is_done),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int n = 4 * (int)FEN__COUNT(plans);
+    return ex_main(&(struct ex_suite){&model, MUTANTS, n, set_plan, name, 200});
 }
