@@ -196,17 +196,20 @@ static void demote_hogs(void)
     mon.demoted = demoted;
 }
 
-/* Work queued on a busy P while another is idle: see fen__ready. */
+/* Work queued on a busy P while another is idle: see fen__ready. What an idle P has are starts that
+ * it keeps waiting (a jam: find.c), and it would only be woken out of its nap. */
 static void share(void)
 {
     struct fen__sched *s = &fen__sched;
+    bool more = false;
     if (!atomic_load_explicit(&s->n_idle, memory_order_relaxed))
         return;
-    for (int i = 0; i < s->nps; i++)
-        if (fen__queue_len(&s->ps[i])) {
-            fen__wake_p();
-            return;
-        }
+    fen__lock(&s->lock);
+    for (int i = 0; i < s->nps && !more; i++)
+        more = !s->ps[i].idle && fen__queue_len(&s->ps[i]);
+    fen__unlock(&s->lock);
+    if (more)
+        fen__wake_p();
 }
 
 /* Every P that has an M is idle, and none still lacks one. */
