@@ -147,6 +147,8 @@ static bool jammed(const struct fen__p *p) { return p->jam >= FEN__JAM; }
 static struct fen__g *steal_from(struct fen__m *m, struct fen__p *from, bool runnext)
 {
     struct fen__g *g = fen__queue_steal(m->p, from, runnext);
+    if (!g)
+        g = fen__newborn_steal(m, from);
     return g || jammed(m->p) ? g : fen__start_pop(m, from);
 }
 
@@ -222,7 +224,7 @@ static bool work_elsewhere(struct fen__m *m)
 {
     for (int i = 0; i < fen__sched.nps; i++)
         if (&fen__sched.ps[i] != m->p &&
-            (fen__queue_ring_len(&fen__sched.ps[i]) ||
+            (fen__queue_ring_len(&fen__sched.ps[i]) || atomic_load(&fen__sched.ps[i].newborn.n) ||
              (!jammed(m->p) && atomic_load(&fen__sched.ps[i].n_starts))))
             return true;
     return false;

@@ -81,6 +81,8 @@ void fen__run_begin(struct fen__m *m, struct fen__g *g)
     atomic_store_explicit(&m->patience_ns, g->convicted ? FEN_MS / 2 : 10 * FEN_MS,
                           memory_order_relaxed);
     g->convicted -= g->convicted > 0;
+    if (FEN__UNLIKELY(!fen__g_begun(g)))
+        fen__g_bind(m, g);
     fen__hibernate_end(g);
     __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
     fen__count_add(&m->tally.switches, 1);
@@ -173,6 +175,7 @@ static void *m_main(void *arg)
     fen__sys_block_sigpipe(); /* a peer that leaves is an error code, never the process's end */
     fen__bill_start(m);
     m->mem = fen__mem_attach();
+    m->control = fen__control();
     bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
     while (wait_for_p(m)) {
