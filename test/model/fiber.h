@@ -27,12 +27,17 @@ void fen__panic(const char *what, const char *file, int line)
 
 enum { FEN__IDLE, FEN__ARMED, FEN__PARKED, FEN__CLAIMED };
 enum { FEN__BY_IO = 16, FEN__BY_TIMER, FEN__BY_CANCEL, FEN__BY_SYNC = 32 };
-<<<<<<< HEAD
-enum fen__reason { FEN__R_MUTEX, FEN__R_SEM, FEN__R_WG, FEN__R_RWLOCK, FEN__R_COND };
-=======
-enum fen__reason { FEN__R_RWLOCK, FEN__R_COND, FEN__R_CHAN_SEND, FEN__R_CHAN_RECV, FEN__R_SELECT };
+enum fen__reason {
+    FEN__R_MUTEX,
+    FEN__R_SEM,
+    FEN__R_WG,
+    FEN__R_RWLOCK,
+    FEN__R_COND,
+    FEN__R_CHAN_SEND,
+    FEN__R_CHAN_RECV,
+    FEN__R_SELECT
+};
 #define FEN__XFER_BYTES 16
->>>>>>> w2-proof
 
 struct fen__g;
 struct fen_scope;
