@@ -321,14 +321,25 @@ static struct fen__g *slow(struct fen__m *m)
     return g;
 }
 
+/* The M's own stack looks at everything at least every half of a long slice, 100 us: timers,
+ * descriptors, whether the P leaves. */
+static void allow_quick(struct fen__m *m)
+{
+    uint64_t next = atomic_load_explicit(&m->p->timers.next_tsc, memory_order_relaxed);
+    uint64_t until = m->bill.last + fen__long_ticks / 2;
+    atomic_store_explicit(&m->p->quick_until, next < until ? next : until, memory_order_relaxed);
+}
+
 /* The next fiber when nothing but the P's own queue is due, for a fiber that switches away; NULL:
  * the M's own stack has to look. */
 struct fen__g *fen__find_quick(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     uint32_t tick = p->tick + 1;
-    if (FEN__UNLIKELY(timers_due(m) || tick % FEN__GLOBAL_TICK == 0 || poll_due(m) ||
-                      fen__procs_leaving(p)))
+    if (FEN__UNLIKELY(!m->meter))
+        m->bill.last = fen__tsc();
+    if (FEN__UNLIKELY(m->bill.last >= atomic_load_explicit(&p->quick_until, memory_order_relaxed) ||
+                      tick % FEN__GLOBAL_TICK == 0))
         return NULL;
     if (FEN__UNLIKELY(start_due(p, tick)))
         return NULL;
@@ -368,5 +379,9 @@ struct fen__g *fen__find(struct fen__m *m)
 #endif
     if (!g)
         g = own(m);
-    return g ? g : slow(m);
+    if (!g)
+        g = slow(m);
+    if (g)
+        allow_quick(m);
+    return g;
 }

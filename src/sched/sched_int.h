@@ -8,7 +8,7 @@
  * the protocol.
  *
  * Touched by            fields
- * its M in RT           fen__p.tick, streak, jam, last_poll, anchor_*, ring.tail, push of runnext
+ * its M in RT           fen__p.tick, quick_until, streak, jam, last_poll, anchor_*, ring.tail, push of runnext
  * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
  * sched.lock            idle list, spare list, global queue, M list, fen__m.p while it has none
  * its M, any phase      cur, g0_sp, bill, tally, gfree, stacks, spares (what user code can
@@ -65,7 +65,8 @@ struct fen__p {
     _Atomic(struct fen__g *) runnext;
     _Atomic uint32_t head;
     uint32_t tick, streak;
-    uint32_t jam; /* parks in a row for what another fiber holds */
+    uint32_t jam;                 /* parks in a row for what another fiber holds */
+    _Atomic uint64_t quick_until; /* TSC: until then fibers may switch to each other; find.c */
     struct fen__m *_Atomic m;
     uint64_t last_poll, anchor_tsc;
     int64_t anchor_ns;
@@ -93,7 +94,7 @@ struct fen__bill {
 
 struct fen__m {
     _Atomic uint32_t phase, word, calls;
-    bool searching, meter;
+    bool searching, meter, impatient; /* patience_ns is the short one */
     struct fen__p *p;
     struct fen__g *cur, *prev; /* prev: just switched out; NULL: the M's own stack was left */
     void *g0_sp;
