@@ -8,7 +8,8 @@
  * the protocol.
  *
  * Touched by            fields
- * its M in RT           fen__p.tick, quick_until, streak, jam, last_poll, anchor_*, ring.tail, push of runnext
+ * its M in RT           fen__p.tick, quick_until, streak, jam, last_poll, anchor_*, ring.tail,
+ *                       push of runnext
  * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
  * sched.lock            idle list, spare list, global queue, M list, fen__m.p while it has none
  * its M, any phase      cur, g0_sp, bill, tally, gfree, stacks, spares (what user code can
