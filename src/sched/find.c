@@ -27,7 +27,7 @@
 #define JAM_NAP FEN_MS
 
 /* A busy P looks at its descriptors every half of a long slice, 100 us. */
-static bool poll_due(const struct fen__m *m)
+static inline bool poll_due(const struct fen__m *m)
 {
     return m->bill.last - m->p->last_poll > fen__long_ticks / 2 && fen__poll_open_count();
 }
@@ -256,7 +256,7 @@ void fen__find_idle(struct fen__m *m)
         deliver(m, w, n);
 }
 
-static bool timers_due(struct fen__m *m)
+static inline bool timers_due(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     if (!m->meter)
@@ -332,7 +332,7 @@ static void allow_quick(struct fen__m *m)
 
 /* The next fiber when nothing but the P's own queue is due, for a fiber that switches away; NULL:
  * the M's own stack has to look. */
-struct fen__g *fen__find_quick(struct fen__m *m)
+inline struct fen__g *fen__find_quick(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     uint32_t tick = p->tick + 1;

@@ -18,6 +18,7 @@
 #ifndef FEN_SCHED_INT_H
 #define FEN_SCHED_INT_H
 
+#include "fiber/cxx.h"
 #include "mem/mem.h"
 #include "sched/sched.h"
 #include "sys/sys.h"
@@ -110,6 +111,7 @@ struct fen__m {
     struct fen__spares spares;
     struct fen__annot annot;
     struct fen__mem_now *mem; /* who pays for memory; NULL: nobody in particular */
+    struct fen__cxx *cxx;     /* the thread's record of caught exceptions; never NULL */
     /* ---- cold ---- */
     _Atomic uint32_t wake;
     _Atomic int tid;
@@ -173,7 +175,9 @@ bool fen__commit(struct fen__g *g);
 void fen__queue_init(struct fen__p *p);
 /* Runs next on m's P. True if that pushed another fiber to the tail. */
 bool fen__queue_next(struct fen__m *m, struct fen__g *g);
-void fen__queue_tail(struct fen__m *m, struct fen__g *g); /* runs last on this P */
+/* Runs last on this P. yielded: and no wake-up follows. */
+void fen__queue_tail(struct fen__m *m, struct fen__g *g);
+void fen__queue_yielded(struct fen__m *m, struct fen__g *g);
 struct fen__g *fen__queue_pop(struct fen__p *p);
 uint32_t fen__queue_ring_len(struct fen__p *p);
 uint32_t fen__queue_len(struct fen__p *p);
