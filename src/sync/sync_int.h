@@ -78,10 +78,9 @@ void fen__describe_init(void);
 /* hibernate.c */
 void fen__hibernate_init(void);
 void fen__leaks_report(int64_t heap_before);
-/* label.c: one more user of a set of labels, one less (NULL: nothing); fini ends their memory. */
+/* label.c: one more user of a set of labels, one less (NULL: nothing). */
 void *fen__labels_share(void *labels);
 void fen__labels_drop(void *labels);
-void fen__labels_pool_fini(void);
 /* local.c: see fen__attached_end. */
 void fen__locals_end(struct fen__g *g);
 
