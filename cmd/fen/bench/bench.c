@@ -52,6 +52,8 @@ static const struct {
     {"rss", bench_rss, "memory held over memory in use, a random trace"},
     {"billed", bench_billed, "what an account for every block costs"},
     {"vars", bench_vars, "the page of 1,000 variables"},
+    {"sharing", bench_sharing, "two counters in one cache line, and apart"},
+    {"locality", bench_locality, "random against sequential, huge pages, list to arrays"},
 };
 #define BENCHES (sizeof benches / sizeof benches[0])
 
