@@ -35,6 +35,8 @@ static const struct {
     {"hogs", bench_hogs, "a ticking fiber beside endless loops and blocking calls"},
     {"poller", bench_poller, "a ready descriptor among 100, 1,000 and 10,000 idle ones"},
     {"parked", bench_parked, "memory of 100,000 parked fibers"},
+    {"tasks", bench_tasks, "100,000 waiting fibers: memory, a wake-up; threads beside them"},
+    {"hibernate", bench_hibernate, "1,000,000 that give their stacks back, and a neighbour"},
     {"cancel", bench_cancel, "cancelling 10,000 children"},
     {"conns", bench_conns, "10,000 keep-alive connections: memory idle and serving"},
     {"startup", bench_startup, "exec to the first 200"},

@@ -151,6 +151,8 @@ void bench_rss(void);
 void bench_billed(void);
 void bench_sharing(void);
 void bench_locality(void);
+void bench_tasks(void);
+void bench_hibernate(void);
 extern double bench_seconds;
 /* What `bench _mem` runs: load, allocator, seconds. */
 int mem_load(const char *const *words);
