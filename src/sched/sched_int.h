@@ -86,6 +86,15 @@ struct fen__p {
     struct fen__newborn newborn FEN__ALIGN(FEN__LINE);
 } FEN__ALIGN(2 * FEN__LINE);
 
+/* Thieves write head, the owner writes tail: apart, or each spawn would fetch the line back. And
+ * no P lies in a line, or in a pair of lines, of another. `fen bench sharing` has the price. */
+static_assert(offsetof(struct fen__p, tail) % FEN__LINE == 0, "tail begins a line");
+static_assert(offsetof(struct fen__p, tail) - offsetof(struct fen__p, head) >= FEN__LINE,
+              "and head is in another");
+static_assert(offsetof(struct fen__p, newborn) % FEN__LINE == 0, "its lock begins a line");
+static_assert(_Alignof(struct fen__p) == 2 * FEN__LINE, "Ps are padded");
+static_assert(sizeof(struct fen__p) % (2 * FEN__LINE) == 0, "to pairs of lines");
+
 /* The bill of the slice that runs now; see bill.c. */
 struct fen__bill {
     uint64_t last, win0; /* TSC: end of the last slice, start of the window */
@@ -129,6 +138,11 @@ struct fen__m {
     struct fen__stack stacks[FEN__STACK_CACHE]; /* of fibers that have ended, the last one's last */
     char altstack[FEN__ALTSTACK_BYTES];         /* for crash.c; not touched before */
 };
+/* phase and word are what every call into the runtime touches; its counters are read by others. */
+static_assert(offsetof(struct fen__m, cur) + sizeof(void *) <= FEN__LINE,
+              "hot fields of an M first");
+static_assert(offsetof(struct fen__m, tally) % (2 * FEN__LINE) == 0, "counters of its own lines");
+static_assert(_Alignof(struct fen__m) == 2 * FEN__LINE, "Ms are padded");
 
 struct fen__sched {
     struct fen__p *ps;
