@@ -135,6 +135,7 @@ void fen_mem_stats_get(fen_mem_stats *ret_stats)
 
 int64_t fen_mem_reclaim(void)
 {
+    (void)fen__hooks_call(true, NULL, NULL);
     fen__check_drain(fen__cache_get(false));
     fen__mem_flush();
     (void)fen__central_sweep();

@@ -302,6 +302,11 @@ void fen__heap_free(void *p);
 size_t fen__heap_usable(const void *p);
 uint32_t fen__heap_account(const void *p);
 
+/* ---- hooks.c ---- */
+/* Asks every hook to let go; each(arg), unless NULL, after each of them. Bytes; 0 when another
+ * thread is asking them just now. */
+size_t fen__hooks_call(bool all, void (*each)(void *arg), void *arg);
+
 /* ---- large.c ---- */
 void *fen__large_new(struct fen__cache *c, size_t n, size_t align, uint32_t account,
                      bool *ret_zero);

@@ -65,4 +65,16 @@ static inline int64_t fen__mem_end(struct fen__mem_now *n)
 /* A thread that may sleep for long gives what it keeps to the others. */
 void fen__mem_flush(void);
 
+/* ---- what a room keeps for later use, and can let go: hooks.c ----
+ * fn is called by each reclaim, one hook after the other and never two calls at a time, on a thread
+ * that may be no M's. It lets go of what it kept: of what was not used since the call before, or
+ * of all of it, and returns the bytes. It must not park, nor register or unregister. */
+struct fen__reclaim_hook {
+    struct fen__reclaim_hook *next; /* the list's */
+    size_t (*fn)(struct fen__reclaim_hook *h, bool all);
+};
+void fen__reclaim_register(struct fen__reclaim_hook *h);
+/* When it returns, fn does not run and will not; waits for it, a thread's wait. */
+void fen__reclaim_unregister(struct fen__reclaim_hook *h);
+
 #endif
