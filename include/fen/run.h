@@ -67,7 +67,7 @@ typedef struct fen_config {
     const char *mem_profile; /* NULL: FEN_MEM_PROFILE, else "balanced" */
     bool trace_memory;       /* a line for each reclaim, as FEN_DEBUG=memtrace=1 */
     /* What people look at (docs/debugging.md). FEN_DEBUG=sigquit=0,leaks=1,stacks=1,
-     * hibernate=1,deadlock=abort in the environment does the same and wins. */
+     * hibernate=1,deadlock=abort,memtrace=1 in the environment does the same and wins. */
     enum fen_on_deadlock on_deadlock;
     bool sigquit_off;  /* SIGQUIT keeps its old meaning; else it prints every fiber, unless the
                           program has a handler of its own */

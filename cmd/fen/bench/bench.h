@@ -149,6 +149,9 @@ void bench_random(void);
 void bench_prodcons(void);
 void bench_rss(void);
 void bench_billed(void);
+void bench_memory(void);
+extern const char *bench_profile;
+bool bench_profile_ok(void);
 extern double bench_seconds;
 /* What `bench _mem` runs: load, allocator, seconds. */
 int mem_load(const char *const *words);
