@@ -53,5 +53,6 @@ case $other in
     says 403 'only from this machine' -X POST "http://$other:$port/debug/memory?percent=5"
     ;;
 esac
+trap 'rm -rf "$tmp"' EXIT
 kill $server
 wait $server || fail "exit code $?"

@@ -115,6 +115,18 @@ void fen__leave_any(struct fen__m *m)
         fen__leave(m);
 }
 
+/* Outside the guarded section, so what it reads of word may be old the next moment: that costs the
+ * caller nothing, since it touches no P. It looks so that a fiber which lost its P moves on at its
+ * next call, whatever that is, and a simulated one can be interrupted there. calls does not move: a
+ * fiber that only ever takes free locks is a computation to the monitor. */
+struct fen__g *fen__brief(void)
+{
+    struct fen__m *m = fen__self();
+    if (FEN__UNLIKELY(!m || atomic_load_explicit(&m->word, memory_order_relaxed) != FEN__OWNED))
+        return NULL;
+    return m->cur; /* NULL on the M's own stack */
+}
+
 struct fen__g *fen__cur(struct fen__m *m) { return m->cur; }
 struct fen__tally *fen__tally_of(struct fen__m *m) { return &m->tally; }
 struct fen__spares *fen__spares_of(struct fen__m *m) { return &m->spares; }

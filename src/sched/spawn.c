@@ -18,9 +18,9 @@
 
 #include <string.h>
 
-#define CHUNK_G 256
-#define NUMBERS 64 /* numbers an M takes at a time */
-#define CREDIT 32  /* reservations an M takes at a time */
+#define CHUNK_G 1024 /* whole pages */
+#define NUMBERS 64   /* numbers an M takes at a time */
+#define CREDIT 32    /* reservations an M takes at a time */
 #define FIBERS_MAX (4u << 20)
 
 static struct {
@@ -236,11 +236,13 @@ static void fiber_main(void *arg)
     fen__swap(m, FEN__ACT_EXIT);
 }
 
+/* The first fibers are numbered one by one, as people like it; later ones by the block. */
 static uint64_t number(struct fen__m *m)
 {
     if (FEN__UNLIKELY(m->number == m->number_end)) {
-        m->number = atomic_fetch_add_explicit(&slab.number, NUMBERS, memory_order_relaxed);
-        m->number_end = m->number + NUMBERS;
+        uint64_t n = atomic_load_explicit(&slab.number, memory_order_relaxed) < 1000 ? 1 : NUMBERS;
+        m->number = atomic_fetch_add_explicit(&slab.number, n, memory_order_relaxed);
+        m->number_end = m->number + n;
     }
     return ++m->number;
 }
