@@ -263,6 +263,8 @@ class Unwinder(gdb.unwinder.Unwinder):
         thread = gdb.selected_thread()
         if not thread:
             raise gdb.GdbError("no process and no core file")
+        if not fiber.sp:
+            raise gdb.GdbError(f"fiber {fiber.number} has not begun: it has no stack")
         frame = gdb.newest_frame()
         sp = frame.read_register("rsp" if arch() == "x86_64" else "sp")
         self.fiber, self.thread = fiber, thread.num

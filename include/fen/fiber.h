@@ -13,8 +13,9 @@ extern "C" {
  * Returns 0, -ENOMEM, or FEN_ELIMIT at fen_config.max_fibers. */
 FEN_API int fen_go(void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 
-/* The same with a name (borrowed for the fiber's life; a string literal is meant) and a stack size
- * in bytes (0: the default; rounded up to a page; -EINVAL above 8 MiB). Does not block. */
+/* The same with a name (borrowed for the fiber's life; a string literal is meant) and a stack of
+ * at least so many bytes (up to the default, that; above, rounded up to a page; -EINVAL above
+ * 8 MiB). Does not block. */
 FEN_API int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *arg),
                          void *arg) FEN_MUST_CHECK;
 

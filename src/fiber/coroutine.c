@@ -59,7 +59,7 @@ int fen_context_new(size_t stack_bytes, void (*fn)(void *arg), void *arg, fen_co
         return -ENOMEM;
     }
     fen__annot_new(&c->annot, c->map + page, c->map_bytes - page);
-    c->sp = fen__context_init(c->map + c->map_bytes, entry, c);
+    c->sp = fen__context_init(c->map + c->map_bytes, entry, c, fen__control());
     *ret_context = c;
     return 0;
 }

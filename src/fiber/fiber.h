@@ -19,12 +19,14 @@ static inline uint64_t fen__control(void)
     __asm__ volatile("fnstcw %0" : "=m"(x87));
     return mxcsr | (uint64_t)x87 << 32;
 #else
-    return 0; /* the switch reads fpcr itself */
+    uint64_t fpcr; /* for a first frame; the switch reads it itself */
+    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
+    return fpcr;
 #endif
 }
-/* Prepares a stack so that the first switch to the returned pointer calls fn(arg). fn must not
- * return. top is 16-byte aligned. */
-void *fen__context_init(void *top, void (*fn)(void *arg), void *arg);
+/* Prepares a stack so that the first switch to the returned pointer calls fn(arg) with these
+ * control words. fn must not return. top is 16-byte aligned. */
+void *fen__context_init(void *top, void (*fn)(void *arg), void *arg, uint64_t control);
 
 /* ---- stacks ---- */
 struct fen__stack {
@@ -48,9 +50,18 @@ int fen__stack_init(enum fen_guard want, size_t default_bytes);
 /* Unmaps every slab. No stack may be in use. */
 void fen__stack_fini(void);
 
-/* A stack of at least bytes (0: the default). 0, -ENOMEM, -EINVAL. Any thread. */
-int fen__stack_new(size_t bytes, struct fen__stack *ret_stack);
-void fen__stack_free(struct fen__stack *s);
+/* Is a slot, of the default size, enough for that many bytes? */
+bool fen__stack_is_slot(size_t bytes);
+/* n more slots exist than have been reserved so far; -ENOMEM. Any thread, as all below. */
+int fen__stack_reserve(uint32_t n);
+void fen__stack_unreserve(uint32_t n);
+/* Up to n slots, at least one for who reserved one; how many. What the caller holds must have been
+ * reserved. */
+uint32_t fen__stack_take(struct fen__stack *ret, uint32_t n);
+void fen__stack_give(const struct fen__stack *s, uint32_t n);
+/* A stack of at least bytes in a map of its own. 0, -ENOMEM, -EINVAL. */
+int fen__stack_map(size_t bytes, struct fen__stack *ret_stack);
+void fen__stack_unmap(struct fen__stack *s);
 
 /* First byte above the usable part, coloured against cache aliasing; lowest usable byte. */
 void *fen__stack_top(const struct fen__stack *s);

@@ -5,10 +5,14 @@
  *   mprotect  a fault, but two maps a stack: it stops near vm.max_map_count / 2 stacks, and further
  *             stacks are then guarded by canary only;
  *   canary    16 words of a pattern, checked whenever the fiber is switched out: late, but named.
- * Slots of the default size only; other sizes get a map each.
+ * Slots of the default size only; larger ones get a map each.
  *
- * Free slots form a LIFO list threaded through `next_free`, under one lock: workers keep finished
- * fibers with their stacks, so the list is touched only when those caches run dry or over.
+ * A slot gets its guard when it is first taken. Those that came back form an array used as a stack,
+ * under one lock; workers keep some stacks of fibers that have ended, so it is touched only when
+ * those caches run dry or over. Those beyond KEEP_WARM give their pages back.
+ *
+ * Who will need slots reserves them by count beforehand: what is reserved is mapped, so taking a
+ * slot within one's reservation cannot fail.
  *
  * Rejected: a guard by PROT_NONE for all (32,754 stacks, measured); no guard (silent corruption);
  * 2 MiB-aligned slots (4 KiB of page table per stack). */
@@ -21,6 +25,7 @@
 
 #define SLAB_STACKS 64
 #define COLOURS FEN__STACK_COLOURS
+#define KEEP_WARM 16384 /* 64 MiB of stacks that used one page */
 #define CANARY UINT64_C(0xFE4C0FFEE5AFE57A)
 #define CANARY_WORDS (FEN__CANARY_BYTES / 8)
 
@@ -28,10 +33,11 @@ static struct {
     uint32_t lock;
     enum fen_guard guard;
     size_t bytes, page;
-    char **slabs;            /* [slots / SLAB_STACKS], room for cap / SLAB_STACKS */
-    struct fen__stack *free; /* array used as a stack */
-    size_t nfree, cap;
-    uint32_t slots;
+    char **slabs;             /* [slots / SLAB_STACKS], room for cap / SLAB_STACKS */
+    struct fen__stack *free;  /* array used as a stack */
+    size_t nfree, cap;        /* nfree is looked at without the lock */
+    uint32_t slots, reserved; /* slots >= reserved, those in use included */
+    uint32_t used;            /* of the slots: handed out at least once */
     int64_t mapped;
     bool mprotect_spent; /* the map budget is used up: canaries from here */
 } pool;
@@ -95,10 +101,11 @@ static void guard(struct fen__stack *s)
 {
     if (pool.guard == FEN_GUARD_MADVISE && fen__sys_guard_madvise(s->low, pool.page) == 0)
         return;
-    if (pool.guard == FEN_GUARD_MPROTECT && !pool.mprotect_spent) {
+    if (pool.guard == FEN_GUARD_MPROTECT &&
+        !__atomic_load_n(&pool.mprotect_spent, __ATOMIC_RELAXED)) {
         if (fen__sys_guard_mprotect(s->low, pool.page) == 0)
             return;
-        pool.mprotect_spent = true;
+        __atomic_store_n(&pool.mprotect_spent, true, __ATOMIC_RELAXED);
     }
     put_canary(s->low + pool.page);
     s->canary = true;
@@ -122,19 +129,20 @@ static int reserve(size_t slots)
         cap *= 2;
     size_t bytes = cap / SLAB_STACKS * sizeof *pool.slabs;
     size_t old = pool.cap / SLAB_STACKS * sizeof *pool.slabs;
-    char **maps = fen__mem_alloc(bytes);
-    void *p =
-        !maps ? NULL
-              : fen__mem_resize(pool.free, pool.cap * sizeof *pool.free, cap * sizeof *pool.free);
-    if (!p) {
-        fen__mem_free(maps, bytes);
+    char **slabs = fen__mem_alloc(bytes);
+    struct fen__stack *back = !slabs ? NULL : fen__mem_alloc(cap * sizeof *back);
+    if (!back) {
+        fen__mem_free(slabs, bytes);
         return -ENOMEM;
     }
     if (old)
-        memcpy(maps, pool.slabs, old);
+        memcpy(slabs, pool.slabs, old);
+    if (pool.nfree) /* no more: what was never written to is no memory */
+        memcpy(back, pool.free, pool.nfree * sizeof *back);
     fen__mem_free(pool.slabs, old);
-    pool.free = p;
-    pool.slabs = maps;
+    fen__mem_free(pool.free, pool.cap * sizeof *back);
+    pool.free = back;
+    pool.slabs = slabs;
     pool.cap = cap;
     return 0;
 }
@@ -156,18 +164,11 @@ static int add_slab(void)
         return rc;
     pool.slabs[pool.slots / SLAB_STACKS] = map;
     __atomic_fetch_add(&pool.mapped, (int64_t)(SLAB_STACKS * pool.bytes), __ATOMIC_RELAXED);
-    for (int i = SLAB_STACKS - 1; i >= 0; i--) {
-        struct fen__stack t = {(char *)map + (size_t)i * pool.bytes, pool.bytes,
-                               pool.slots + (uint32_t)i, false, NULL};
-        t.warn = warn_line(&t);
-        guard(&t);
-        pool.free[pool.nfree++] = t;
-    }
     pool.slots += SLAB_STACKS;
     return 0;
 }
 
-static int own_map(size_t bytes, struct fen__stack *ret_stack)
+int fen__stack_map(size_t bytes, struct fen__stack *ret_stack)
 {
     if (bytes > FEN__STACK_MAX)
         return -EINVAL;
@@ -183,28 +184,68 @@ static int own_map(size_t bytes, struct fen__stack *ret_stack)
     return 0;
 }
 
-int fen__stack_new(size_t bytes, struct fen__stack *ret_stack)
+bool fen__stack_is_slot(size_t bytes) { return bytes + pool.page <= pool.bytes; }
+
+int fen__stack_reserve(uint32_t n)
 {
-    if (bytes && bytes + pool.page != pool.bytes)
-        return own_map(bytes < (16u << 10) ? 16u << 10 : bytes, ret_stack);
     fen__lock(&pool.lock);
-    int rc = pool.nfree ? 0 : add_slab();
+    int rc = 0;
+    while (!rc && pool.slots - pool.reserved < n)
+        rc = add_slab();
     if (!rc)
-        *ret_stack = pool.free[--pool.nfree];
+        pool.reserved += n;
     fen__unlock(&pool.lock);
     return rc;
 }
 
-void fen__stack_free(struct fen__stack *s)
+void fen__stack_unreserve(uint32_t n)
 {
-    if (s->slot == UINT32_MAX) {
-        __atomic_fetch_sub(&pool.mapped, (int64_t)s->bytes, __ATOMIC_RELAXED);
-        fen__sys_unmap(s->low, s->bytes);
-        return;
-    }
     fen__lock(&pool.lock);
-    pool.free[pool.nfree++] = *s;
+    pool.reserved -= n;
     fen__unlock(&pool.lock);
+}
+
+/* Lock held: some of the slots that were never used; they have no guard yet. */
+static uint32_t take_fresh(struct fen__stack *ret, uint32_t n)
+{
+    n = n < pool.slots - pool.used ? n : pool.slots - pool.used;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = pool.used++;
+        char *low = pool.slabs[slot / SLAB_STACKS] + (size_t)(slot % SLAB_STACKS) * pool.bytes;
+        ret[i] = (struct fen__stack){low, pool.bytes, slot, false, NULL};
+        ret[i].warn = warn_line(&ret[i]);
+    }
+    return n;
+}
+
+uint32_t fen__stack_take(struct fen__stack *ret, uint32_t n)
+{
+    fen__lock(&pool.lock);
+    uint32_t had = n < pool.nfree ? n : (uint32_t)pool.nfree;
+    __atomic_store_n(&pool.nfree, pool.nfree - had, __ATOMIC_RELAXED);
+    memcpy(ret, &pool.free[pool.nfree], had * sizeof *ret);
+    uint32_t fresh = had ? 0 : take_fresh(ret, n);
+    fen__unlock(&pool.lock);
+    for (uint32_t i = 0; i < fresh; i++)
+        guard(&ret[i]);
+    return had + fresh;
+}
+
+void fen__stack_give(const struct fen__stack *s, uint32_t n)
+{
+    if (__atomic_load_n(&pool.nfree, __ATOMIC_RELAXED) > KEEP_WARM)
+        for (uint32_t i = 0; i < n; i++)
+            fen__stack_release(&s[i]);
+    fen__lock(&pool.lock);
+    memcpy(&pool.free[pool.nfree], s, n * sizeof *s);
+    __atomic_store_n(&pool.nfree, pool.nfree + n, __ATOMIC_RELAXED);
+    fen__unlock(&pool.lock);
+}
+
+void fen__stack_unmap(struct fen__stack *s)
+{
+    __atomic_fetch_sub(&pool.mapped, (int64_t)s->bytes, __ATOMIC_RELAXED);
+    fen__sys_unmap(s->low, s->bytes);
 }
 
 /* The slots' odd distance spreads the tops over pages; sixteen colours of a line each spread them

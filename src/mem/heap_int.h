@@ -29,7 +29,9 @@
 
 #include <stdatomic.h>
 
+#ifndef FEN_SHARED                  /* there the tests reach them */
 #pragma GCC visibility push(hidden) /* the fast paths reach them without a table of addresses */
+#endif
 
 #define FEN__REGION_BYTES ((size_t)2 << 20)
 #define FEN__REGION_PAGES (FEN__REGION_BYTES / FEN__PAGE_BYTES)
@@ -317,6 +319,8 @@ void fen__check_free(struct fen__cache *c, struct fen__span *s, void *p);
 size_t fen__check_size(const struct fen__span *s, const void *p);
 void fen__check_drain(struct fen__cache *c); /* empties the quarantine */
 
+#ifndef FEN_SHARED
 #pragma GCC visibility pop
+#endif
 
 #endif

@@ -146,6 +146,10 @@ static void put_on(struct fen__text *t, const struct fen__view *v)
 static void put_stack(struct fen__text *t, const struct fen__view *v)
 {
     field(t, " stack=");
+    if (!v->top) {
+        fen__text_put(t, "none"); /* it has not begun */
+        return;
+    }
     if (v->sp && v->sp >= v->low && v->sp < v->top)
         fen__text_size(t, (size_t)(v->top - v->sp));
     else

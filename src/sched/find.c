@@ -147,6 +147,8 @@ static bool jammed(const struct fen__p *p) { return p->jam >= FEN__JAM; }
 static struct fen__g *steal_from(struct fen__m *m, struct fen__p *from, bool runnext)
 {
     struct fen__g *g = fen__queue_steal(m->p, from, runnext);
+    if (!g)
+        g = fen__newborn_steal(m, from);
     return g || jammed(m->p) ? g : fen__start_pop(m, from);
 }
 
@@ -222,7 +224,7 @@ static bool work_elsewhere(struct fen__m *m)
 {
     for (int i = 0; i < fen__sched.nps; i++)
         if (&fen__sched.ps[i] != m->p &&
-            (fen__queue_ring_len(&fen__sched.ps[i]) ||
+            (fen__queue_ring_len(&fen__sched.ps[i]) || atomic_load(&fen__sched.ps[i].newborn.n) ||
              (!jammed(m->p) && atomic_load(&fen__sched.ps[i].n_starts))))
             return true;
     return false;
@@ -319,14 +321,25 @@ static struct fen__g *slow(struct fen__m *m)
     return g;
 }
 
+/* The M's own stack looks at everything at least every half of a long slice, 100 us: timers,
+ * descriptors, whether the P leaves. */
+static void allow_quick(struct fen__m *m)
+{
+    uint64_t next = atomic_load_explicit(&m->p->timers.next_tsc, memory_order_relaxed);
+    uint64_t until = m->bill.last + fen__long_ticks / 2;
+    atomic_store_explicit(&m->p->quick_until, next < until ? next : until, memory_order_relaxed);
+}
+
 /* The next fiber when nothing but the P's own queue is due, for a fiber that switches away; NULL:
  * the M's own stack has to look. */
 struct fen__g *fen__find_quick(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     uint32_t tick = p->tick + 1;
-    if (FEN__UNLIKELY(timers_due(m) || tick % FEN__GLOBAL_TICK == 0 || poll_due(m) ||
-                      fen__procs_leaving(p)))
+    if (FEN__UNLIKELY(!m->meter))
+        m->bill.last = fen__tsc();
+    if (FEN__UNLIKELY(m->bill.last >= atomic_load_explicit(&p->quick_until, memory_order_relaxed) ||
+                      tick % FEN__GLOBAL_TICK == 0))
         return NULL;
     if (FEN__UNLIKELY(start_due(p, tick)))
         return NULL;
@@ -366,5 +379,9 @@ struct fen__g *fen__find(struct fen__m *m)
 #endif
     if (!g)
         g = own(m);
-    return g ? g : slow(m);
+    if (!g)
+        g = slow(m);
+    if (g)
+        allow_quick(m);
+    return g;
 }

@@ -31,7 +31,7 @@ uint32_t fen__queue_ring_len(struct fen__p *p)
 
 uint32_t fen__queue_len(struct fen__p *p)
 {
-    return fen__queue_ring_len(p) + atomic_load(&p->n_starts) +
+    return fen__queue_ring_len(p) + atomic_load(&p->newborn.n) + atomic_load(&p->n_starts) +
            (atomic_load_explicit(&p->runnext, memory_order_relaxed) != NULL);
 }
 
@@ -81,11 +81,19 @@ void fen__queue_tail(struct fen__m *m, struct fen__g *g)
     }
 }
 
+void fen__queue_put(struct fen__m *m, struct fen__g *g)
+{
+    if (fen__g_begun(g))
+        fen__queue_tail(m, g);
+    else
+        fen__newborn_push(m, g);
+}
+
 bool fen__queue_next(struct fen__m *m, struct fen__g *g)
 {
     struct fen__g *old = atomic_exchange(&m->p->runnext, g);
     if (old)
-        fen__queue_tail(m, old);
+        fen__queue_put(m, old);
     return old != NULL;
 }
 
@@ -124,6 +132,19 @@ static struct fen__g *pop_ring(struct fen__p *p)
     }
 }
 
+/* TSC of about now, as its M has it; 0: nobody runs there. */
+static uint64_t now(struct fen__p *p)
+{
+    struct fen__m *m = atomic_load_explicit(&p->m, memory_order_relaxed);
+    return m ? m->bill.last : 0;
+}
+
+static inline bool has_newborn(struct fen__p *p) /* its own M's question */
+{
+    return atomic_load_explicit(&p->newborn.n, memory_order_relaxed) != 0;
+}
+
+/* runnext; then the ring and those that have not begun take turns. */
 struct fen__g *fen__queue_pop(struct fen__p *p)
 {
     if (p->streak < FEN__STREAK_MAX && atomic_load_explicit(&p->runnext, memory_order_relaxed)) {
@@ -134,7 +155,12 @@ struct fen__g *fen__queue_pop(struct fen__p *p)
         }
     }
     p->streak = 0;
-    struct fen__g *g = pop_ring(p);
+    bool newborn = has_newborn(p);
+    struct fen__g *g = newborn && p->tick % 2 ? fen__newborn_pop(p, now(p)) : NULL;
+    if (!g)
+        g = pop_ring(p);
+    if (!g && newborn)
+        g = fen__newborn_pop(p, now(p));
     if (!g && atomic_load_explicit(&p->runnext, memory_order_relaxed))
         g = atomic_exchange(&p->runnext, NULL);
     return g;

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#define N (1u << 14) /* fibers; only their addresses and `next` are used */
+#define N (1u << 14) /* fibers; only their addresses, `next` and `sp` are used */
 
 static struct fen__g *gs;
 static struct fen__p *ps;
@@ -18,7 +18,10 @@ static struct fen__m m[2];
 static int setup(void **state)
 {
     (void)state;
+    static char stack;
     gs = calloc(N, sizeof *gs);
+    for (uint32_t i = 0; gs && i < N; i++)
+        gs[i].sp = &stack; /* it has begun; newborn_test.c has the others */
     ps = aligned_alloc(2 * FEN__LINE, 4 * sizeof *ps);
     memset(ps, 0, 4 * sizeof *ps);
     for (int i = 0; i < 4; i++)

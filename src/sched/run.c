@@ -17,6 +17,7 @@
 
 #define M_STACK_BYTES (256u << 10)
 #define MAX_THREADS 1000
+#define PATIENCE_NS (10 * FEN_MS)
 #define CONVICT_RUNS 16 /* slices with a short patience after a take for computing */
 
 struct boot {
@@ -73,14 +74,23 @@ static void after(struct fen__m *m, struct fen__g *g)
     }
 }
 
+static void set_patience(struct fen__m *m, struct fen__g *g)
+{
+    m->impatient = g->convicted > 0;
+    g->convicted -= m->impatient;
+    atomic_store_explicit(&m->patience_ns, m->impatient ? FEN_MS / 2 : PATIENCE_NS,
+                          memory_order_relaxed);
+}
+
 /* g is the next to run on m. */
 void fen__run_begin(struct fen__m *m, struct fen__g *g)
 {
     if (m->meter)
         g->wait_ticks += (int64_t)(m->bill.last - g->parked_at);
-    atomic_store_explicit(&m->patience_ns, g->convicted ? FEN_MS / 2 : 10 * FEN_MS,
-                          memory_order_relaxed);
-    g->convicted -= g->convicted > 0;
+    if (FEN__UNLIKELY(g->convicted || m->impatient))
+        set_patience(m, g);
+    if (FEN__UNLIKELY(!fen__g_begun(g)))
+        fen__g_bind(m, g);
     fen__hibernate_end(g);
     __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
     fen__count_add(&m->tally.switches, 1);
@@ -173,6 +183,7 @@ static void *m_main(void *arg)
     fen__sys_block_sigpipe(); /* a peer that leaves is an error code, never the process's end */
     fen__bill_start(m);
     m->mem = fen__mem_attach();
+    m->control = fen__control();
     bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
     while (wait_for_p(m)) {
@@ -253,6 +264,7 @@ struct fen__m *fen__m_new(struct fen__p *p)
     if (!m)
         return NULL;
     m->word = FEN__TAKEN;
+    m->impatient = true; /* not set yet */
     m->statfd = -1;
     m->meter = atomic_load_explicit(&s->meter, memory_order_relaxed);
     m->act = FEN__ACT_YIELD;

@@ -8,10 +8,10 @@
  * the protocol.
  *
  * Touched by            fields
- * its M in RT           fen__p.tick, streak, jam, last_poll, anchor_*, ring.tail, push of runnext
+ * its M in RT           fen__p.tick, quick_until, streak, jam, last_poll, anchor_*, ring.tail, push of runnext
  * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
  * sched.lock            idle list, spare list, global queue, M list, fen__m.p while it has none
- * its M, any phase      cur, g0_sp, bill, tally, gfree, spares (what user code can
+ * its M, any phase      cur, g0_sp, bill, tally, gfree, stacks, spares (what user code can
  *                       touch belongs to the M)
  * the monitor           fen__m.seen_*, since_ns, cpu_* */
 #ifndef FEN_SCHED_INT_H
@@ -33,6 +33,7 @@
 #define FEN__GLOBAL_TICK 61 /* every 61st tick looks at the global queue and the poller */
 #define FEN__STREAK_MAX 8   /* runnext in a row before the ring gets a turn */
 #define FEN__G_CACHE 64     /* finished fibers an M keeps */
+#define FEN__STACK_CACHE 64 /* their stacks */
 #define FEN__JAM 64         /* parks in a row on a lock before a P starts no more; find.c */
 
 enum { FEN__RT, FEN__USER, FEN__BLOCK };
@@ -52,11 +53,20 @@ struct fen__timers {
     _Atomic uint64_t next_tsc; /* the same on the TSC; UINT64_MAX when empty */
 };
 
+/* Fibers that have not begun; see newborn.c. */
+struct fen__newborn {
+    uint32_t lock;
+    _Atomic uint32_t n;
+    struct fen__g *newest, *oldest;
+    uint64_t oldest_at; /* TSC of the oldest's last turn */
+};
+
 struct fen__p {
     _Atomic(struct fen__g *) runnext;
     _Atomic uint32_t head;
     uint32_t tick, streak;
-    uint32_t jam; /* parks in a row for what another fiber holds */
+    uint32_t jam;                 /* parks in a row for what another fiber holds */
+    _Atomic uint64_t quick_until; /* TSC: until then fibers may switch to each other; find.c */
     struct fen__m *_Atomic m;
     uint64_t last_poll, anchor_tsc;
     int64_t anchor_ns;
@@ -71,6 +81,7 @@ struct fen__p {
     struct fen__start *starts, **starts_tail; /* first come, first served */
     _Atomic uint32_t tail FEN__ALIGN(FEN__LINE);
     _Atomic(struct fen__g *) ring[FEN__RING];
+    struct fen__newborn newborn FEN__ALIGN(FEN__LINE);
 } FEN__ALIGN(2 * FEN__LINE);
 
 /* The bill of the slice that runs now; see bill.c. */
@@ -83,7 +94,7 @@ struct fen__bill {
 
 struct fen__m {
     _Atomic uint32_t phase, word, calls;
-    bool searching, meter;
+    bool searching, meter, impatient; /* patience_ns is the short one */
     struct fen__p *p;
     struct fen__g *cur, *prev; /* prev: just switched out; NULL: the M's own stack was left */
     void *g0_sp;
@@ -91,7 +102,10 @@ struct fen__m {
     _Atomic int64_t patience_ns;
     struct fen__bill bill;
     struct fen__g *gfree;
-    uint32_t ngfree;
+    uint32_t ngfree, nstacks;
+    uint32_t stack_credit, stack_room; /* slots reserved: for fibers to come, for `stacks` */
+    uint64_t number, number_end;       /* of the next fibers */
+    uint64_t control;                  /* floating-point control words that a fiber begins with */
     struct fen__spares spares;
     struct fen__annot annot;
     struct fen__mem_now *mem; /* who pays for memory; NULL: nobody in particular */
@@ -109,7 +123,8 @@ struct fen__m {
     int64_t since_ns, cpu_seen_ns, cpu_at_take_ns;
     int statfd;
     struct fen__tally tally FEN__ALIGN(2 * FEN__LINE);
-    char altstack[FEN__ALTSTACK_BYTES]; /* for crash.c; not touched before */
+    struct fen__stack stacks[FEN__STACK_CACHE]; /* of fibers that have ended, the last one's last */
+    char altstack[FEN__ALTSTACK_BYTES];         /* for crash.c; not touched before */
 };
 
 struct fen__sched {
@@ -165,6 +180,13 @@ struct fen__g *fen__queue_steal(struct fen__p *to, struct fen__p *from, bool run
 void fen__global_push(struct fen__g *head, struct fen__g *last, int n);
 struct fen__g *fen__global_pop(struct fen__m *m, int want);
 
+void fen__queue_put(struct fen__m *m, struct fen__g *g); /* displaced from runnext */
+
+/* newborn.c */
+void fen__newborn_push(struct fen__m *m, struct fen__g *g);      /* onto m's P */
+struct fen__g *fen__newborn_pop(struct fen__p *p, uint64_t now); /* by its owner */
+/* Half of what p has moves to m's P; one of it is returned instead. NULL: none. */
+struct fen__g *fen__newborn_steal(struct fen__m *m, struct fen__p *from);
 /* start.c */
 void fen__start_move(struct fen__p *from, struct fen__p *to); /* all that wait */
 /* A fiber for the oldest start of p, for m to run now; NULL: none. */
@@ -223,6 +245,8 @@ int fen__spawn_init(void);
 void fen__spawn_fini(void);
 struct fen__g *fen__g_at(uint32_t id);
 void fen__g_free(struct fen__m *m, struct fen__g *g);
+void fen__g_bind(struct fen__m *m, struct fen__g *g); /* g begins: it gets its stack */
+static inline bool fen__g_begun(const struct fen__g *g) { return g->sp != NULL; }
 
 /* monitor.c */
 int fen__monitor_start(void);

@@ -1,17 +1,26 @@
 /* spawn.c - fibers: slab, caches, first frame, end.
  *
  * A fiber's object lives in a slab apart from its stack and is never unmapped within a run, so that
- * late wakers may always look at it. A finished fiber keeps its stack and goes to its M's cache
- * (FEN__G_CACHE), half of which overflows to a global list; a spawn takes from there in that order.
- * Stacks beyond KEEP_WARM in the global list give their pages back. */
+ * late wakers may always look at it. A finished fiber goes to its M's cache (FEN__G_CACHE), half of
+ * which overflows to a global list; a spawn takes from there in that order.
+ *
+ * A fiber gets its stack when it first runs (fen__g_bind), from its M's cache of stacks of fibers
+ * that have ended, which are warm. Until then sp is NULL. So that this cannot fail, a spawn takes a
+ * reservation (fiber/stack.c), and an M reserves the room of its cache as well:
+ *   slots mapped >= reserved = live fibers with or for a slot + every M's stack_credit + stack_room
+ *   an M holds at most stack_room stacks
+ * hence who has a reservation and no stack finds one in its cache or in the pool. An M that cannot
+ * reserve room caches no stacks. A fiber that wants more than a slot gets a map of its own at
+ * birth. */
 #include "sched/see.h"
 
 #include "mem/mem.h"
 
 #include <string.h>
 
-#define CHUNK_G 256
-#define KEEP_WARM 16384 /* 64 MiB of stacks that used one page */
+#define CHUNK_G 1024 /* whole pages */
+#define NUMBERS 64   /* numbers an M takes at a time */
+#define CREDIT 32    /* reservations an M takes at a time */
 #define FIBERS_MAX (4u << 20)
 
 static struct {
@@ -20,11 +29,12 @@ static struct {
     _Atomic uint32_t n; /* fibers that exist in chunks */
     uint32_t used;      /* handed out at least once */
     struct fen__g *free;
-    uint32_t nfree;
     _Atomic uint64_t number;
 } slab;
 
 void (*fen__attached_end)(struct fen__g *g);
+
+static void fiber_main(void *arg);
 
 static size_t chunk_bytes(void)
 {
@@ -40,16 +50,11 @@ int fen__spawn_init(void)
 
 void fen__spawn_fini(void)
 {
-    for (uint32_t i = 0; i < slab.used; i++) {
-        struct fen__g *g = fen__g_at(i);
-        if (g->stack.low && g->stack.slot == UINT32_MAX)
-            fen__stack_free(&g->stack);
-    }
     for (uint32_t i = 0; i < slab.n / CHUNK_G; i++) {
         fen__sys_unmap(slab.chunk[i], chunk_bytes());
         slab.chunk[i] = NULL;
     }
-    slab.n = slab.used = slab.nfree = 0;
+    slab.n = slab.used = 0;
     slab.free = NULL;
 }
 
@@ -87,11 +92,8 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
         *ret_g = m->gfree;
         m->gfree = m->gfree->next;
         m->ngfree--;
-        if (m->gfree) { /* the next spawn's object and stack */
+        if (m->gfree) /* the next spawn's */
             fen__prefetch(m->gfree->next, 3 * FEN__LINE);
-            /* no pointer arithmetic: one that got no stack has none to point to */
-            fen__prefetch((void *)((uintptr_t)m->gfree->sp - 6 * FEN__LINE), 10 * FEN__LINE);
-        }
         return 0;
     }
     fen__lock(&slab.lock);
@@ -99,7 +101,6 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
     if (slab.free) {
         *ret_g = slab.free;
         slab.free = slab.free->next;
-        __atomic_store_n(&slab.nfree, slab.nfree - 1, __ATOMIC_RELAXED);
     } else {
         rc = fresh(ret_g);
     }
@@ -111,20 +112,13 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
 static void spill(struct fen__m *m)
 {
     struct fen__g *head = m->gfree, *last = head;
-    bool cold = __atomic_load_n(&slab.nfree, __ATOMIC_RELAXED) > KEEP_WARM;
-    for (int i = 0;; i++) {
-        if (cold && last->stack.low)
-            fen__stack_release(&last->stack);
-        if (i == FEN__G_CACHE / 2 - 1)
-            break;
+    for (int i = 1; i < FEN__G_CACHE / 2; i++)
         last = last->next;
-    }
     m->gfree = last->next;
     m->ngfree -= FEN__G_CACHE / 2;
     fen__lock(&slab.lock);
     last->next = slab.free;
     slab.free = head;
-    __atomic_store_n(&slab.nfree, slab.nfree + FEN__G_CACHE / 2, __ATOMIC_RELAXED);
     fen__unlock(&slab.lock);
 }
 
@@ -136,16 +130,81 @@ static void drop(struct fen__m *m, struct fen__g *g)
         spill(m);
 }
 
+/* ---- stacks ---- */
+
+/* The room first: without it the cache stays empty. */
+static int reserve(struct fen__m *m)
+{
+    if (!m->stack_room && fen__stack_reserve(FEN__STACK_CACHE) == 0)
+        m->stack_room = FEN__STACK_CACHE;
+    if (fen__stack_reserve(CREDIT) == 0)
+        m->stack_credit = CREDIT;
+    else if (fen__stack_reserve(1) == 0)
+        m->stack_credit = 1;
+    return m->stack_credit ? 0 : -ENOMEM;
+}
+
+static void unreserve(struct fen__m *m)
+{
+    if (++m->stack_credit > 3 * CREDIT) {
+        m->stack_credit -= 2 * CREDIT;
+        fen__stack_unreserve(2 * CREDIT);
+    }
+}
+
+static void take_stack(struct fen__m *m, struct fen__stack *ret)
+{
+    if (FEN__UNLIKELY(!m->nstacks)) {
+        if (!m->stack_room) {
+            fen_assert(fen__stack_take(ret, 1));
+            return;
+        }
+        m->nstacks = fen__stack_take(m->stacks, FEN__STACK_CACHE / 2);
+        fen_assert(m->nstacks);
+    }
+    *ret = m->stacks[--m->nstacks];
+}
+
+static void drop_stack(struct fen__m *m, struct fen__g *g)
+{
+    if (FEN__UNLIKELY(g->stack.slot == UINT32_MAX)) {
+        fen__stack_unmap(&g->stack);
+        return;
+    }
+    if (FEN__UNLIKELY(m->nstacks == m->stack_room)) {
+        uint32_t half = m->stack_room / 2;
+        fen__stack_give(&g->stack, 1);
+        fen__stack_give(m->stacks, half); /* the coldest */
+        m->nstacks -= half;
+        memmove(m->stacks, m->stacks + half, m->nstacks * sizeof *m->stacks);
+    } else {
+        m->stacks[m->nstacks++] = g->stack;
+    }
+    unreserve(m);
+}
+
+/* RT; g will run next, on m. */
+void fen__g_bind(struct fen__m *m, struct fen__g *g)
+{
+    if (!g->stack.low)
+        take_stack(m, &g->stack);
+    char *top = fen__stack_top(&g->stack), *low = fen__stack_low(&g->stack);
+    fen__annot_new(&g->annot, low, (size_t)(top - low));
+    if (FEN__UNLIKELY(fen__see.paint)) {
+        fen__stack_paint(&g->stack);
+        g->painted = true;
+    }
+    g->sp = fen__context_init(top, fiber_main, g, m->control);
+}
+
 /* Not on the fiber's stack; it will not run again. */
 void fen__g_free(struct fen__m *m, struct fen__g *g)
 {
     fen__annot_end(&g->annot);
     if (FEN__UNLIKELY(g->painted))
         fen__see_ended(g);
-    if (g->stack.slot == UINT32_MAX) {
-        fen__stack_free(&g->stack);
-        g->stack.low = NULL;
-    }
+    drop_stack(m, g);
+    g->stack.low = NULL;
     g->live = 0;
     __atomic_store_n(&g->limit, NULL, __ATOMIC_RELAXED);
     g->scope = NULL;
@@ -172,17 +231,29 @@ static void fiber_main(void *arg)
     fen__swap(m, FEN__ACT_EXIT);
 }
 
-static void reset(struct fen__g *g, const struct fen__spawn *how)
+/* The first fibers are numbered one by one, as people like it; later ones by the block. */
+static uint64_t number(struct fen__m *m)
+{
+    if (FEN__UNLIKELY(m->number == m->number_end)) {
+        uint64_t n = atomic_load_explicit(&slab.number, memory_order_relaxed) < 1000 ? 1 : NUMBERS;
+        m->number = atomic_fetch_add_explicit(&slab.number, n, memory_order_relaxed);
+        m->number_end = m->number + n;
+    }
+    return ++m->number;
+}
+
+static void reset(struct fen__m *m, struct fen__g *g, const struct fen__spawn *how)
 {
     __atomic_store_n(&g->limit, how->limit, __ATOMIC_RELAXED);
     g->scope = how->scope;
+    g->sp = NULL;
     g->fn = how->fn;
     g->arg = how->arg;
     g->end = how->end;
     g->name = how->name;
     g->site = how->site;
     g->deep = g->painted = g->lent = false;
-    g->number = atomic_fetch_add_explicit(&slab.number, 1, memory_order_relaxed) + 1;
+    g->number = number(m);
     g->cpu_ticks = g->wait_ticks = 0;
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
     g->alloc_bytes = 0;
@@ -202,24 +273,18 @@ int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__
     int rc = take(m, &g);
     if (rc)
         return rc;
-    size_t bytes = how->stack_bytes ? how->stack_bytes : fen__sched.stack_bytes;
-    if (g->stack.low && how->stack_bytes && how->stack_bytes > g->stack.bytes) {
-        fen__stack_free(&g->stack);
-        g->stack.low = NULL;
-    }
-    if (!g->stack.low && (rc = fen__stack_new(bytes, &g->stack))) {
+    if (FEN__UNLIKELY(!fen__stack_is_slot(how->stack_bytes)))
+        rc = fen__stack_map(how->stack_bytes, &g->stack);
+    else if (FEN__UNLIKELY(!m->stack_credit))
+        rc = reserve(m);
+    if (FEN__UNLIKELY(rc)) {
         drop(m, g);
         return rc;
     }
-    reset(g, how);
+    if (!g->stack.low)
+        m->stack_credit--;
+    reset(m, g, how);
     g->account = m->cur ? m->cur->account : 0;
-    char *top = fen__stack_top(&g->stack), *low = fen__stack_low(&g->stack);
-    fen__annot_new(&g->annot, low, (size_t)(top - low));
-    if (FEN__UNLIKELY(fen__see.paint)) {
-        fen__stack_paint(&g->stack);
-        g->painted = true;
-    }
-    g->sp = fen__context_init(top, fiber_main, g);
     __atomic_store_n(&g->parked_at, m->bill.last, __ATOMIC_RELAXED);
     fen__count_add(&m->tally.spawns, 1);
     *ret_g = g;

@@ -201,7 +201,7 @@ bool fen__view_take(struct fen__g *g, const struct fen__running *r, struct fen__
         char bytes[sizeof(struct fen__g)];
     } copy;
     const struct fen__g *c = &copy.g;
-    if (!fen__sys_copy_all(copy.bytes, g, sizeof copy) || !c->live || !c->stack.low)
+    if (!fen__sys_copy_all(copy.bytes, g, sizeof copy) || !c->live)
         return false;
     *v = (struct fen__view){.g = g,
                             .number = c->number,
@@ -209,11 +209,13 @@ bool fen__view_take(struct fen__g *g, const struct fen__running *r, struct fen__
                             .on = {.have = -1, .of = -1},
                             .entry = *(const void *const *)&c->fn,
                             .site = c->site,
-                            .low = fen__stack_low(&c->stack),
-                            .top = fen__stack_top(&c->stack),
                             .ending = c->live == FEN__ENDING,
                             .painted = c->painted,
                             .canary = c->stack.canary};
+    if (c->stack.low) { /* else it has not begun */
+        v->low = fen__stack_low(&c->stack);
+        v->top = fen__stack_top(&c->stack);
+    }
     v->for_ns = fen__max_i64(0, fen__tsc_to_ns((int64_t)(fen__tsc() - c->parked_at)));
     v->cpu_ns = fen__tsc_to_ns(c->cpu_ticks);
     fen__sys_copy_string(v->name, c->name, sizeof v->name);

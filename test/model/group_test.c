@@ -263,45 +263,17 @@ static const struct scenario scenarios[] = {
     {0, {{2, -1, -1}, {1, -1}}, true},
 };
 
-static struct ex_result explore_scenario(const struct scenario *c)
+static void set_plan(int k)
 {
+    const struct scenario *c = &scenarios[k];
     memset(&plan, 0, sizeof plan);
     memcpy(plan.move, c->move, sizeof plan.move);
     plan.first = c->first;
     plan.alarm = c->alarm;
-    return explore(&model);
-}
-
-static void test_nobody_is_left_and_the_group_may_go(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    for (size_t i = 0; i < FEN__COUNT(scenarios); i++) {
-        struct ex_result r = explore_scenario(&scenarios[i]);
-        print_message("%zu: %u states\n", i, r.states);
-        if (r.wrong)
-            fail_msg("%zu: %s", i, r.wrong);
-        assert_true(r.states > 100);
-    }
-}
-
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        const char *wrong = NULL;
-        for (size_t i = 0; i < FEN__COUNT(scenarios) && !wrong; i++)
-            wrong = explore_scenario(&scenarios[i]).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nobody_is_left_and_the_group_may_go),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int n = (int)FEN__COUNT(scenarios);
+    return ex_main(&(struct ex_suite){&model, MUTANTS, n, set_plan, NULL, 100});
 }

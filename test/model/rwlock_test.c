@@ -323,48 +323,22 @@ static const struct ex_model model = {sizeof(struct state), 2 * FIBERS, init, st
 
 /* Each scenario: w or r for a fiber, in capitals if its alarm comes; then what it does at it. */
 static const char *const scenarios[] = {"Wrwr-", "Wrwr+", "WWrr-", "wrRw-", "wrwr+"};
+static const char *scenario;
 
-static struct ex_result explore_scenario(const char *text)
+static void set_plan(int k)
 {
+    const char *text = scenario = scenarios[k];
     memset(&plan, 0, sizeof plan);
     for (int i = 0; i < FIBERS; i++) {
         plan.write[i] = text[i] == 'w' || text[i] == 'W';
         plan.alarm[i] = text[i] == 'W' || text[i] == 'R';
     }
     plan.gives_up = text[FIBERS] == '-';
-    return explore(&model);
 }
-
-static void test_one_writer_or_readers_and_nobody_is_left(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    for (size_t i = 0; i < FEN__COUNT(scenarios); i++) {
-        struct ex_result r = explore_scenario(scenarios[i]);
-        print_message("%s: %u states\n", scenarios[i], r.states);
-        if (r.wrong)
-            fail_msg("%s: %s", scenarios[i], r.wrong);
-        assert_true(r.states > 200);
-    }
-}
-
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        const char *wrong = NULL;
-        for (size_t i = 0; i < FEN__COUNT(scenarios) && !wrong; i++)
-            wrong = explore_scenario(scenarios[i]).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
-}
+static const char *name(void) { return scenario; }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_writer_or_readers_and_nobody_is_left),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int n = (int)FEN__COUNT(scenarios);
+    return ex_main(&(struct ex_suite){&model, MUTANTS, n, set_plan, name, 200});
 }
