@@ -17,8 +17,8 @@
  *
  * Cancellation: fen__limit.ended is set, then each fiber under the limit is nudged. A fiber arms
  * first and looks at `ended` after; the canceller sets `ended` first and looks at the word after;
- * both by sequentially consistent read-modify-writes, so one of them sees the other. Where a lock is
- * let go between arming and looking, that is the fiber's read-modify-write (fen__arm_locked).
+ * both by sequentially consistent read-modify-writes, so one of them sees the other. Where a lock
+ * is let go between arming and looking, that is the fiber's read-modify-write (fen__arm_locked).
  *
  * Limits form a chain that is walked rarely: fen__limits_epoch moves whenever any limit of the
  * process ends or comes nearer, so while it stands still a fiber's last look (limits_seen,
