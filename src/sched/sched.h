@@ -19,6 +19,7 @@
 #include "poll/poll.h"
 #include "probe/tally.h"
 
+#include <assert.h>
 #include <fen/fiber.h>
 #include <fen/run.h>
 
@@ -142,6 +143,13 @@ struct fen__g {
     struct fen__stack stack;
     struct fen__annot annot;
 };
+
+/* What a switch and a wake-up touch comes first and is 64 bytes; a record of 384 would begin on a
+ * line, but 24 bytes more for each of a hundred thousand fibers is not worth the line saved. */
+static_assert(offsetof(struct fen__g, limits_seen) == FEN__LINE, "hot fields of a fiber first");
+#if !defined(FEN__ASAN) && !defined(FEN__TSAN) && !defined(FEN_VALGRIND)
+static_assert(sizeof(struct fen__g) <= 360, "100,000 fibers are counted on");
+#endif
 
 struct fen__m;
 
