@@ -246,6 +246,7 @@ void fen__find_idle(struct fen__m *m)
         return;
     int n = 0;
     if (!work_elsewhere(m)) {
+        fen__mem_idle();
         int64_t until = atomic_load_explicit(&m->p->timers.next_ns, memory_order_relaxed);
         if (jammed(m->p)) /* it leaves starts behind, here or elsewhere, that it may take soon */
             until = fen__min_i64(until, fen__sys_now() + JAM_NAP);

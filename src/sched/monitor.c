@@ -37,6 +37,8 @@
  * is 1 ms again. With an idle P it stays at 1 ms, because share() must find work for it. */
 #include "sched/see.h"
 
+#include "mem/mem.h"
+
 #define PATIENCE_BLOCK (20 * FEN_US)
 #define PATIENCE_ASLEEP (200 * FEN_US)
 #define PATIENCE_RUNS (10 * FEN_MS)
@@ -244,6 +246,7 @@ static void deep_sleep(void)
     atomic_store(&s->monitor_deep, 1); /* seq_cst: pairs with the load in find.c idle() */
     if (all_idle() && !atomic_load(&s->stop) && !atomic_load(&fen__see.asked)) {
         fen__hibernate_tick(); /* here: whatever parks later pokes */
+        fen__pace_tick(fen__sys_now());
         fen__sys_futex_wait(&s->monitor_wake, seen, fen__stuck_look(fen__sys_now()));
     }
     atomic_store(&s->monitor_deep, 0);
@@ -271,6 +274,7 @@ static void *monitor(void *arg)
             fen__procs_raise();
             share();
             fen__hibernate_tick();
+            fen__pace_tick(now);
         }
         nap = fen__min_i64(most, nap * 2);
         __atomic_store_n(&s->monitor_cpu_ns, fen__sys_thread_cpu(), __ATOMIC_RELAXED);

@@ -384,6 +384,7 @@ static void stop_ms(void)
     for (int i = 0; i < s->nps; i++)
         fen__poll_kick((uint32_t)i);
     fen__monitor_stop();
+    fen__pace_close();
     fen__hibernate_close();
     fen__see_close();
     while (s->ms) {
@@ -505,6 +506,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
         goto out;
     rc = fen__sys_mark_forks(&s->running);
     rc = rc ? rc : fen__see_config(cfg);
+    rc = rc ? rc : fen__pace_configure(cfg);
     if (rc)
         goto out;
     fen__bill_units();
@@ -523,6 +525,8 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
     fen__crash_init();
     fen__stall_init();
     fen__see_open();
+    if (!s->sim)
+        fen__pace_begin();
     rc = start_ms();
     if (!rc) {
         wait_all();

@@ -334,7 +334,8 @@ struct fen__cpu_books {
     int64_t fibers_ns, runtime_ns, unattributed_ns, process_ns;
 };
 void fen__cpu_books(struct fen__cpu_books *ret);
-int64_t fen__monitor_cpu_ns(void); /* of this run; the monitor has no tally */
+/* Of the monitor and of the heap's reclaimer in this run; they have no tally. */
+int64_t fen__monitor_cpu_ns(void);
 void fen__each_tally(void (*fn)(struct fen__tally *t, void *arg), void *arg);
 
 #endif

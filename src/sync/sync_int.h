@@ -48,7 +48,8 @@ int fen__woken_all(struct fen__woken *w, struct fen_waitq *q);
 void fen__woken_done(struct fen__woken *w, int rc);
 
 /* Who holds a lock: the fiber's place in the slab + 1; a thread that is no fiber, or a worker on
- * its own stack, is FEN__BY_THREAD. A mutex has FEN__WAITED beside it (lock.c); fen-gdb.py too. */
+ * its own stack, is FEN__BY_THREAD. A mutex has FEN__WAITED beside it (lock.c); fen-gdb.py
+ * knows. */
 #define FEN__BY_THREAD UINT32_C(0x7fffffff)
 #define FEN__WAITED UINT32_C(0x80000000)
 /* fen_sem.permits: none, and there may be waiters (lock.c). */
