@@ -4,11 +4,11 @@
  * makes a new set and drops the old one; a child takes one more share of its parent's, which costs
  * an addition and no memory.
  *
- * Dumps and profiles read the sets of fibers that run meanwhile. Blocks are never
- * unmapped, the words of the text are written and read atomically, and a block's version is odd while it
- * is written and another one afterwards: a reader that finds the version, or the fiber's set,
- * changed has read nothing (a sequence lock). In a signal handler on the fiber's own thread the set
- * is whole too: it is published after it is written and dropped after it is withdrawn. */
+ * Dumps and profiles read the sets of fibers that run meanwhile. Blocks are never unmapped, the
+ * words of the text are written and read atomically, and a block's version is odd while it is
+ * written and another one afterwards: a reader that finds the version, or the fiber's set, changed
+ * has read nothing (a sequence lock). In a signal handler on the fiber's own thread the set is
+ * whole too: it is published after it is written and dropped after it is withdrawn. */
 #include "sync/sync_int.h"
 
 #include "mem/pool.h"
