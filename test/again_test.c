@@ -1,11 +1,11 @@
 /* again_test.c - fen_run again and again, from one thread and from many: each run leaves nothing:
  * descriptors, maps, threads and bytes are what they were. */
+#include "entries.h"
 #include "sched/sched.h"
 #include "sys/proc.h"
 
 #include <fen/fen.h>
 
-#include <dirent.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,16 +26,6 @@ struct holdings {
     int fds, threads, maps;
     int64_t heap_bytes, stack_bytes, mapped_bytes;
 };
-
-static int entries(const char *path)
-{
-    int n = 0;
-    DIR *d = opendir(path);
-    while (d && readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
 
 static void count_maps(struct holdings *h)
 {

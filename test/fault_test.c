@@ -6,41 +6,13 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "fault.h"
 #include "rig.h"
-#include "sys/sys.h"
 
 #include <fen/fiber.h>
 
 #define H "Host: x\r\n"
 #define BODY_BYTES 20000
-
-/* ---- the fault ---- */
-
-static const char *_Atomic failing_call;
-static _Atomic int failing_rc, calls_left, hits;
-
-static int fault(const char *call)
-{
-    const char *name = atomic_load(&failing_call);
-    if (!name || strcmp(name, call) || atomic_fetch_sub(&calls_left, 1) != 1)
-        return 0;
-    atomic_fetch_add(&hits, 1);
-    return atomic_load(&failing_rc);
-}
-
-static void arm(const char *call, int rc, int nth)
-{
-    atomic_store(&hits, 0);
-    atomic_store(&failing_rc, rc);
-    atomic_store(&calls_left, nth);
-    atomic_store(&failing_call, call);
-}
-
-static bool disarm(void)
-{
-    atomic_store(&failing_call, NULL);
-    return atomic_load(&hits) > 0;
-}
 
 /* ---- the service ---- */
 
@@ -125,9 +97,9 @@ static void nth_fails(const char *call, int rc)
     bool hit = true;
     int nth = 1;
     for (; hit && nth <= 200; nth++) {
-        arm(call, rc, nth);
+        fault_arm(call, rc, nth);
         requests(call, nth);
-        hit = disarm();
+        hit = fault_disarm();
         (void)rig_settled(quiet, call);
         int fd = rig_dial(&rig);
         assert_int_equal(rig_get(fd, "/hello").status, 200);
@@ -149,7 +121,7 @@ static void each_call_of_a_request_fails(void **state)
         {"send", -ENOBUFS},        {"send", -EINTR},    {"epoll_ctl", -ENOSPC}, {"malloc", -ENOMEM},
         {"mmap", -ENOMEM},
     };
-    fen__sys_fault = fault;
+    fault_begin();
     rig_start(&rig);
     rig_nap(50 * FEN_MS);
     idle = rig_counts();
@@ -164,7 +136,7 @@ static void each_call_of_a_request_fails(void **state)
     if (after - warm > 64 << 10) /* caches: a connection's buffers or two; each fault would add */
         fail_msg("heap bytes: %ld before, %ld after", (long)warm, (long)after);
     rig_stop(&rig);
-    fen__sys_fault = NULL;
+    fault_end();
 }
 
 /* ---- starting ---- */
@@ -204,9 +176,9 @@ static void start_fails(const char *call, int want)
     bool hit = true;
     for (int nth = 1; hit; nth++) {
         struct rig_count before = rig_counts();
-        arm(call, want, nth);
+        fault_arm(call, want, nth);
         int rc = fen_run(start_and_stop, NULL, &cfg);
-        hit = disarm();
+        hit = fault_disarm();
         struct rig_count after = rig_counts();
         if (!hit && rc)
             fail_msg("%s %d: %d without a fault", call, nth, rc);
@@ -225,7 +197,7 @@ static void each_call_of_a_start_fails(void **state)
 {
     (void)state;
     const fen_config cfg = {.procs = 2};
-    fen__sys_fault = fault;
+    fault_begin();
     assert_int_equal(fen_run(start_and_stop, NULL, &cfg), 0); /* what the process keeps for ever */
     start_fails("malloc", -ENOMEM);
     start_fails("mmap", -ENOMEM);
@@ -237,7 +209,7 @@ static void each_call_of_a_start_fails(void **state)
     start_fails("socket", -EMFILE);
     start_fails("bind", -EADDRINUSE);
     start_fails("listen", -EADDRINUSE);
-    fen__sys_fault = NULL;
+    fault_end();
 }
 
 int main(void)

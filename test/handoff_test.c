@@ -8,6 +8,9 @@
  * The steps are those of guard.c and monitor.c, written out here so that one can be left out:
  *   MUTANT 1  no membarrier              2  leave is not a release (its store may come first)
  *          3  phase is not looked at     4  the owner goes on when asked, without the swap
+ *          5  the owner looks at word before it sets phase (what a compiler may
+ *             make of enter without its barrier)
+ *          6  the monitor takes without the last swap
  * A mutant passes when it is caught; test/model/guard_test.c explores the same on paper. */
 #include "sys/sys.h"
 
@@ -36,14 +39,16 @@ static _Atomic bool stop;
 static bool no_membarrier;
 static volatile char far_away[2][1 << 20];
 
-static bool enter(void)
+/* w: what the owner saw of word earlier; only a mutant goes by it. */
+static bool enter(uint32_t w)
 {
     if (no_membarrier)
         atomic_exchange(&p.phase, RT);
     else
         atomic_store_explicit(&p.phase, RT, memory_order_relaxed);
     __asm__ volatile("" ::: "memory");
-    uint32_t w = atomic_load_explicit(&p.word, memory_order_acquire);
+    if (MUTANT != 5)
+        w = atomic_load_explicit(&p.word, memory_order_acquire);
     if (w == OWNED || (MUTANT == 4 && w == ASKED))
         return true;
     return w == ASKED && atomic_compare_exchange_strong(&p.word, &w, OWNED);
@@ -63,7 +68,9 @@ static bool take(void)
         atomic_compare_exchange_strong(&p.word, &e, OWNED);
         return false;
     }
-    return atomic_compare_exchange_strong(&p.word, &e, TAKEN);
+    if (MUTANT == 6)
+        atomic_store(&p.word, TAKEN);
+    return MUTANT == 6 || atomic_compare_exchange_strong(&p.word, &e, TAKEN);
 }
 
 static void pause_sometimes(uint64_t *rand)
@@ -97,18 +104,19 @@ static void *owner(void *ret)
     uint64_t done = 0, rand = 7;
     pin(0);
     while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+        uint32_t early = atomic_load(&p.word);
         pause_sometimes(&rand);
         dirty(far_away[0], &rand);
-        if (!enter()) { /* taken: wait until it is ours again */
+        if (!enter(early)) { /* taken: wait until it is ours again */
             atomic_store_explicit(&p.phase, USER, memory_order_relaxed);
             while (atomic_load_explicit(&p.word, memory_order_acquire) == TAKEN && !stop)
                 ;
             continue;
         }
         uint64_t n = p.n;
-        pause_sometimes(&rand);
         if (MUTANT == 2)
             leave(); /* what a compiler or processor may make of a relaxed store */
+        pause_sometimes(&rand);
         p.n = n + 1;
         done++;
         leave();

@@ -5,32 +5,10 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "fault.h"
 #include "rig.h"
-#include "sys/sys.h"
 
 #include <fcntl.h>
-
-/* ---- the fault ---- */
-
-static const char *_Atomic failing_call;
-static _Atomic int failing_rc, calls_left, hits;
-
-static int fault(const char *call)
-{
-    const char *name = atomic_load(&failing_call);
-    if (!name || strcmp(name, call) || atomic_fetch_sub(&calls_left, 1) != 1)
-        return 0;
-    atomic_fetch_add(&hits, 1);
-    return atomic_load(&failing_rc);
-}
-
-static void arm(const char *call, int rc, int nth)
-{
-    atomic_store(&hits, 0);
-    atomic_store(&failing_rc, rc);
-    atomic_store(&calls_left, nth);
-    atomic_store(&failing_call, call);
-}
 
 /* ---- a mix of everything ----
  * Each step may fail; then the rest of it is left out. Peers that would wait for ever for a partner
@@ -209,10 +187,9 @@ static void nth_fails(const char *call, int rc)
     int nth = 1;
     for (; hit && nth < 400; nth += nth < 16 ? 1 : 11) {
         struct rig_count before = rig_counts();
-        arm(call, rc, nth);
+        fault_arm(call, rc, nth);
         int got = fen_run(mix, NULL, &cfg);
-        hit = atomic_load(&hits) > 0;
-        atomic_store(&failing_call, NULL);
+        hit = fault_disarm();
         struct rig_count after = rig_counts();
         if (!hit && got && got != -ETIMEDOUT) /* a busy machine may be late */
             fail_msg("%s %d: %d without a fault", call, nth, got);
@@ -247,13 +224,13 @@ static const struct {
 static void test_every_call_fails(void **state)
 {
     (void)state;
-    fen__sys_fault = fault;
+    fault_begin();
     /* what the process keeps for ever */
     assert_int_equal(fen_run(mix, NULL, &(fen_config){.procs = 2, .max_blocking = 2}), 0);
     patience_ns = 50 * FEN_MS;
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
         nth_fails(faults[i].call, faults[i].rc);
-    fen__sys_fault = NULL;
+    fault_end();
 }
 
 int main(void)

@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -98,14 +99,16 @@ static long field(const char *json, const char *name)
     return p ? strtol(p + strlen(key), NULL, 10) : -1;
 }
 
+/* Who answers gets the time that a busy machine takes. */
 static int load(char *out, size_t bytes, enum habit h, const char *more)
 {
     char args[512];
+    bool answers = h == KIND || h == CHUNKS || h == UNTIL_CLOSE;
     habit = h;
     snprintf(args, sizeof args,
              "load '--url=http://127.0.0.1:%d/x/{1..9}' --connections=3 --duration=250ms "
-             "--warmup=0ms --timeout=100ms --json %s",
-             port, more);
+             "--warmup=0ms --timeout=%s --json %s",
+             port, answers ? "15s" : "100ms", more);
     return run(out, bytes, args);
 }
 

@@ -188,6 +188,7 @@ static void acquire(void *arg)
     (void)arg;
     (void)!fen_sem_acquire(&sem);
 }
+static void sem_of_less_than_none(void) { fen_sem_init(&sem, -1); }
 static void sem_with_waiter(void)
 {
     go(acquire, NULL);
@@ -237,6 +238,7 @@ static void test_condition_semaphore_group_once_and_barrier(void **state)
     dies(cond_without_mutex, "m->held");
     dies(cond_with_waiter, "!c->waiters.head");
     dies(sem_with_waiter, "!s->waiters.head");
+    dies(sem_of_less_than_none, "permits >= 0");
     dies(wg_below_zero, "wg->count >= 0");
     dies(wg_far_below_zero, "wg->count >= 0");
     dies(wg_at_the_end, "wg->count == 0");

@@ -1,5 +1,6 @@
 /* monitor_test.c - the monitor in real runs: a P whose worker is stuck is handed on, also when
- * nothing has stood still for so long that the monitor looks rarely. */
+ * nothing has stood still for so long that the monitor looks rarely; who computes for ever is
+ * demoted, the last one too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,7 +8,10 @@
 
 #include <fen/fen.h>
 
+#include <dirent.h>
+#include <sched.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <time.h>
 
 #define CALM_NS (250 * FEN_MS) /* more than a hundred looks at most a millisecond apart */
@@ -81,11 +85,58 @@ static void a_declared_section_is_noticed_after_a_calm_time(void **state)
     assert_int_equal(fen_run(run, &declared, &(fen_config){.procs = 1}), 0);
 }
 
+/* ---- endless loops ---- */
+
+#define HOGS 3
+#define LONGEST_NS (8 * FEN_S)
+
+static void compute(void *arg)
+{
+    (void)arg;
+    while (!atomic_load_explicit(&stop, memory_order_relaxed)) /* pairs with nothing: a flag */
+        ;
+}
+
+static int threads_demoted(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/task");
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        n += atoi(e->d_name) > 0 && sched_getscheduler(atoi(e->d_name)) == SCHED_IDLE;
+    closedir(d);
+    return n;
+}
+
+/* Nobody waits for the P of the last one: this fiber sleeps on the other. */
+static int run_beside_hogs(void *arg)
+{
+    (void)arg;
+    int64_t end = fen_now() + LONGEST_NS;
+    atomic_store(&stop, false);
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    assert_non_null(s);
+    for (int i = 0; i < HOGS; i++)
+        assert_int_equal(fen_go(compute, NULL), 0);
+    while (threads_demoted() < HOGS && fen_now() < end)
+        assert_int_equal(fen_sleep(5 * FEN_MS), 0);
+    assert_int_equal(threads_demoted(), HOGS);
+    atomic_store(&stop, true);
+    return fen_scope_close(s);
+}
+
+static void the_last_hog_is_demoted_like_the_rest(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(run_beside_hogs, NULL, &(fen_config){.procs = 2}), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_call_that_blocks_is_noticed_after_a_calm_time),
         cmocka_unit_test(a_declared_section_is_noticed_after_a_calm_time),
+        cmocka_unit_test(the_last_hog_is_demoted_like_the_rest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

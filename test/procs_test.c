@@ -1,9 +1,9 @@
 /* procs_test.c - the number of Ps goes up and down under load and at rest: nothing is lost. */
+#include "entries.h"
 #include "sched/sched.h"
 
 #include <fen/fen.h>
 
-#include <dirent.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,16 +19,6 @@ enum { CHANGES = 150, SLEEPERS = 60, PAIRS = 20, CONNS = 10, MOST = 8 };
 #else
 enum { CHANGES = 600, SLEEPERS = 300, PAIRS = 50, CONNS = 40, MOST = 16 };
 #endif
-
-static int count_dir(const char *path)
-{
-    int n = 0;
-    DIR *d = opendir(path);
-    while (d && readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
 
 static _Atomic bool stop;
 static _Atomic int64_t naps, messages, bytes, late;
@@ -191,14 +181,14 @@ static void nothing_is_lost_under_load(void **state)
 {
     (void)state;
     assert_int_equal(fen_run(nothing, NULL, NULL), 0); /* TSan has its own thread from here on */
-    int fds = count_dir("/proc/self/fd"), threads = count_dir("/proc/self/task");
+    int fds = entries("/proc/self/fd"), threads = entries("/proc/self/task");
     atomic_store(&stop, false);
     assert_int_equal(fen_run(under_load, NULL, &(fen_config){.procs = 2}), 0);
-    assert_int_equal(count_dir("/proc/self/fd"), fds);
+    assert_int_equal(entries("/proc/self/fd"), fds);
     /* A joined thread may still be listed for a moment. */
-    for (int i = 0; i < 1000 && count_dir("/proc/self/task") > threads; i++)
+    for (int i = 0; i < 1000 && entries("/proc/self/task") > threads; i++)
         usleep(1000);
-    assert_int_equal(count_dir("/proc/self/task"), threads);
+    assert_int_equal(entries("/proc/self/task"), threads);
     print_message("%lld naps, %lld messages, %lld bytes\n", (long long)naps, (long long)messages,
                   (long long)bytes);
     assert_true(naps > 0 && messages > 0 && bytes > 0);

@@ -307,7 +307,10 @@ static int crowd(void *arg)
     fen_scope *s = fen_scope_open(FEN_NEVER);
     for (int i = 0; i < CROWD; i++)
         must(fen_go(on_gate, &gate) == 0);
-    must(fen_sleep(20 * FEN_MS) == 0);
+    fen_stats st;
+    do
+        must(fen_sleep(20 * FEN_MS) == 0);
+    while (fen_stats_get(&st), st.run_queue > 0);
     fen_blocking_begin();
     must(fen_debug_fibers(take, NULL) == 0);
     fen_blocking_end();

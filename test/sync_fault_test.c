@@ -9,8 +9,8 @@
 
 #include "sync/run_rig.h"
 
+#include "fault.h"
 #include "mem/mem.h"
-#include "sys/sys.h"
 
 #include <fen/chan.h>
 #include <fen/group.h>
@@ -20,20 +20,6 @@
 
 #include <errno.h>
 #include <string.h>
-
-/* ---- the fault ---- */
-
-static const char *_Atomic failing_call;
-static _Atomic int calls_left, hits;
-
-static int fault(const char *call)
-{
-    const char *name = atomic_load(&failing_call);
-    if (!name || strcmp(name, call) || atomic_fetch_sub(&calls_left, 1) != 1)
-        return 0;
-    atomic_fetch_add(&hits, 1);
-    return -ENOMEM;
-}
 
 /* ---- what must come out of a call ---- */
 
@@ -179,12 +165,9 @@ static void each_call_fails(const char *call)
     bool hit = true;
     int nth = 1;
     for (; hit && nth < 500; nth++) {
-        atomic_store(&hits, 0);
-        atomic_store(&calls_left, nth);
-        atomic_store(&failing_call, call);
+        fault_arm(call, -ENOMEM, nth);
         int rc = fen_run(everything, &key, &(fen_config){.procs = 2});
-        atomic_store(&failing_call, NULL);
-        hit = atomic_load(&hits) > 0;
+        hit = fault_disarm();
         if (rc && !(hit && (rc == -ENOMEM || rc == -EAGAIN)))
             fail_msg("%s %d: %d", call, nth, rc);
         if (fen__mem_live_bytes() != idle)
@@ -217,6 +200,6 @@ int main(void)
         cmocka_unit_test(test_each_malloc_fails),
         cmocka_unit_test(test_each_mmap_fails),
     };
-    fen__sys_fault = fault;
+    fault_begin();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

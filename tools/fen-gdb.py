@@ -204,7 +204,8 @@ class Fiber:
     def holder(self):
         try:
             place = word(self.on + self.fen.mutex_held, 4)  # in the slab, + 1
-            if place in (0, 2**32 - 1):
+            place &= 2**31 - 1  # the highest bit: somebody waits
+            if place in (0, 2**31 - 1):
                 return "no fiber"
             return word(self.fen.object(place - 1) + self.fen.g_number)
         except gdb.MemoryError:

@@ -295,7 +295,10 @@ static void shared_connection_lost_and_found(void **state)
             ask(fd, id == 7 ? "/quotes/7" : "/quotes/8");
             expect(fd, 200, id == 7 ? "{\"id\":7,\"price\":2433}" : "{\"id\":8,\"price\":1352}");
         }
-        ask(fd, "/quotes/7"); /* killed with a question on its way, and nobody to ask again */
+        /* killed with a question on its way, and nobody to ask again; stopped first, so that it
+         * cannot answer before, however busy the machine is */
+        kill(backend.pid, SIGSTOP);
+        ask(fd, "/quotes/7");
         usleep(DELAY_MS * 300);
         kill(backend.pid, SIGKILL);
         wait_exit(&backend);

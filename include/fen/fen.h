@@ -18,6 +18,7 @@
 #include <fen/mem.h>
 #include <fen/meter.h>
 #include <fen/net.h>
+#include <fen/pace.h>
 #include <fen/process.h>
 #include <fen/run.h>
 #include <fen/scope.h>

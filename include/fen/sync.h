@@ -29,7 +29,7 @@ struct fen_waitq {
 
 typedef struct fen_mutex {
     uint32_t lock;
-    uint32_t held; /* 0: free; who holds it */
+    uint32_t held; /* 0: free; who holds it, and whether somebody waits */
     struct fen_waitq waiters;
 } fen_mutex;
 
@@ -53,7 +53,8 @@ FEN_API void fen_mutex_fini(fen_mutex *m); /* asserts that it is free */
 typedef struct fen_rwlock {
     uint32_t lock;
     uint32_t writer; /* 0: none; who holds it */
-    uint32_t readers, unused;
+    uint32_t readers;
+    uint32_t word; /* all of it while nobody waits */
     struct fen_waitq read_waiters, write_waiters;
 } fen_rwlock;
 
@@ -99,12 +100,12 @@ FEN_API void fen_cond_fini(fen_cond *c); /* asserts that nobody waits */
 
 typedef struct fen_sem {
     uint32_t lock;
-    int64_t permits;
+    int64_t permits; /* INT64_MIN: none, and somebody waits */
     struct fen_waitq waiters;
 } fen_sem;
 
-/* init gives the first permits; acquire takes one or waits: 0, -ECANCELED, -ETIMEDOUT, -ENOMEM;
- * try_: -EAGAIN; release gives one back. Any thread. */
+/* init gives the first permits (at least 0, asserted); acquire takes one or waits: 0, -ECANCELED,
+ * -ETIMEDOUT, -ENOMEM; try_: -EAGAIN; release gives one back. Any thread. */
 FEN_API void fen_sem_init(fen_sem *s, int64_t permits);
 FEN_API int fen_sem_acquire(fen_sem *s) FEN_MUST_CHECK;
 FEN_API int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns) FEN_MUST_CHECK;

@@ -9,6 +9,9 @@
 
 /* ---- context ---- */
 void fen__switch(void **save_sp, void *to_sp, uint64_t control);
+/* For stacks that call each other by different functions, so that returns cannot be predicted:
+ * reads the control words itself, and returns `value` on the other stack. */
+bool fen__jump(void **save_sp, void *to_sp, bool value);
 /* The floating-point control words of the caller, for fen__switch: MXCSR, the x87 word above it. */
 static inline uint64_t fen__control(void)
 {
@@ -19,12 +22,14 @@ static inline uint64_t fen__control(void)
     __asm__ volatile("fnstcw %0" : "=m"(x87));
     return mxcsr | (uint64_t)x87 << 32;
 #else
-    return 0; /* the switch reads fpcr itself */
+    uint64_t fpcr; /* for a first frame; the switch reads it itself */
+    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
+    return fpcr;
 #endif
 }
-/* Prepares a stack so that the first switch to the returned pointer calls fn(arg). fn must not
- * return. top is 16-byte aligned. */
-void *fen__context_init(void *top, void (*fn)(void *arg), void *arg);
+/* Prepares a stack so that the first switch to the returned pointer calls fn(arg) with these
+ * control words. fn must not return. top is 16-byte aligned. */
+void *fen__context_init(void *top, void (*fn)(void *arg), void *arg, uint64_t control);
 
 /* ---- stacks ---- */
 struct fen__stack {

@@ -129,19 +129,20 @@ static int reserve(size_t slots)
         cap *= 2;
     size_t bytes = cap / SLAB_STACKS * sizeof *pool.slabs;
     size_t old = pool.cap / SLAB_STACKS * sizeof *pool.slabs;
-    char **maps = fen__mem_alloc(bytes);
-    void *p =
-        !maps ? NULL
-              : fen__mem_resize(pool.free, pool.cap * sizeof *pool.free, cap * sizeof *pool.free);
-    if (!p) {
-        fen__mem_free(maps, bytes);
+    char **slabs = fen__mem_alloc(bytes);
+    struct fen__stack *back = !slabs ? NULL : fen__mem_alloc(cap * sizeof *back);
+    if (!back) {
+        fen__mem_free(slabs, bytes);
         return -ENOMEM;
     }
     if (old)
-        memcpy(maps, pool.slabs, old);
+        memcpy(slabs, pool.slabs, old);
+    if (pool.nfree) /* no more: what was never written to is no memory */
+        memcpy(back, pool.free, pool.nfree * sizeof *back);
     fen__mem_free(pool.slabs, old);
-    pool.free = p;
-    pool.slabs = maps;
+    fen__mem_free(pool.free, pool.cap * sizeof *back);
+    pool.free = back;
+    pool.slabs = slabs;
     pool.cap = cap;
     return 0;
 }

@@ -136,9 +136,7 @@ void fen_mem_stats_get(fen_mem_stats *ret_stats)
 int64_t fen_mem_reclaim(void)
 {
     fen__check_drain(fen__cache_get(false));
-    fen__mem_flush();
-    (void)fen__central_sweep();
-    return (int64_t)fen__pages_reclaim();
+    return (int64_t)fen__pace_reclaim();
 }
 
 int fen_mem_options_set(const fen_mem_options *options)

@@ -245,6 +245,7 @@ void fen__find_idle(struct fen__m *m)
         return;
     int n = 0;
     if (!work_elsewhere(m)) {
+        fen__mem_idle();
         int64_t until = atomic_load_explicit(&m->p->timers.next_ns, memory_order_relaxed);
         if (jammed(m->p)) /* it leaves starts behind, here or elsewhere, that it may take soon */
             until = fen__min_i64(until, fen__sys_now() + JAM_NAP);
@@ -262,7 +263,7 @@ void fen__find_idle(struct fen__m *m)
         deliver(m, w, n);
 }
 
-static bool timers_due(struct fen__m *m)
+static inline bool timers_due(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     if (!m->meter)
@@ -339,14 +340,25 @@ static struct fen__g *look(struct fen__m *m, struct fen__g *g)
     return g;
 }
 
+/* The M's own stack looks at everything at least every half of a long slice, 100 us: timers,
+ * descriptors, whether the P leaves. */
+static void allow_quick(struct fen__m *m)
+{
+    uint64_t next = atomic_load_explicit(&m->p->timers.next_tsc, memory_order_relaxed);
+    uint64_t until = m->bill.last + fen__long_ticks / 2;
+    atomic_store_explicit(&m->p->quick_until, next < until ? next : until, memory_order_relaxed);
+}
+
 /* The next fiber when nothing but the P's own queue is due, for a fiber that switches away; NULL:
  * the M's own stack has to look. */
-struct fen__g *fen__find_quick(struct fen__m *m)
+inline struct fen__g *fen__find_quick(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     uint32_t tick = p->tick + 1;
-    if (FEN__UNLIKELY(timers_due(m) || tick % FEN__GLOBAL_TICK == 0 || look_due(m) ||
-                      fen__procs_leaving(p)))
+    if (FEN__UNLIKELY(!m->meter))
+        m->bill.last = fen__tsc();
+    if (FEN__UNLIKELY(m->bill.last >= atomic_load_explicit(&p->quick_until, memory_order_relaxed) ||
+                      tick % FEN__GLOBAL_TICK == 0))
         return NULL;
     if (FEN__UNLIKELY(start_due(p, tick)))
         return NULL;
@@ -384,5 +396,9 @@ struct fen__g *fen__find(struct fen__m *m)
 #endif
     if (!g)
         g = own(m);
-    return g ? g : slow(m);
+    if (!g)
+        g = slow(m);
+    if (g)
+        allow_quick(m);
+    return g;
 }

@@ -5,11 +5,23 @@
  *   BLOCK                          10 ms   the same, computing or preempted
  *   USER, thread asleep in kernel  200 us  an undeclared blocking call
  *   USER                           10 ms   a computation; 0.5 ms for a repeat offender
- * A P that nobody waits for is left alone. The fiber's M keeps its thread and computes on; if its
- * thread really burns CPU (not merely preempted) it is demoted to SCHED_IDLE, so that many hogs do
- * not starve the machine by weight of threads. It never holds a P again: at its next runtime call
- * the fiber moves on and the M ends. New Ms are made by this thread, so they do not inherit the
- * class. A take refused for want of an M is a stall: counted, and told like the rest (stall.c).
+ * A P that nobody waits for is left alone, but see "the last one". The fiber's M keeps its thread
+ * and computes on; if its thread really burns CPU (not merely preempted) it is demoted to
+ * SCHED_IDLE, so that many hogs do not starve the machine by weight of threads. It never holds a P
+ * again: at its next runtime call the fiber moves on and the M ends. New Ms are made by this
+ * thread, so they do not inherit the class. A take refused for want of an M is a stall: counted,
+ * and told like the rest (stall.c).
+ *
+ * Many demoted threads on one processor still bend its virtual time (EEVDF), in two ways. A thread
+ * of weight 3 that has run for a tick of 4 ms stands 1.4 s of virtual time further; dozens of them
+ * lie over such a span, and who wakes up is put in at their average.
+ * - The turn that the kernel gives them, 1.4 ms, is shorter than a tick. So those that have come
+ *   least far have a deadline before that of an M that wakes up, and run first, a tick each: it
+ *   came 10 to 35 ms late in each run. Turns of DEMOTED_SLICE make their deadlines the later ones.
+ * - The last one of the hogs would keep its P, because nobody waits for it, and with the P its
+ *   class. An M that wakes up on its processor is put 36 ms behind it: P99 of a tick 40 ms in one
+ *   run of three. So while there are demoted threads, a computation of PATIENCE_LONE loses its P
+ *   also when nobody waits for it, and is demoted like the rest. The P that is left over sleeps.
  *
  * An M that was seen computing is looked at once a millisecond: a look is a wake-up of this thread,
  * and at 200 us apart it cost computing fibers a tenth of the machine.
@@ -25,10 +37,14 @@
  * is 1 ms again. With an idle P it stays at 1 ms, because share() must find work for it. */
 #include "sched/see.h"
 
+#include "mem/mem.h"
+
 #define PATIENCE_BLOCK (20 * FEN_US)
 #define PATIENCE_ASLEEP (200 * FEN_US)
 #define PATIENCE_RUNS (10 * FEN_MS)
+#define PATIENCE_LONE (30 * FEN_MS) /* beside demoted threads, when nobody waits */
 #define DEMOTE_AFTER (3 * FEN_MS)
+#define DEMOTED_SLICE (3900 * FEN_US) /* one tick of a kernel with HZ=250 ends it */
 #define NAP_MIN (20 * FEN_US)
 #define NAP_BUSY FEN_MS
 #define NAP_CALM (4 * FEN_MS)
@@ -39,7 +55,8 @@
 static struct {
     bool started;
     int hot;
-    int calm; /* looks in a row at which no P stood still */
+    int calm;    /* looks in a row at which no P stood still */
+    int demoted; /* threads of SCHED_IDLE at the last sweep */
 } mon;
 
 void fen__monitor_poke(void)
@@ -143,11 +160,14 @@ static int64_t look(struct fen__p *p, int64_t now)
         return look_at_blocked(p, m, stuck, now);
     if (stuck < PATIENCE_ASLEEP)
         return PATIENCE_ASLEEP;
-    if (!wanted(p, now))
+    bool lone = !wanted(p, now);
+    if (lone && (!mon.demoted || stuck < PATIENCE_LONE))
         return NAP_BUSY;
     if (stuck >= atomic_load_explicit(&m->patience_ns, memory_order_relaxed)) {
         bool asleep = fen__sys_asleep(m->tid, &m->statfd); /* this thread may have come late */
-        return take(m, asleep ? ASLEEP : COMPUTES, now), NAP_BUSY;
+        if (!lone || !asleep)
+            take(m, asleep ? ASLEEP : COMPUTES, now);
+        return NAP_BUSY;
     }
     int64_t cpu = fen__sys_cpu_of(m->tid), seen = m->cpu_seen_ns;
     m->cpu_seen_ns = cpu;
@@ -162,30 +182,37 @@ static int64_t look(struct fen__p *p, int64_t now)
 static void demote_hogs(void)
 {
     struct fen__sched *s = &fen__sched;
+    int demoted = 0;
     fen__lock(&s->lock);
     for (struct fen__m *m = s->ms; m; m = m->next) {
+        demoted += m->demoted && m->tid;
         if (m->p || m->spare || m->demoted || !m->tid ||
             atomic_load_explicit(&m->phase, memory_order_relaxed) != FEN__USER)
             continue;
         if (fen__sys_cpu_of(m->tid) - m->cpu_at_take_ns < DEMOTE_AFTER)
             continue;
         m->demoted = true;
-        fen__sys_demote(m->tid);
+        fen__sys_demote(m->tid, DEMOTED_SLICE);
+        demoted++;
     }
     fen__unlock(&s->lock);
+    mon.demoted = demoted;
 }
 
-/* Work queued on a busy P while another is idle: see fen__ready. */
+/* Work queued on a busy P while another is idle: see fen__ready. What an idle P has are starts that
+ * it keeps waiting (a jam: find.c), and it would only be woken out of its nap. */
 static void share(void)
 {
     struct fen__sched *s = &fen__sched;
+    bool more = false;
     if (!atomic_load_explicit(&s->n_idle, memory_order_relaxed))
         return;
-    for (int i = 0; i < s->nps; i++)
-        if (fen__queue_len(&s->ps[i])) {
-            fen__wake_p();
-            return;
-        }
+    fen__lock(&s->lock);
+    for (int i = 0; i < s->nps && !more; i++)
+        more = !s->ps[i].idle && fen__queue_len(&s->ps[i]);
+    fen__unlock(&s->lock);
+    if (more)
+        fen__wake_p();
 }
 
 /* Every P that has an M is idle, and none still lacks one. */
@@ -219,6 +246,7 @@ static void deep_sleep(void)
     atomic_store(&s->monitor_deep, 1); /* seq_cst: pairs with the load in find.c idle() */
     if (all_idle() && !atomic_load(&s->stop) && !atomic_load(&fen__see.asked)) {
         fen__hibernate_tick(); /* here: whatever parks later pokes */
+        fen__pace_tick(fen__sys_now());
         fen__sys_futex_wait(&s->monitor_wake, seen, fen__stuck_look(fen__sys_now()));
     }
     atomic_store(&s->monitor_deep, 0);
@@ -246,6 +274,7 @@ static void *monitor(void *arg)
             fen__procs_raise();
             share();
             fen__hibernate_tick();
+            fen__pace_tick(now);
         }
         nap = fen__min_i64(most, nap * 2);
         __atomic_store_n(&s->monitor_cpu_ns, fen__sys_thread_cpu(), __ATOMIC_RELAXED);
@@ -256,7 +285,7 @@ static void *monitor(void *arg)
 
 int fen__monitor_start(void)
 {
-    mon.hot = mon.calm = 0;
+    mon.hot = mon.calm = mon.demoted = 0;
     mon.started = pthread_create(&fen__sched.monitor, NULL, monitor, NULL) == 0;
     return mon.started ? 0 : -EAGAIN;
 }

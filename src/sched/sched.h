@@ -176,6 +176,10 @@ struct fen__spares *fen__spares_of(struct fen__m *m);
  * inside the guarded section until fen__leave_any), else NULL. */
 struct fen__m *fen__enter_any(void);
 void fen__leave_any(struct fen__m *m);
+/* The running fiber, for a call that is one step on memory of its own and neither waits nor wakes:
+ * such a call need not enter. NULL: no fiber, or one that has to enter all the same, because its P
+ * is asked for or gone, or the run is simulated. */
+struct fen__g *fen__brief(void);
 
 /* ---- park.c: waiting (RT) ----
  *   epoch = fen__arm(g); publish (g, epoch) wherever a waker may look; code = fen__park(...);
@@ -330,7 +334,8 @@ struct fen__cpu_books {
     int64_t fibers_ns, runtime_ns, unattributed_ns, process_ns;
 };
 void fen__cpu_books(struct fen__cpu_books *ret);
-int64_t fen__monitor_cpu_ns(void); /* of this run; the monitor has no tally */
+/* Of the monitor and of the heap's reclaimer in this run; they have no tally. */
+int64_t fen__monitor_cpu_ns(void);
 void fen__each_tally(void (*fn)(struct fen__tally *t, void *arg), void *arg);
 
 #endif

@@ -8,7 +8,8 @@
  * the protocol.
  *
  * Touched by            fields
- * its M in RT           fen__p.tick, streak, jam, last_poll, anchor_*, ring.tail, push of runnext
+ * its M in RT           fen__p.tick, quick_until, streak, jam, last_poll, anchor_*, ring.tail,
+ *                       push of runnext
  * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
  * sched.lock            idle list, spare list, global queue, M list, fen__m.p while it has none
  * its M, any phase      cur, g0_sp, bill, tally, gfree, stacks, spares (what user code can
@@ -17,6 +18,7 @@
 #ifndef FEN_SCHED_INT_H
 #define FEN_SCHED_INT_H
 
+#include "fiber/cxx.h"
 #include "mem/mem.h"
 #include "sched/sched.h"
 #include "sys/sys.h"
@@ -65,7 +67,8 @@ struct fen__p {
     _Atomic(struct fen__g *) runnext;
     _Atomic uint32_t head;
     uint32_t tick, streak;
-    uint32_t jam; /* parks in a row for what another fiber holds */
+    uint32_t jam;                 /* parks in a row for what another fiber holds */
+    _Atomic uint64_t quick_until; /* TSC: until then fibers may switch to each other; find.c */
     struct fen__m *_Atomic m;
     uint64_t last_poll, anchor_tsc;
     int64_t anchor_ns;
@@ -102,7 +105,7 @@ struct fen__bill {
 
 struct fen__m {
     _Atomic uint32_t phase, word, calls;
-    bool searching, meter;
+    bool searching, meter, impatient; /* patience_ns is the short one */
     struct fen__p *p;
     struct fen__g *cur, *prev; /* prev: just switched out; NULL: the M's own stack was left */
     void *g0_sp;
@@ -112,9 +115,12 @@ struct fen__m {
     struct fen__g *gfree;
     uint32_t ngfree, nstacks;
     uint32_t stack_credit, stack_room; /* slots reserved: for fibers to come, for `stacks` */
+    uint64_t number, number_end;       /* of the next fibers */
+    uint64_t control;                  /* floating-point control words that a fiber begins with */
     struct fen__spares spares;
     struct fen__annot annot;
     struct fen__mem_now *mem; /* who pays for memory; NULL: nobody in particular */
+    struct fen__cxx *cxx;     /* the thread's record of caught exceptions; never NULL */
     /* ---- cold ---- */
     _Atomic uint32_t wake;
     _Atomic int tid;
@@ -183,7 +189,9 @@ bool fen__commit(struct fen__g *g);
 void fen__queue_init(struct fen__p *p);
 /* Runs next on m's P. True if that pushed another fiber to the tail. */
 bool fen__queue_next(struct fen__m *m, struct fen__g *g);
-void fen__queue_tail(struct fen__m *m, struct fen__g *g); /* runs last on this P */
+/* Runs last on this P. yielded: and no wake-up follows. */
+void fen__queue_tail(struct fen__m *m, struct fen__g *g);
+void fen__queue_yielded(struct fen__m *m, struct fen__g *g);
 struct fen__g *fen__queue_pop(struct fen__p *p);
 uint32_t fen__queue_ring_len(struct fen__p *p);
 uint32_t fen__queue_len(struct fen__p *p);

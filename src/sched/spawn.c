@@ -18,8 +18,9 @@
 
 #include <string.h>
 
-#define CHUNK_G 256
-#define CREDIT 32 /* reservations an M takes at a time */
+#define CHUNK_G 1024 /* whole pages */
+#define NUMBERS 64   /* numbers an M takes at a time */
+#define CREDIT 32    /* reservations an M takes at a time */
 #define FIBERS_MAX (4u << 20)
 
 static struct {
@@ -151,22 +152,17 @@ static void unreserve(struct fen__m *m)
     }
 }
 
-static struct fen__stack take_stack(struct fen__m *m)
+static void take_stack(struct fen__m *m, struct fen__stack *ret)
 {
-    struct fen__stack s;
     if (FEN__UNLIKELY(!m->nstacks)) {
         if (!m->stack_room) {
-            fen_assert(fen__stack_take(&s, 1));
-            return s;
+            fen_assert(fen__stack_take(ret, 1));
+            return;
         }
         m->nstacks = fen__stack_take(m->stacks, FEN__STACK_CACHE / 2);
         fen_assert(m->nstacks);
     }
-    s = m->stacks[--m->nstacks];
-    if (m->nstacks) /* the next one's */
-        fen__prefetch((char *)fen__stack_top(&m->stacks[m->nstacks - 1]) - 6 * FEN__LINE,
-                      6 * FEN__LINE);
-    return s;
+    *ret = m->stacks[--m->nstacks];
 }
 
 static void drop_stack(struct fen__m *m, struct fen__g *g)
@@ -191,14 +187,14 @@ static void drop_stack(struct fen__m *m, struct fen__g *g)
 void fen__g_bind(struct fen__m *m, struct fen__g *g)
 {
     if (!g->stack.low)
-        g->stack = take_stack(m);
+        take_stack(m, &g->stack);
     char *top = fen__stack_top(&g->stack), *low = fen__stack_low(&g->stack);
     fen__annot_new(&g->annot, low, (size_t)(top - low));
     if (FEN__UNLIKELY(fen__see.paint)) {
         fen__stack_paint(&g->stack);
         g->painted = true;
     }
-    g->sp = fen__context_init(top, fiber_main, g);
+    g->sp = fen__context_init(top, fiber_main, g, m->control);
 }
 
 /* Not on the fiber's stack; it will not run again. */
@@ -235,7 +231,18 @@ static void fiber_main(void *arg)
     fen__swap(m, FEN__ACT_EXIT);
 }
 
-static void reset(struct fen__g *g, const struct fen__spawn *how)
+/* The first fibers are numbered one by one, as people like it; later ones by the block. */
+static uint64_t number(struct fen__m *m)
+{
+    if (FEN__UNLIKELY(m->number == m->number_end)) {
+        uint64_t n = atomic_load_explicit(&slab.number, memory_order_relaxed) < 1000 ? 1 : NUMBERS;
+        m->number = atomic_fetch_add_explicit(&slab.number, n, memory_order_relaxed);
+        m->number_end = m->number + n;
+    }
+    return ++m->number;
+}
+
+static void reset(struct fen__m *m, struct fen__g *g, const struct fen__spawn *how)
 {
     __atomic_store_n(&g->limit, how->limit, __ATOMIC_RELAXED);
     g->scope = how->scope;
@@ -246,7 +253,7 @@ static void reset(struct fen__g *g, const struct fen__spawn *how)
     g->name = how->name;
     g->site = how->site;
     g->deep = g->painted = g->lent = false;
-    g->number = atomic_fetch_add_explicit(&slab.number, 1, memory_order_relaxed) + 1;
+    g->number = number(m);
     g->cpu_ticks = g->wait_ticks = 0;
     g->in_bytes = g->out_bytes = g->arena_bytes = g->arena_byte_ticks = 0;
     g->alloc_bytes = 0;
@@ -276,7 +283,7 @@ int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__
     }
     if (!g->stack.low)
         m->stack_credit--;
-    reset(g, how);
+    reset(m, g, how);
     g->account = m->cur ? m->cur->account : 0;
     __atomic_store_n(&g->parked_at, m->bill.last, __ATOMIC_RELAXED);
     fen__count_add(&m->tally.spawns, 1);

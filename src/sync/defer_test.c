@@ -50,6 +50,9 @@ static int leave_by(int way)
     }
     note("-");
 out:
+#ifdef __clang__ /* it wants a statement there */
+    ;
+#endif
     FEN_DEFER(note, "c");
     return 0;
 }

@@ -28,7 +28,10 @@ static int64_t small(const char *at, size_t offset)
 static uint64_t holder(const char *at, size_t offset)
 {
     int64_t v = small(at, offset); /* place in the slab + 1 */
-    return v > 0 && v != FEN__BY_THREAD ? fen__number_of((uint32_t)v - 1) : 0;
+    if (v < 0)
+        return 0;
+    uint32_t who = (uint32_t)v & ~FEN__WAITED;
+    return who && who != FEN__BY_THREAD ? fen__number_of(who - 1) : 0;
 }
 
 static void describe(const struct fen__g *g, struct fen__on *ret)
@@ -53,7 +56,10 @@ static void describe(const struct fen__g *g, struct fen__on *ret)
         ret->have = small(on, offsetof(fen_barrier, arrived));
         ret->of = small(on, offsetof(fen_barrier, parties));
         break;
-    case FEN__R_SEM: ret->have = peek(on, offsetof(fen_sem, permits)); break;
+    case FEN__R_SEM:
+        ret->have = peek(on, offsetof(fen_sem, permits));
+        ret->have = ret->have == FEN__SEM_WAITED ? 0 : ret->have;
+        break;
     case FEN__R_WG: ret->have = peek(on, offsetof(fen_wg, count)); break;
     case FEN__R_SCOPE: ret->have = peek(on, offsetof(struct fen_scope, children)); break;
     default: ret->object = NULL; break;

@@ -29,7 +29,7 @@ static int64_t cold_after(const struct fen__g *g)
     if (!after || g->lent)
         return FEN_NEVER;
     for (; s && s->owner == g; s = s->parent_of_owner)
-        if (atomic_load(&s->children) || hooked(s))
+        if (atomic_load(&s->children) > 1 || hooked(s))
             return FEN_NEVER;
     return after;
 }

@@ -1,10 +1,37 @@
-/* lock.c - mutex, semaphore, wait group: a counter under a short lock and a wait queue.
+/* lock.c - mutex, semaphore, wait group: a word, a short lock and a wait queue.
  *
  * Ownership is handed over: unlock and release give the lock or permit straight to the first waiter
  * (claim, hand over, wake), so a late comer cannot overtake it. A waiter that was woken by its
  * deadline instead takes its node out again; if a releaser claimed it first it has what it waited
  * for and says so. The wake itself comes after the object's lock is let go: a woken waiter may free
- * the object at once. */
+ * the object at once.
+ *
+ * Who need not wait does it by one compare-and-swap on the word, without the object's lock and
+ * without the guarded section (fen__brief). The word says when that is not possible:
+ *
+ *   mutex.held     0 <--> who                   by anybody, without the lock
+ *                  who --> who|WAITED           under the lock, before a node is queued
+ *                  who|WAITED --> WAITED        let go by who, without the lock; nobody else's
+ *                  WAITED --> next[|WAITED]     under the lock: handed over
+ *                  WAITED --> who               under the lock: nobody waited any more
+ *   sem.permits    n <--> n + 1, n >= 0         by anybody
+ *                  0 --> WAITED --> 0           under the lock, likewise
+ *   wg.count       n --> m, m > 0               by anybody
+ *                  n --> 0                      under the lock
+ *
+ * Invariants: a waiter that can be claimed implies WAITED (mutex, semaphore), and who finds WAITED
+ * gives under the lock. So whoever lets go without the lock has left nobody asleep, and a free
+ * mutex or a permit that is to be had has nobody who came earlier. WAITED may stay when the last
+ * waiter gave up: the next unlock finds out. A wait group's count above 0 cannot come to 0 while
+ * one that waits queues itself, since both are under the lock.
+ *
+ * What frees a mutex or gives a permit is the last access of who does it (settle down, unlock,
+ * then try again without the lock), so the next holder may end the object's life. A wait group's
+ * count comes to 0 under the lock; a wait that sees 0 looks at the lock too before it returns.
+ *
+ * test/model/ explores these functions (mutex, permits, group). Rejected: WAITED taken off by the
+ * waiter that gives up (one more writer of the word for a rare case); a futex-like word with
+ * spinning (a late comer overtakes). */
 #include "sync/sync_int.h"
 
 /* One round of waiting for something that a releaser hands over. 0: got it. */
@@ -21,7 +48,53 @@ static int wait_round(struct fen_waitq *q, uint32_t *lock, struct fen__g *g, int
 
 /* ---- mutex ---- */
 
-int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
+/* Acquire: pairs with the release in mutex_give. */
+static inline bool mutex_take(fen_mutex *m, uint32_t who)
+{
+    uint32_t free_word = 0;
+    return __atomic_compare_exchange_n(&m->held, &free_word, who, 0, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+/* False: somebody may wait, and WAITED alone stands there now; or another holds it, who is then
+ * done with the program. A subtraction because it costs a seventh less than a compare-and-swap. */
+static inline bool mutex_give(fen_mutex *m, uint32_t who)
+{
+    return __atomic_fetch_sub(&m->held, who, __ATOMIC_RELEASE) == who;
+}
+
+/* Lock held. Takes it, or sees to it that it is not let go without the lock. */
+static bool mutex_take_or_mark(fen_mutex *m, uint32_t who)
+{
+    uint32_t seen = __atomic_load_n(&m->held, __ATOMIC_RELAXED);
+    while (!(seen & FEN__WAITED)) {
+        uint32_t to = seen ? seen | FEN__WAITED : who;
+        if (__atomic_compare_exchange_n(&m->held, &seen, to, 1, __ATOMIC_ACQUIRE, /* as in take */
+                                        __ATOMIC_RELAXED))
+            return to == who;
+    }
+    return false;
+}
+
+/* Lock held, after a give that found WAITED. The fiber that holds it now, to be woken; NULL: nobody
+ * waits, and who holds it again. Relaxed: the new holder has its order from the wake, and nobody
+ * else can take what is not 0. */
+static struct fen__node *mutex_hand_on(fen_mutex *m, uint32_t who, int *ret_claim)
+{
+    struct fen__node *n = fen__waitq_claim(&m->waiters, ret_claim);
+    uint32_t to = n ? fen__holder_of(n->g) : who;
+    if (m->waiters.head)
+        to |= FEN__WAITED;
+    __atomic_store_n(&m->held, to, __ATOMIC_RELAXED);
+    return n;
+}
+
+static uint32_t mutex_holder(const fen_mutex *m)
+{
+    return __atomic_load_n(&m->held, __ATOMIC_RELAXED) & ~FEN__WAITED;
+}
+
+FEN__NOINLINE static int mutex_lock_slow(fen_mutex *m, int64_t deadline_ns)
 {
     struct fen__m *w = fen__enter_wait();
     if (!w)
@@ -30,13 +103,13 @@ int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
     int rc = -EAGAIN;
     while (rc == -EAGAIN) {
         fen__lock(&m->lock);
-        if (!m->held) {
-            m->held = fen__holder_of(g);
+        if (mutex_take_or_mark(m, fen__holder_of(g))) {
             fen__unlock(&m->lock);
             rc = 0;
             break;
         }
-        fen_assert(deadline_ns != FEN_NEVER || m->held != g->id + 1); /* locked it already */
+        /* locked it already */
+        fen_assert(deadline_ns != FEN_NEVER || mutex_holder(m) != g->id + 1);
         fen__waitq_wait(&m->waiters, g, m);
         fen__unlock(&m->lock);
         rc = wait_round(&m->waiters, &m->lock, g, deadline_ns, FEN__R_MUTEX);
@@ -45,47 +118,126 @@ int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
     return rc;
 }
 
+int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
+{
+    struct fen__g *g = fen__brief();
+    if (FEN__LIKELY(g && mutex_take(m, fen__holder_of(g))))
+        return 0;
+    return mutex_lock_slow(m, deadline_ns);
+}
+
 int fen_mutex_lock(fen_mutex *m) { return fen_mutex_lock_until(m, FEN_NEVER); }
 
 int fen_mutex_try_lock(fen_mutex *m)
 {
+    struct fen__g *g = fen__brief();
+    if (FEN__LIKELY(g != NULL))
+        return mutex_take(m, fen__holder_of(g)) ? 0 : -EAGAIN;
     struct fen__m *w = fen__enter_any();
-    fen__lock(&m->lock);
-    bool got = !m->held;
-    if (got)
-        m->held = fen__holder();
-    fen__unlock(&m->lock);
+    bool got = mutex_take(m, fen__holder());
     fen__leave_any(w);
     return got ? 0 : -EAGAIN;
 }
 
-void fen_mutex_unlock(fen_mutex *m)
+/* A give has failed: it was the caller's to give? */
+static void mutex_check_given(fen_mutex *m, uint32_t who)
 {
-    struct fen__m *w = fen__enter_any();
-    int claim;
-    fen__lock(&m->lock);
+    if (FEN__LIKELY(__atomic_load_n(&m->held, __ATOMIC_RELAXED) == FEN__WAITED))
+        return;
+    (void)__atomic_add_fetch(&m->held, who, __ATOMIC_RELAXED);
     fen_assert(m->held);
     fen_assert(m->held == fen__holder()); /* who locked it unlocks it */
-    struct fen__node *n = fen__waitq_claim(&m->waiters, &claim);
-    m->held = n ? fen__holder_of(n->g) : 0;
-    fen__unlock(&m->lock);
+}
+
+/* given: a give has failed already. */
+FEN__NOINLINE static void mutex_unlock_slow(fen_mutex *m, bool given)
+{
+    struct fen__m *w = fen__enter_any();
+    uint32_t who = fen__holder();
+    struct fen__node *n = NULL;
+    int claim = 0;
+    while (!n && (given || !mutex_give(m, who))) {
+        given = false;
+        mutex_check_given(m, who);
+        fen__lock(&m->lock);
+        n = mutex_hand_on(m, who, &claim);
+        fen__unlock(&m->lock);
+    }
     if (n)
         fen__waitq_done(n, claim, 0); /* it holds the mutex now */
     fen__leave_any(w);
 }
 
+void fen_mutex_unlock(fen_mutex *m)
+{
+    struct fen__g *g = fen__brief();
+    if (FEN__UNLIKELY(!g || !mutex_give(m, fen__holder_of(g))))
+        mutex_unlock_slow(m, g != NULL);
+}
+
 void fen_mutex_fini(fen_mutex *m)
 {
-    fen__lock(&m->lock); /* the last user may be on its way out */
+    fen__lock(&m->lock);                               /* the last user may be on its way out */
+    (void)__atomic_load_n(&m->held, __ATOMIC_ACQUIRE); /* pairs with mutex_give */
     fen_assert(!m->held && !m->waiters.head);
     fen__unlock(&m->lock);
 }
 
 /* ---- semaphore ---- */
 
-void fen_sem_init(fen_sem *s, int64_t permits) { *s = (fen_sem){.permits = permits}; }
+void fen_sem_init(fen_sem *s, int64_t permits)
+{
+    fen_assert(permits >= 0);
+    *s = (fen_sem){.permits = permits};
+}
 
-int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns)
+/* Acquire: pairs with the release in sem_give. */
+static inline bool sem_take(fen_sem *s)
+{
+    int64_t seen = __atomic_load_n(&s->permits, __ATOMIC_RELAXED);
+    while (seen > 0)
+        if (__atomic_compare_exchange_n(&s->permits, &seen, seen - 1, 1, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+/* False: somebody may wait. */
+static inline bool sem_give(fen_sem *s)
+{
+    int64_t seen = __atomic_load_n(&s->permits, __ATOMIC_RELAXED);
+    while (seen >= 0)
+        if (__atomic_compare_exchange_n(&s->permits, &seen, seen + 1, 1, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+/* Lock held. Takes a permit, or sees to it that none is given without the lock. */
+static bool sem_take_or_mark(fen_sem *s)
+{
+    for (;;) {
+        int64_t none = 0;
+        if (sem_take(s))
+            return true;
+        if (__atomic_compare_exchange_n(&s->permits, &none, FEN__SEM_WAITED, 0, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED) ||
+            none == FEN__SEM_WAITED)
+            return false;
+    }
+}
+
+/* Lock held. The fiber that has the permit now, to be woken; NULL: it is still to be given. Whoever
+ * gives came here because of WAITED, but another may have taken it off since. */
+static struct fen__node *sem_hand_on(fen_sem *s, int *ret_claim)
+{
+    struct fen__node *n = fen__waitq_claim(&s->waiters, ret_claim);
+    if (!s->waiters.head && __atomic_load_n(&s->permits, __ATOMIC_RELAXED) == FEN__SEM_WAITED)
+        __atomic_store_n(&s->permits, 0, __ATOMIC_RELAXED);
+    return n;
+}
+
+FEN__NOINLINE static int sem_acquire_slow(fen_sem *s, int64_t deadline_ns)
 {
     struct fen__m *w = fen__enter_wait();
     if (!w)
@@ -94,8 +246,7 @@ int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns)
     int rc = -EAGAIN;
     while (rc == -EAGAIN) {
         fen__lock(&s->lock);
-        if (s->permits > 0) {
-            s->permits--;
+        if (sem_take_or_mark(s)) {
             fen__unlock(&s->lock);
             rc = 0;
             break;
@@ -108,67 +259,107 @@ int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns)
     return rc;
 }
 
+int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns)
+{
+    if (FEN__LIKELY(fen__brief() && sem_take(s)))
+        return 0;
+    return sem_acquire_slow(s, deadline_ns);
+}
+
 int fen_sem_acquire(fen_sem *s) { return fen_sem_acquire_until(s, FEN_NEVER); }
 
 int fen_sem_try_acquire(fen_sem *s)
 {
-    struct fen__m *w = fen__enter_any();
-    fen__lock(&s->lock);
-    bool got = s->permits > 0;
-    s->permits -= got;
-    fen__unlock(&s->lock);
+    struct fen__m *w = fen__brief() ? NULL : fen__enter_any();
+    bool got = sem_take(s);
     fen__leave_any(w);
     return got ? 0 : -EAGAIN;
 }
 
-void fen_sem_release(fen_sem *s)
+FEN__NOINLINE static void sem_release_slow(fen_sem *s)
 {
     struct fen__m *w = fen__enter_any();
-    int claim;
-    fen__lock(&s->lock);
-    struct fen__node *n = fen__waitq_claim(&s->waiters, &claim);
-    s->permits += n == NULL;
-    fen__unlock(&s->lock);
+    struct fen__node *n = NULL;
+    int claim = 0;
+    while (!n && !sem_give(s)) {
+        fen__lock(&s->lock);
+        n = sem_hand_on(s, &claim);
+        fen__unlock(&s->lock);
+    }
     if (n)
         fen__waitq_done(n, claim, 0);
     fen__leave_any(w);
 }
 
+void fen_sem_release(fen_sem *s)
+{
+    if (FEN__UNLIKELY(!fen__brief() || !sem_give(s)))
+        sem_release_slow(s);
+}
+
 void fen_sem_fini(fen_sem *s)
 {
     fen__lock(&s->lock);
+    (void)__atomic_load_n(&s->permits, __ATOMIC_ACQUIRE); /* pairs with sem_give */
     fen_assert(!s->waiters.head);
     fen__unlock(&s->lock);
 }
 
 /* ---- wait group ---- */
 
-void fen_wg_add(fen_wg *wg, int64_t n)
+/* Not to 0, so that nobody who waits is concerned. Release: who does the last step to 0 acquires
+ * it, in wg_move. */
+static inline bool wg_move_above(fen_wg *wg, int64_t n)
+{
+    int64_t seen = __atomic_load_n(&wg->count, __ATOMIC_RELAXED);
+    while (seen >= 0 && seen + n > 0)
+        if (__atomic_compare_exchange_n(&wg->count, &seen, seen + n, 1, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+/* Lock held. What comes to 0 lets everybody go. */
+static void wg_move(fen_wg *wg, int64_t n, struct fen__woken *w)
+{
+    int64_t left = __atomic_add_fetch(&wg->count, n, __ATOMIC_ACQ_REL);
+    if (FEN__UNLIKELY(left < 0))
+        fen_assert(wg->count >= 0); /* nobody else moves it there */
+    if (left > 0)
+        return;
+    /* atomic: a wait that begins reads it without the lock */
+    __atomic_store_n(&wg->zeros, wg->zeros + 1, __ATOMIC_RELAXED);
+    (void)fen__woken_all(w, &wg->waiters);
+}
+
+/* It is 0, and who brought it there has left: the acquires pair with wg_move's add, which comes
+ * after its lock was taken, and with the release of that lock. */
+static inline bool wg_is_idle(fen_wg *wg)
+{
+    return __atomic_load_n(&wg->count, __ATOMIC_ACQUIRE) == 0 &&
+           __atomic_load_n(&wg->lock, __ATOMIC_ACQUIRE) == 0;
+}
+
+FEN__NOINLINE static void wg_add_slow(fen_wg *wg, int64_t n)
 {
     struct fen__m *w = fen__enter_any();
-    int claim;
-    struct fen__node *node, *list = NULL;
+    struct fen__woken woken = {0};
     fen__lock(&wg->lock);
-    wg->count += n;
-    fen_assert(wg->count >= 0);
-    if (wg->count == 0) /* atomic: a wait that begins reads it without the lock */
-        __atomic_store_n(&wg->zeros, wg->zeros + 1, __ATOMIC_RELAXED);
-    while (wg->count == 0 && (node = fen__waitq_claim(&wg->waiters, &claim))) {
-        node->rc = claim;
-        node->next = list;
-        list = node;
-    }
+    wg_move(wg, n, &woken);
     fen__unlock(&wg->lock);
-    while ((node = list)) {
-        list = node->next;
-        fen__waitq_done(node, node->rc, 0);
-    }
+    fen__woken_done(&woken, 0);
     fen__leave_any(w);
+}
+
+void fen_wg_add(fen_wg *wg, int64_t n)
+{
+    if (FEN__UNLIKELY(!fen__brief() || !wg_move_above(wg, n)))
+        wg_add_slow(wg, n);
 }
 
 void fen_wg_done(fen_wg *wg) { fen_wg_add(wg, -1); }
 
-int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
+FEN__NOINLINE static int wg_wait_slow(fen_wg *wg, int64_t deadline_ns)
 {
     struct fen__m *w = fen__enter_wait();
     if (!w)
@@ -178,12 +369,13 @@ int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
     uint32_t zeros = __atomic_load_n(&wg->zeros, __ATOMIC_RELAXED);
     while (rc == -EAGAIN) {
         fen__lock(&wg->lock);
-        if (wg->count == 0 || wg->zeros != zeros) { /* it may be in use again by now */
+        /* it may be in use again by now */
+        if (__atomic_load_n(&wg->count, __ATOMIC_ACQUIRE) == 0 || wg->zeros != zeros) {
             fen__unlock(&wg->lock);
             rc = 0;
             break;
         }
-        fen__waitq_wait(&wg->waiters, g, wg);
+        fen__waitq_wait(&wg->waiters, g, wg); /* it cannot come to 0 before this has ended */
         fen__unlock(&wg->lock);
         rc = wait_round(&wg->waiters, &wg->lock, g, deadline_ns, FEN__R_WG);
     }
@@ -191,13 +383,22 @@ int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
     return rc;
 }
 
+int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
+{
+    if (fen__brief() && wg_is_idle(wg))
+        return 0;
+    return wg_wait_slow(wg, deadline_ns);
+}
+
 int fen_wg_wait(fen_wg *wg) { return fen_wg_wait_until(wg, FEN_NEVER); }
 
 int fen_wg_try_wait(fen_wg *wg)
 {
+    if (fen__brief() && wg_is_idle(wg))
+        return 0;
     struct fen__m *w = fen__enter_any();
     fen__lock(&wg->lock);
-    int rc = wg->count == 0 ? 0 : -EAGAIN;
+    int rc = __atomic_load_n(&wg->count, __ATOMIC_ACQUIRE) == 0 ? 0 : -EAGAIN;
     fen__unlock(&wg->lock);
     fen__leave_any(w);
     return rc;
@@ -206,6 +407,7 @@ int fen_wg_try_wait(fen_wg *wg)
 void fen_wg_fini(fen_wg *wg)
 {
     fen__lock(&wg->lock);
+    (void)__atomic_load_n(&wg->count, __ATOMIC_ACQUIRE); /* pairs with wg_move_above */
     fen_assert(wg->count == 0 && !wg->waiters.head);
     fen__unlock(&wg->lock);
 }

@@ -99,7 +99,7 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     atomic_store_explicit(&s->limit.ended, 0, memory_order_relaxed);
     s->owner = g;
     s->parent_of_owner = up;
-    s->children = 0;
+    s->children = 1;
     s->spawned = s->hooked = s->timed = false;
     atomic_store_explicit(&s->cause, 0, memory_order_relaxed);
     s->join_epoch = 0;
@@ -125,20 +125,21 @@ fen_scope *fen_scope_open(int64_t deadline_ns)
     return s;
 }
 
-/* RT. Waits until every fiber of the scope has ended. */
+/* RT. Waits until every fiber of the scope has ended; the owner's own hold is let go meanwhile. */
 static void join(struct fen_scope *s, struct fen__g *g)
 {
-    for (;;) {
+    for (int64_t own = 1;; own = 0) {
         fen__lock(&s->lock);
-        bool none = atomic_load(&s->children) == 0;
+        bool none = atomic_fetch_sub(&s->children, own) == own;
         if (!none)
             s->join_epoch = fen__arm(g);
         fen__unlock(&s->lock);
         if (none)
-            return;
+            break;
         g->on = s;
         fen__park(FEN_NEVER, FEN__R_SCOPE);
     }
+    atomic_store_explicit(&s->children, 1, memory_order_relaxed); /* nobody else is there */
 }
 
 void fen__scope_run_defers(struct fen_scope *s)
@@ -475,9 +476,14 @@ static void add_bill(struct fen__g *g, struct fen__child_bill *b)
     atomic_fetch_add_explicit(&b->out_bytes, g->out_bytes, memory_order_relaxed);
 }
 
-/* After the scope's lock is let go the scope may be gone. Any thread. */
+/* After the count has gone down, or the lock has been let go, the scope may be gone. The last one
+ * goes down under the lock, where the owner looks for 0. Any thread. */
 void fen__scope_let_go(struct fen_scope *s)
 {
+    int64_t n = atomic_load_explicit(&s->children, memory_order_relaxed);
+    while (n > 1)
+        if (atomic_compare_exchange_weak(&s->children, &n, n - 1))
+            return;
     struct fen__m *m = fen__enter_any();
     struct fen__g *owner = s->owner;
     uint64_t epoch = 0;

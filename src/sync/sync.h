@@ -18,12 +18,12 @@ struct fen_scope {
     struct fen_scope *parent_of_owner; /* the owner's current scope before this one */
     uint32_t lock;                     /* hooks, joiner */
     uint32_t hook_busy;                /* hooks being called now */
-    _Atomic int64_t children;
-    _Atomic bool spawned;          /* it, or one inside it, ever had a child: see scope.c */
-    bool hooked, timed;            /* the owner's: ever had a hook; timer was armed for it */
-    _Atomic int64_t cold_after_ns; /* 0: its fibers do not hibernate */
-    _Atomic int cause;             /* set once, before limit.ended; 0: not cancelled */
-    uint64_t join_epoch;           /* owner waits for children == 0; 0: does not */
+    _Atomic int64_t children;          /* and 1 for the owner, unless it waits for them */
+    _Atomic bool spawned;              /* it, or one inside it, ever had a child: see scope.c */
+    bool hooked, timed;                /* the owner's: ever had a hook; timer was armed for it */
+    _Atomic int64_t cold_after_ns;     /* 0: its fibers do not hibernate */
+    _Atomic int cause;                 /* set once, before limit.ended; 0: not cancelled */
+    uint64_t join_epoch;               /* owner waits for children == 0; 0: does not */
     fen_defer_record *defers;
     struct fen__limit cleanup; /* what the clean-ups wait under; see scope.c */
     int64_t cleanup_ns;

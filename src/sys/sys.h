@@ -131,7 +131,8 @@ int fen__sys_membarrier_init(void); /* 0, or -errno: use locked instructions */
 void fen__sys_membarrier(void);
 void fen__sys_nap(int64_t ns);
 void fen__sys_timer_slack(int64_t ns);
-int fen__sys_demote(int tid); /* SCHED_IDLE */
+/* SCHED_IDLE, and turns so long where the kernel lets them be chosen (6.12). 0, -errno. */
+int fen__sys_demote(int tid, int64_t slice_ns);
 /* Is that thread asleep in the kernel (not merely preempted)? statfd caches; starts at -1. */
 bool fen__sys_asleep(int tid, int *statfd);
 

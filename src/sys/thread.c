@@ -186,8 +186,21 @@ void fen__sys_nap(int64_t ns)
 
 void fen__sys_timer_slack(int64_t ns) { prctl(PR_SET_TIMERSLACK, (unsigned long)ns); }
 
-int fen__sys_demote(int tid)
+/* The slice is set while the class is still SCHED_OTHER: for SCHED_IDLE the kernel ignores it, but
+ * keeps what was set. Refused, or an old kernel: it demotes all the same. */
+int fen__sys_demote(int tid, int64_t slice_ns)
 {
+    struct { /* struct sched_attr, whose header does not go with sched.h */
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } a = {.size = sizeof a,
+           .policy = SCHED_OTHER,
+           .nice = getpriority(PRIO_PROCESS, (id_t)tid),
+           .runtime = (uint64_t)slice_ns};
+    syscall(SYS_sched_setattr, tid, &a, 0);
     struct sched_param none = {0};
     return sched_setscheduler(tid, SCHED_IDLE, &none) ? -errno : 0;
 }

@@ -239,37 +239,7 @@ static bool done(const void *v)
 
 static const struct ex_model model = {sizeof(struct state), 4, init, step, done};
 
-static void test_both_or_neither(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    for (int k = 0; k < 2; k++) {
-        gives_up = k;
-        struct ex_result r = explore(&model);
-        print_message("%s: %u states\n", k ? "gives up" : "tries again", r.states);
-        assert_null(r.wrong);
-        assert_true(r.states > 200);
-    }
-}
+static void plan(int k) { gives_up = k; }
+static const char *name(void) { return gives_up ? "gives up" : "tries again"; }
 
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        gives_up = false;
-        const char *wrong = explore(&model).wrong;
-        gives_up = true;
-        wrong = wrong ? wrong : explore(&model).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_both_or_neither),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+int main(void) { return ex_main(&(struct ex_suite){&model, MUTANTS, 2, plan, name, 200}); }

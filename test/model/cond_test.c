@@ -244,45 +244,11 @@ static bool done(const void *v)
 
 static const struct ex_model model = {sizeof(struct state), WAITERS + 2, init, step, done};
 
-static struct ex_result explore_plan(int k)
+static void set_plan(int k)
 {
     plan.deadline = k & 1;
     plan.inside = k & 2;
     plan.all = k & 4;
-    return explore(&model);
 }
 
-static void test_no_signal_is_lost(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    for (int k = 0; k < 8; k++) {
-        struct ex_result r = explore_plan(k);
-        print_message("%s, %s the mutex, %s: %u states\n", k & 1 ? "deadline" : "false alarm",
-                      k & 2 ? "under" : "after", k & 4 ? "broadcast" : "signal", r.states);
-        if (r.wrong)
-            fail_msg("%d: %s", k, r.wrong);
-        assert_true(r.states > 200);
-    }
-}
-
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        const char *wrong = NULL;
-        for (int k = 0; k < 8 && !wrong; k++)
-            wrong = explore_plan(k).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_signal_is_lost),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+int main(void) { return ex_main(&(struct ex_suite){&model, MUTANTS, 8, set_plan, NULL, 200}); }

@@ -7,7 +7,7 @@
  * What is checked: no step calls ex_fail, and from every state that can be reached the good end can
  * be reached (so neither a deadlock nor a loop without a way out: a lost wake-up is one of these).
  * A model is worth something only if it notices a broken protocol, so each has mutants: the same
- * with one step dropped; each must fail. */
+ * with one step dropped; each must fail. A model's main is ex_main: its plans, then its mutants. */
 #ifndef FEN_TEST_EXPLORE_H
 #define FEN_TEST_EXPLORE_H
 
@@ -192,6 +192,95 @@ static inline struct ex_result explore(const struct ex_model *m)
     free(ex.by);
     free(ex.edges);
     return r;
+}
+
+/* ---- a model as a test ---- */
+
+struct ex_suite {
+    const struct ex_model *model;
+    int mutants;               /* ex_mutant goes from 1 to below this */
+    int plans;                 /* scenarios; a mutant must fail in one of them */
+    void (*plan)(int k);       /* sets the stage for the k-th; NULL: there is but one */
+    const char *(*name)(void); /* of the plan that is set; NULL: its number */
+    uint32_t states;           /* a plan with fewer does not say what it should */
+};
+static const struct ex_suite *ex_suite;
+
+static inline struct ex_result ex_plan(int k)
+{
+    if (ex_suite->plan)
+        ex_suite->plan(k);
+    return explore(ex_suite->model);
+}
+
+static inline void ex_test_holds(void **state)
+{
+    (void)state;
+    ex_mutant = 0;
+    for (int k = 0; k < ex_suite->plans; k++) {
+        struct ex_result r = ex_plan(k);
+        print_message("%d %s: %u states\n", k, ex_suite->name ? ex_suite->name() : "", r.states);
+        if (r.wrong)
+            fail_msg("plan %d: %s", k, r.wrong);
+        assert_true(r.states > ex_suite->states);
+    }
+}
+
+static inline void ex_test_mutants(void **state)
+{
+    (void)state;
+    for (ex_mutant = 1; ex_mutant < ex_suite->mutants; ex_mutant++) {
+        const char *wrong = NULL;
+        for (int k = 0; k < ex_suite->plans && !wrong; k++)
+            wrong = ex_plan(k).wrong;
+        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
+        assert_non_null(wrong);
+    }
+}
+
+static inline int ex_main(const struct ex_suite *suite)
+{
+    const struct CMUnitTest tests[] = {
+        {"the protocol holds", ex_test_holds, NULL, NULL, NULL},
+        {"every mutant is noticed", ex_test_mutants, NULL, NULL, NULL},
+    };
+    ex_suite = suite;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+/* ---- a store buffer for one byte (TSO): its stores become visible in order, and late ---- */
+#define EX_STORES 2
+
+struct ex_buffer {
+    uint8_t n, value[EX_STORES];
+};
+
+/* False: it is full, the actor cannot move. */
+static inline bool ex_store(struct ex_buffer *b, uint8_t value)
+{
+    if (b->n == EX_STORES)
+        return false;
+    b->value[b->n++] = value;
+    return true;
+}
+
+/* The oldest store is seen by all. False: there is none. */
+static inline bool ex_drain_one(struct ex_buffer *b, uint8_t *word)
+{
+    if (!b->n)
+        return false;
+    *word = b->value[0];
+    memmove(b->value, b->value + 1, EX_STORES - 1);
+    b->value[EX_STORES - 1] = 0;
+    b->n--;
+    return true;
+}
+
+/* What a locked operation or a barrier does. */
+static inline void ex_drain(struct ex_buffer *b, uint8_t *word)
+{
+    while (ex_drain_one(b, word))
+        ;
 }
 
 /* ---- a fiber's wait word, as in src/sched/park.c: epoch << 4 | state ---- */

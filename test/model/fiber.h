@@ -27,7 +27,17 @@ void fen__panic(const char *what, const char *file, int line)
 
 enum { FEN__IDLE, FEN__ARMED, FEN__PARKED, FEN__CLAIMED };
 enum { FEN__BY_IO = 16, FEN__BY_TIMER, FEN__BY_CANCEL, FEN__BY_SYNC = 32 };
-enum fen__reason { FEN__R_RWLOCK, FEN__R_COND };
+enum fen__reason {
+    FEN__R_MUTEX,
+    FEN__R_SEM,
+    FEN__R_WG,
+    FEN__R_RWLOCK,
+    FEN__R_COND,
+    FEN__R_CHAN_SEND,
+    FEN__R_CHAN_RECV,
+    FEN__R_SELECT
+};
+#define FEN__XFER_BYTES 16
 
 struct fen__g;
 struct fen_scope;
@@ -58,6 +68,7 @@ struct fen__g {
     uint32_t runq; /* times in a run queue: never twice */
     struct fen__node node;
     const void *on; /* for dumps */
+    char xfer[FEN__XFER_BYTES];
 };
 
 static inline uint64_t fen__arm(struct fen__g *g)
@@ -120,6 +131,7 @@ static inline struct fen__m *fen__enter_wait(void) { abort(); }
 static inline void fen__leave_wait(struct fen__m *m) { (void)m; }
 static inline int fen__enter_rc(void) { abort(); }
 static inline void fen__leave(struct fen__m *m) { (void)m; }
+static inline struct fen__g *fen__brief(void) { return NULL; }
 static inline struct fen__m *fen__enter_any(void) { abort(); }
 static inline void fen__leave_any(struct fen__m *m) { (void)m; }
 static inline struct fen__g *fen__cur(struct fen__m *m) { return (struct fen__g *)m; }

@@ -12,7 +12,8 @@ enum { WARM, COOLING, COLD };
 enum { GIVEN_BACK = 99, WAITS = 3 };
 
 struct state {
-    uint8_t wait, cold, cold_buffered, buffered, lock;
+    uint8_t wait, cold, lock;
+    struct ex_buffer late; /* stores to cold */
     uint8_t stack, copy;
     uint8_t round, queued;
     uint8_t fiber, waker, hib; /* places */
@@ -85,12 +86,7 @@ static bool waker(struct state *s)
     return true;
 }
 
-static void drain(struct state *s)
-{
-    if (s->buffered)
-        s->cold = s->cold_buffered;
-    s->buffered = 0;
-}
+static void drain(struct state *s) { ex_drain(&s->late, &s->cold); }
 
 static bool hibernator(struct state *s)
 {
@@ -103,8 +99,7 @@ static bool hibernator(struct state *s)
         return true;
     case TAKE:
         s->lock = 1;
-        s->cold_buffered = COOLING;
-        s->buffered = 1;
+        (void)ex_store(&s->late, COOLING);
         if (ex_mutant != PLAIN_STORE)
             drain(s);
         s->hib = SECOND_LOOK;
@@ -122,12 +117,12 @@ static bool hibernator(struct state *s)
         s->hib = ex_mutant == COLD_FIRST ? LET_GO : SET_COLD;
         return true;
     case SET_COLD:
-        s->buffered = 0;
+        drain(s);
         s->cold = COLD;
         s->hib = ex_mutant == COLD_FIRST ? DROP : LET_GO;
         return true;
     case SET_WARM:
-        s->buffered = 0;
+        drain(s);
         s->cold = WARM;
         s->hib = LET_GO;
         return true;
@@ -143,40 +138,11 @@ static bool step(void *v, int actor)
     struct state *s = v;
     if (actor < 3)
         return actor == 0 ? fiber(s) : actor == 1 ? waker(s) : hibernator(s);
-    bool moved = s->buffered;
-    drain(s);
-    return moved;
+    return ex_drain_one(&s->late, &s->cold);
 }
 
 static bool done(const void *v) { return ((const struct state *)v)->fiber == FINISHED; }
 
 static const struct ex_model model = {sizeof(struct state), 4, init, step, done};
 
-static void test_no_stack_is_lost(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    struct ex_result r = explore(&model);
-    print_message("%u states\n", r.states);
-    assert_null(r.wrong);
-    assert_true(r.states > 100);
-}
-
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        const char *wrong = explore(&model).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_stack_is_lost),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+int main(void) { return ex_main(&(struct ex_suite){&model, MUTANTS, 1, NULL, NULL, 100}); }

@@ -289,36 +289,10 @@ static bool done(const void *v)
 
 static const struct ex_model model = {sizeof(struct state), NP + 1 + NP, init, step, done};
 
-static void test_every_ready_fiber_gets_a_p(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    for (scenario = 0; scenario < (int)(sizeof scenarios / sizeof *scenarios); scenario++) {
-        struct ex_result r = explore(&model);
-        print_message("scenario %d: %u states\n", scenario, r.states);
-        assert_null(r.wrong);
-        assert_true(r.states > 1000);
-    }
-}
-
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        const char *wrong = NULL;
-        int n = (int)(sizeof scenarios / sizeof *scenarios);
-        for (scenario = 0; scenario < n && !wrong; scenario++)
-            wrong = explore(&model).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
-}
+static void plan(int k) { scenario = k; }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_ready_fiber_gets_a_p),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int n = (int)(sizeof scenarios / sizeof *scenarios);
+    return ex_main(&(struct ex_suite){&model, MUTANTS, n, plan, NULL, 1000});
 }

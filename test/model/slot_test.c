@@ -252,37 +252,7 @@ static bool done(const void *v)
 
 static const struct ex_model model = {sizeof(struct state), 5, init, step, done};
 
-static void test_no_event_is_lost(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    for (int k = 0; k < 2; k++) {
-        with_close = k;
-        struct ex_result r = explore(&model);
-        print_message("%s: %u states\n", k ? "with close" : "event and deadline", r.states);
-        assert_null(r.wrong);
-        assert_true(r.states > 200);
-    }
-}
+static void plan(int k) { with_close = k; }
+static const char *name(void) { return with_close ? "with close" : "event and deadline"; }
 
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        with_close = false;
-        const char *wrong = explore(&model).wrong;
-        with_close = true;
-        wrong = wrong ? wrong : explore(&model).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_event_is_lost),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+int main(void) { return ex_main(&(struct ex_suite){&model, MUTANTS, 2, plan, name, 200}); }

@@ -231,38 +231,7 @@ static bool done(const void *v)
 
 static const struct ex_model model = {sizeof(struct state), ACTORS, init, step, done};
 
-static void test_stop_start_and_free_against_firings(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    for (int k = 0; k < 2; k++) {
-        ticker = k;
-        struct ex_result r = explore(&model);
-        print_message("%s: %u states\n", k ? "ticker" : "once", r.states);
-        if (r.wrong)
-            fail_msg("%d: %s", k, r.wrong);
-        assert_true(r.states > 100);
-    }
-}
+static void plan(int k) { ticker = k; }
+static const char *name(void) { return ticker ? "ticker" : "once"; }
 
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        ticker = false;
-        const char *wrong = explore(&model).wrong;
-        ticker = true;
-        wrong = wrong ? wrong : explore(&model).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stop_start_and_free_against_firings),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+int main(void) { return ex_main(&(struct ex_suite){&model, MUTANTS, 2, plan, name, 100}); }

@@ -223,35 +223,6 @@ static bool done(const void *v)
 
 static const struct ex_model model = {sizeof(struct state), 5, init, step, done};
 
-static void test_no_wake_is_lost_or_doubled(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    for (scenario = ALL; scenario < SCENARIOS; scenario++) {
-        struct ex_result r = explore(&model);
-        print_message("%u states\n", r.states);
-        assert_null(r.wrong);
-        assert_true(r.states > 1000);
-    }
-}
+static void plan(int k) { scenario = k; }
 
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        const char *wrong = NULL;
-        for (scenario = ALL; scenario < SCENARIOS && !wrong; scenario++)
-            wrong = explore(&model).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_wake_is_lost_or_doubled),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+int main(void) { return ex_main(&(struct ex_suite){&model, MUTANTS, SCENARIOS, plan, NULL, 1000}); }

@@ -58,6 +58,7 @@ static const struct {
     {"prodcons", bench_prodcons, "a block passed from one thread to another"},
     {"rss", bench_rss, "memory held over memory in use, a random trace"},
     {"billed", bench_billed, "what an account for every block costs"},
+    {"mem", bench_memory, "the memory profiles: slices of reclaims, their CPU, peak memory"},
     {"vars", bench_vars, "the page of 1,000 variables"},
     {"sharing", bench_sharing, "two counters in one cache line, and apart"},
     {"locality", bench_locality, "random against sequential, huge pages, list to arrays"},
@@ -237,7 +238,8 @@ void emit(const struct figure *f)
 
 static int usage(FILE *to)
 {
-    fprintf(to, "usage: fen bench NAME... [--json] [--runs=N] [--seconds=N]; NAME is all or of\n");
+    fprintf(to, "usage: fen bench NAME... [--json] [--runs=N] [--seconds=N] [--profile=P]; NAME is "
+                "all or of\n");
     for (size_t i = 0; i < BENCHES; i++)
         fprintf(to, "  %-8s %s\n", benches[i].name, benches[i].what);
     fprintf(to, "exit status 1: a figure misses its bar\n");
@@ -266,11 +268,17 @@ int cmd_bench(int argc, char **argv)
         {"json", ARG_BOOL, &as_json, 0, 0, "one JSON object a figure"},
         {"runs", ARG_INT, &runs, 1, BENCH_RUNS_MAX, "of each measurement (each bench's own)"},
         {"seconds", ARG_INT, &seconds, 1, 600, "of the trace of rss (30)"},
+        {"profile", ARG_STR, &bench_profile, 0, 0, "of mem: balanced, latency, container (all)"},
     };
     memset(words, 0, sizeof words);
-    int rc = args_parse(argc, argv, tab, 3, words, BENCHES + 1);
+    int rc = args_parse(argc, argv, tab, 4, words, BENCHES + 1);
     if (rc)
         return rc < 0 ? usage(stdout) : rc;
+    if (!bench_profile_ok()) {
+        fprintf(stderr, "fen bench: --profile=%s: expected balanced, latency or container\n",
+                bench_profile);
+        return 2;
+    }
     if (!words[0])
         return usage(stderr);
     if (!strcmp(words[0], "_yields"))

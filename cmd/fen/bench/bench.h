@@ -162,6 +162,9 @@ void bench_netpoll(void);
 void bench_blocked(void);
 void bench_c10k(void);
 void bench_move(void);
+void bench_memory(void);
+extern const char *bench_profile;
+bool bench_profile_ok(void);
 extern double bench_seconds;
 /* What `bench _mem` runs: load, allocator, seconds. */
 int mem_load(const char *const *words);
