@@ -82,7 +82,8 @@ static inline void push(struct fen__m *m, struct fen__g *g, memory_order order)
 
 void fen__queue_tail(struct fen__m *m, struct fen__g *g)
 {
-    push(m, g, memory_order_seq_cst); /* a look at n_idle that follows must not overtake it (find.c) */
+    /* seq_cst: a look at n_idle that follows must not overtake it (find.c) */
+    push(m, g, memory_order_seq_cst);
 }
 
 /* Nobody is woken for it, no look at n_idle follows. release: pairs with the acquire of a thief. */
