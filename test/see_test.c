@@ -756,61 +756,6 @@ static void test_painted_stacks_know_the_deepest_use(void **state)
     must_not_have("nearly full");
 }
 
-/* ---- the high-water mark is the truth within 5 % ---- */
-
-static size_t depth_bytes, truth_bytes;
-
-static __attribute__((noinline)) void use(size_t n)
-{
-    char *p = __builtin_alloca(n);
-    memset(p, 1, n);
-    __asm__ volatile("" : : "r"(p) : "memory");
-    sink = p[n - 1];
-}
-
-/* top of its stack: a page-sized step above this frame at most. */
-static void plumb(void *arg)
-{
-    char here;
-    (void)arg;
-    size_t above = 4096 - ((uintptr_t)&here & 4095);
-    use(depth_bytes);
-    truth_bytes = depth_bytes + (above < 1024 ? above : 1024);
-    (void)!fen_sleep(50 * FEN_MS);
-}
-
-static int plumb_one(void *arg)
-{
-    (void)arg;
-    must(fen_go_named("plumber", 128 << 10, plumb, NULL) == 0);
-    must(fen_sleep(10 * FEN_MS) == 0);
-    return fen_debug_fibers(take, NULL);
-}
-
-/* The largest mark of the dump, in bytes. */
-static size_t highest(void)
-{
-    size_t most = 0;
-    for (const char *at = got.text; (at = strstr(at, " peak=")); at++) {
-        char *end;
-        size_t v = strtoul(at + 6, &end, 10);
-        v <<= *end == 'K' ? 10 : 0;
-        most = v > most ? v : most;
-    }
-    return most;
-}
-
-static void test_the_high_water_mark_is_true_within_5_percent(void **state)
-{
-    (void)state;
-    static const size_t depths[] = {40 << 10, 70 << 10, 110 << 10};
-    for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
-        depth_bytes = depths[i];
-        assert_int_equal(run(plumb_one, NULL, (fen_config){.paint_stacks = true}), 0);
-        assert_in_range(highest(), truth_bytes * 95 / 100, truth_bytes * 105 / 100);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -829,7 +774,6 @@ int main(void)
         cmocka_unit_test(test_what_is_left_is_told),
         cmocka_unit_test(test_a_stack_that_is_nearly_full_is_told_once),
         cmocka_unit_test(test_painted_stacks_know_the_deepest_use),
-        cmocka_unit_test(test_the_high_water_mark_is_true_within_5_percent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

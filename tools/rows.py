@@ -251,7 +251,7 @@ ROWS = {
         Bench("tasks", "rss_100000_resident", "<=", 450, "MB"),
         Bench("hibernate", "resident_of_1000000", "<=", 1.3, "KB"),
         Bench("hibernate", "neighbour_p99_ratio", "<=", 2, "x"),
-        Tests("test/overflow_test", "test/see_test", "sync/hibernate_test"),
+        Tests("test/overflow_test", "test/high_water_test", "sync/hibernate_test"),
     ]),
     "W25": ("readiness costs next to nothing", "constant system calls", [
         Bench("netpoll", "epoll_wait_per_request", "<=", 0.25, "calls"),

@@ -1,8 +1,9 @@
 /* find.c - what a P runs next; how it goes idle and is woken.
  *
  * Order: due timers; each 61st tick the global queue; each 100 us that and the poller; runnext and
- * the ring; then the slow path: global queue, poller, stealing (four passes over random victims, runnext only on the
- * last), and sleep in the P's own poller shard until an event, the next timer or a kick.
+ * the ring; then the slow path: global queue, poller, stealing (four passes over random victims,
+ * runnext only on the last), and sleep in the P's own poller shard until an event, the next timer
+ * or a kick.
  *
  * Idle and wake, so that no ready fiber is left while a P sleeps:
  *   submit   1 put the fiber where others can see it (seq_cst)   2 look at n_idle, n_searching
