@@ -329,7 +329,8 @@ static int hibernate_run(void *arg)
     atomic_store(&stop, true);
     out[BEFORE] = p99(unit_ns[0], n_units[0]) / 1e3;
     out[MEANWHILE] = p99(unit_ns[1], n_units[1]) / 1e3;
-    _exit(write(1, out, sizeof *out * HIBERNATE_NUMBERS) < 0); /* a million wake-ups saved */
+    ssize_t put = write(1, out, sizeof *out * HIBERNATE_NUMBERS);
+    _exit(put < 0 ? 1 : 0); /* a million wake-ups saved */
 }
 
 static void hibernate_main(void *arg, double *out)
