@@ -27,7 +27,7 @@ static size_t depth_bytes, truth_bytes;
 
 static __attribute__((noinline)) void use(size_t n)
 {
-    char *p = __builtin_alloca(n);
+    unsigned char *p = __builtin_alloca(n);
     memset(p, 1, n);
     __asm__ volatile("" : : "r"(p) : "memory");
     sink = p[n - 1];

@@ -64,7 +64,8 @@ static int by_time(const void *a, const void *b)
 static double p99(int64_t *v, int n)
 {
     qsort(v, (size_t)n, sizeof *v, by_time);
-    return n ? (double)v[n * 99 / 100] : NAN;
+    int at = n * 99 / 100;
+    return n ? (double)v[at] : NAN;
 }
 
 /* A loop of some microseconds. */
