@@ -140,14 +140,14 @@ static uint64_t draw(uint64_t *x)
     return *x ^= *x << 17;
 }
 
+/* Zeroed by the kernel as they are touched; large enough to be a mapping of its own. */
 static void *pages(size_t bytes, bool huge)
 {
-    size_t all = bytes + (2l << 20); /* so that it can begin at a huge page */
-    char *p = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
+    size_t unit = 2l << 20, all = (bytes + unit - 1) & ~(unit - 1);
+    void *p = aligned_alloc(unit, all);
+    if (!p)
         _exit(1);
-    p += -(uintptr_t)p & ((2l << 20) - 1);
-    madvise(p, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE); /* where there are none: small */
+    madvise(p, all, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE); /* where there are none: small */
     return p;
 }
 
@@ -219,7 +219,7 @@ static void chase_main(void *arg, double *out)
     link_nodes(few, NODES, order);
     chase(few, NODES);
     out[1] = chase(few, NODES);
-    munmap(few, CHASE_BYTES);
+    free(few);
     struct node *huge = pages(CHASE_BYTES, true);
     link_nodes(huge, NODES, order);
     chase(huge, NODES);

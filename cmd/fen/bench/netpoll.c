@@ -7,8 +7,10 @@
  * same for a thread per connection.
  *
  * blocked: a trivial handler on two Ps in an open loop, alone and beside 64 fibers that are always
- * in a blocking call of 100 ms: declared, and not. The servers run at once and are asked in turn. A
- * fiber that blocks undeclared must be named in the log: how long after it began. */
+ * in a call of 100 ms: on the pool of threads (fen_blocking), in a declared section, the calls
+ * spread over the 100 ms or all beginning and ending at once, and undeclared. A server
+ * a measurement, kinds in turn. A fiber that blocks undeclared must be
+ * named in the log: how long after it began. */
 #include "bench/bench.h"
 
 #include <errno.h>
@@ -173,27 +175,42 @@ void bench_netpoll(void)
 #define RATE 3000
 #define ASKERS 20
 #define NAMINGS 5 /* the log is told at most once a second */
+#define OTHERS 4
 
-enum { ALONE, DECLARED, UNDECLARED, KINDS };
+enum kind { ALONE, POOLED, DECLARED, AT_ONCE, UNDECLARED, KINDS };
 
-static void nap(int64_t ns)
+static int nap(void *ns)
 {
-    struct timespec t = {ns / FEN_S, ns % FEN_S};
+    struct timespec t = {0, *(const int64_t *)ns};
     nanosleep(&t, NULL);
+    return 0;
 }
 
-static void block(void *kind)
+static int64_t call_ns = CALL_NS;
+static enum kind company;
+static atomic_int order; /* in which the blockers began */
+
+static void block_once(void)
 {
-    bool declared = *(const int *)kind == DECLARED;
-    while (fen_scope_check(NULL) == 0) { /* until the server has drained */
-        if (declared)
-            fen_blocking_begin();
-        nap(CALL_NS);
-        if (declared)
-            fen_blocking_end();
-        else
-            fen_yield();
+    switch (company) {
+    case POOLED: (void)!fen_blocking(nap, &call_ns); break;
+    case DECLARED:
+    case AT_ONCE:
+        fen_blocking_begin();
+        nap(&call_ns);
+        fen_blocking_end();
+        break;
+    default: nap(&call_ns); fen_yield();
     }
+}
+
+static void block(void *arg)
+{
+    (void)arg;
+    if (company != AT_ONCE)
+        fen_sleep(CALL_NS / BLOCKERS * atomic_fetch_add(&order, 1));
+    while (fen_scope_check(NULL) == 0) /* until the server has drained */
+        block_once();
 }
 
 static int say_ok(fen_exchange *x, void *arg)
@@ -204,15 +221,15 @@ static int say_ok(fen_exchange *x, void *arg)
 
 static int blocked_serve(void *kind)
 {
+    company = *(const enum kind *)kind;
     fen_server *s = fen_server_new(NULL);
     fen_scope *crowd = fen_scope_open(FEN_NEVER);
     int rc = s && crowd ? fen_route(s, "GET /", say_ok, NULL) : -ENOMEM;
-    for (int i = 0; i < BLOCKERS && !rc && *(int *)kind != ALONE; i++)
-        rc = fen_go(block, kind);
+    for (int i = 0; i < BLOCKERS && !rc && company != ALONE; i++)
+        rc = fen_go(block, NULL);
+    fen_service_config c = {.addr = "127.0.0.1:0", .admin_addr = "127.0.0.1:0", .quiet = true};
     if (!rc)
-        rc = fen_server_run(s, &(fen_service_config){.addr = "127.0.0.1:0",
-                                                     .admin_addr = "127.0.0.1:0",
-                                                     .quiet = true});
+        rc = fen_server_run(s, &c);
     if (crowd) {
         fen_scope_cancel(crowd);
         (void)fen_scope_close(crowd);
@@ -225,6 +242,8 @@ static int blocked_main(void *kind)
 {
     return fen_run(blocked_serve, kind, &(fen_config){.procs = 2});
 }
+
+/* ---- who blocks undeclared is named ---- */
 
 static _Atomic int64_t began, named_ns; /* in the child only */
 
@@ -239,12 +258,27 @@ static void offend(void *arg)
 {
     (void)arg;
     atomic_store(&began, fen_now());
-    nap(CALL_NS);
+    nap(&call_ns);
+}
+
+/* Somebody must be waiting: a P that nobody misses is not taken, and nobody is named. */
+static void work(void *arg)
+{
+    (void)arg;
+    while (fen_scope_check(NULL) == 0) {
+        for (int64_t until = fen_now() + 100 * FEN_US; fen_now() < until;)
+            ;
+        fen_yield();
+    }
 }
 
 static int offences(void *arg)
 {
     double *out = arg;
+    fen_scope *others = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < OTHERS; i++)
+        if (!others || fen_go(work, NULL))
+            return -1;
     for (int i = 0; i < NAMINGS; i++) {
         atomic_store(&named_ns, 0);
         fen_scope *s = fen_scope_open(FEN_NEVER);
@@ -255,6 +289,8 @@ static int offences(void *arg)
         *out = ns ? fmax(*out, (double)ns / 1e6) : INFINITY; /* not named: later than any bar */
         fen_sleep(1100 * FEN_MS);
     }
+    fen_scope_cancel(others);
+    (void)fen_scope_close(others);
     return 0;
 }
 
@@ -269,38 +305,41 @@ static void naming_main(void *arg, double *out)
 static void blocked_figures(double p99[KINDS][BENCH_RUNS_MAX], double times[KINDS][BENCH_RUNS_MAX],
                             int runs)
 {
-    static const char *const names[KINDS] = {"p99_alone", "p99_64_declared_calls",
+    static const char *const names[KINDS] = {"p99_alone", "p99_64_pooled_calls",
+                                             "p99_64_declared_calls", "p99_64_declared_at_once",
                                              "p99_64_undeclared_calls"};
     double worst;
     in_child(naming_main, NULL, &worst, 1);
     for (int k = 0; k < KINDS; k++)
         emit(FIGURE(.name = names[k], .unit = "ms", .value = median(p99[k], runs), .runs = runs));
+    emit(FIGURE(.name = "pooled_over_alone", .unit = "x", .value = median(times[POOLED], runs),
+                .runs = runs, .bar = true, .at_least = 2));
     emit(FIGURE(.name = "declared_over_alone", .unit = "x", .value = median(times[DECLARED], runs),
                 .runs = runs, .bar = true, .at_least = 2));
-    emit(FIGURE(.name = "undeclared_over_alone", .unit = "x",
-                .value = median(times[UNDECLARED], runs), .runs = runs));
     emit(FIGURE(.name = "named_within", .unit = "ms", .value = worst, .bar = true, .at_least = 20,
                 .note = isnan(worst) ? "not named" : "the worst of five calls of 100 ms"));
+}
+
+/* P99 of one kind, from a server of its own. */
+static double p99_beside(enum kind k)
+{
+    struct child c;
+    struct load_figures l;
+    if (!child_start(&c, NULL, blocked_main, &k, NULL))
+        return NAN;
+    bool good = run_load_open(&c, "/", RATE, ASKERS, 1.5, NULL, &l) && l.errors == 0;
+    child_stop(&c);
+    return good ? l.p99_ms : NAN;
 }
 
 void bench_blocked(void)
 {
     static double p99[KINDS][BENCH_RUNS_MAX], times[KINDS][BENCH_RUNS_MAX];
-    static int kinds[KINDS] = {ALONE, DECLARED, UNDECLARED};
-    struct child c[KINDS];
-    bool up[KINDS];
     int runs = runs_or(5);
-    for (int k = 0; k < KINDS; k++)
-        up[k] = child_start(&c[k], NULL, blocked_main, &kinds[k], NULL);
     for (int i = 0; i < runs; i++)
-        for (int k = 0; k < KINDS; k++) {
-            struct load_figures l;
-            bool good = up[k] && run_load_open(&c[k], "/", RATE, ASKERS, 2, NULL, &l);
-            p99[k][i] = good && l.errors == 0 ? l.p99_ms : NAN;
+        for (enum kind k = ALONE; k < KINDS; k++) {
+            p99[k][i] = p99_beside(k);
             times[k][i] = p99[k][i] / p99[ALONE][i];
         }
-    for (int k = 0; k < KINDS; k++)
-        if (up[k])
-            child_stop(&c[k]);
     blocked_figures(p99, times, runs);
 }

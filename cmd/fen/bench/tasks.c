@@ -64,7 +64,8 @@ static int by_time(const void *a, const void *b)
 static double p99(int64_t *v, int n)
 {
     qsort(v, (size_t)n, sizeof *v, by_time);
-    return n ? (double)v[n * 99 / 100] : NAN;
+    int at = n * 99 / 100;
+    return n ? (double)v[at] : NAN;
 }
 
 /* A loop of some microseconds. */
@@ -329,7 +330,8 @@ static int hibernate_run(void *arg)
     atomic_store(&stop, true);
     out[BEFORE] = p99(unit_ns[0], n_units[0]) / 1e3;
     out[MEANWHILE] = p99(unit_ns[1], n_units[1]) / 1e3;
-    _exit(write(1, out, sizeof *out * HIBERNATE_NUMBERS) < 0); /* a million wake-ups saved */
+    ssize_t put = write(1, out, sizeof *out * HIBERNATE_NUMBERS);
+    _exit(put < 0 ? 1 : 0); /* a million wake-ups saved */
 }
 
 static void hibernate_main(void *arg, double *out)
