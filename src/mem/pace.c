@@ -239,6 +239,14 @@ static bool look_step(int64_t now)
     return more;
 }
 
+static bool goal_reached(void)
+{
+    fen__lock(&pace.lock);
+    int64_t at = goal();
+    fen__unlock(&pace.lock);
+    return at && footprint() >= at;
+}
+
 /* What `why` asks for; the bits that are dealt with. */
 static uint32_t deal_with(uint32_t why)
 {
@@ -252,7 +260,8 @@ static uint32_t deal_with(uint32_t why)
         fen__unlock(&pace.lock);
         if (percent != FEN_MEM_OFF)
             (void)cycle(FEN__RECLAIM_GOAL, fen__pages_allowed((uint32_t)percent) / 2);
-        done |= FEN__DUE_GOAL;
+        if (!goal_reached()) /* again, by what was allocated meanwhile */
+            done |= FEN__DUE_GOAL;
     }
     if (why & FEN__DUE_LOOK && !look_step(now))
         done |= FEN__DUE_LOOK;

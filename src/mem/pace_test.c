@@ -19,12 +19,22 @@
 static struct fen__reclaim_cycle last, first_goal;
 static _Atomic int told_n, goals;
 
+/* What a pool keeps for later: blocks that only a reclaim lets go. */
+static struct {
+    struct fen__reclaim_hook hook;
+    uint32_t lock;
+    void *list;
+    int64_t bytes;
+    _Atomic bool asked; /* and the reclaim goes on */
+} victims;
+
 static void told(const struct fen__reclaim_cycle *c)
 {
     last = *c;
     if (c->why == FEN__RECLAIM_GOAL && atomic_fetch_add(&goals, 1) == 0)
         first_goal = *c;
     atomic_fetch_add(&told_n, 1);
+    atomic_store(&victims.asked, false);
 }
 
 static void begin(int percent, int64_t limit)
@@ -171,18 +181,11 @@ static void the_goal_is_half_as_much_again(void **state)
     drop(list);
 }
 
-/* What a pool keeps for later: blocks that only a reclaim lets go. */
-static struct {
-    struct fen__reclaim_hook hook;
-    uint32_t lock;
-    void *list;
-    int64_t bytes;
-} victims;
-
 static size_t let_go(struct fen__reclaim_hook *h, bool all)
 {
     (void)h;
     (void)all;
+    atomic_store(&victims.asked, true);
     fen__lock(&victims.lock);
     void *list = victims.list;
     size_t bytes = (size_t)victims.bytes;
@@ -197,8 +200,8 @@ struct run {
     int64_t cycles, peak;
 };
 
-/* 256 MiB go through the pool beside 32 MiB that stay. At the goal the load waits for the reclaim, so
- * that the machine's load does not matter. */
+/* 256 MiB go through the pool beside 32 MiB that stay. At the goal, and while a reclaim
+ * goes on, the load waits, so that the machine's load does not matter. */
 static struct run churn(int percent)
 {
     begin(percent, 0);
@@ -213,8 +216,11 @@ static struct run churn(int percent)
         victims.bytes += 256 << 10;
         fen__unlock(&victims.lock);
         r.peak = fen__max_i64(r.peak, held());
-        int64_t end = fen__sys_now() + WAIT_NS, goal = now_is().goal_bytes;
-        while (held() >= goal && now_is().goal_bytes == goal && fen__sys_now() < end)
+        fen_mem_pace p = now_is();
+        bool reached = held() >= p.goal_bytes;
+        for (int64_t end = fen__sys_now() + WAIT_NS;
+             fen__sys_now() < end &&
+             (atomic_load(&victims.asked) || (reached && now_is().goal_cycles == p.goal_cycles));)
             fen__sys_nap(FEN_MS / 20);
     }
     r.cycles = now_is().goal_cycles - before;
