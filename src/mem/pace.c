@@ -163,7 +163,7 @@ static int64_t cycle(enum fen__reclaim_why why, size_t keep)
     fen__lock(&pace.lock);
     int64_t budget = pace.slice_ns;
     fen__unlock(&pace.lock);
-    c.live_before = fen__mem_live_bytes();
+    c.live_before = fen__ledger_live();
     c.held_before = footprint();
     fen__reclaim_run(&c, budget, keep);
     c.took_ns = fen__sys_now() - c.at_ns;
@@ -335,7 +335,7 @@ void fen__pace_open(const struct fen__pace_config *cfg)
     pace.slice_ns = cfg->slice_ns;
     pace.limit = limit;
     pace.told = cfg->told;
-    pace.live = fen__mem_live_bytes();
+    pace.live = fen__ledger_live();
     pace.held = footprint();
     look();
     fen__unlock(&pace.lock);

@@ -52,7 +52,7 @@ static void note(struct work *w)
     struct fen__page_stats s;
     fen__pages_stats(&s);
     int64_t kept = (size_t)s.dirty_bytes < w->keep_bytes ? s.dirty_bytes : (int64_t)w->keep_bytes;
-    w->c->live_after = fen__mem_live_bytes();
+    w->c->live_after = fen__ledger_live();
     w->c->held_after = s.used_bytes + kept;
 }
 
