@@ -163,7 +163,7 @@ static int64_t cycle(enum fen__reclaim_why why, size_t keep)
     fen__lock(&pace.lock);
     int64_t budget = pace.slice_ns;
     fen__unlock(&pace.lock);
-    c.live_before = fen__mem_live_bytes();
+    c.live_before = fen__ledger_live();
     c.held_before = footprint();
     fen__reclaim_run(&c, budget, keep);
     c.took_ns = fen__sys_now() - c.at_ns;
@@ -239,6 +239,14 @@ static bool look_step(int64_t now)
     return more;
 }
 
+static bool goal_reached(void)
+{
+    fen__lock(&pace.lock);
+    int64_t at = goal();
+    fen__unlock(&pace.lock);
+    return at && footprint() >= at;
+}
+
 /* What `why` asks for; the bits that are dealt with. */
 static uint32_t deal_with(uint32_t why)
 {
@@ -252,7 +260,8 @@ static uint32_t deal_with(uint32_t why)
         fen__unlock(&pace.lock);
         if (percent != FEN_MEM_OFF)
             (void)cycle(FEN__RECLAIM_GOAL, fen__pages_allowed((uint32_t)percent) / 2);
-        done |= FEN__DUE_GOAL;
+        if (!goal_reached()) /* again, by what was allocated meanwhile */
+            done |= FEN__DUE_GOAL;
     }
     if (why & FEN__DUE_LOOK && !look_step(now))
         done |= FEN__DUE_LOOK;
@@ -326,7 +335,7 @@ void fen__pace_open(const struct fen__pace_config *cfg)
     pace.slice_ns = cfg->slice_ns;
     pace.limit = limit;
     pace.told = cfg->told;
-    pace.live = fen__mem_live_bytes();
+    pace.live = fen__ledger_live();
     pace.held = footprint();
     look();
     fen__unlock(&pace.lock);

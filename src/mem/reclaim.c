@@ -29,6 +29,7 @@ const struct fen__hist *fen__reclaim_slices(void) { return &slices; }
 struct work {
     struct fen__reclaim_cycle *c;
     int64_t budget_ns, from_ns;
+    size_t keep_bytes;
     bool rests;
 };
 
@@ -44,14 +45,15 @@ static void end_slice(void *arg)
     w->from_ns = fen__sys_now();
 }
 
-/* What is live now is where the next goal starts from: what others take while the rest of this
- * reclaim goes on counts towards it. */
+/* What is in use now, and as much of what is free as may stay, is where the next goal starts from:
+ * what others take while the rest of this reclaim goes on counts towards it, from whatever pages. */
 static void note(struct work *w)
 {
     struct fen__page_stats s;
     fen__pages_stats(&s);
-    w->c->live_after = fen__mem_live_bytes();
-    w->c->held_after = s.used_bytes + s.dirty_bytes;
+    int64_t kept = (size_t)s.dirty_bytes < w->keep_bytes ? s.dirty_bytes : (int64_t)w->keep_bytes;
+    w->c->live_after = fen__ledger_live();
+    w->c->held_after = s.used_bytes + kept;
 }
 
 static void end_hook(void *arg)
@@ -67,19 +69,20 @@ static void sweep_sets(struct work *w)
     for (uint32_t bin = 0; bin < FEN__BINS; bin++)
         for (uint32_t n = fen__central_spans(bin); n;) {
             uint32_t step = n < STEP_SPANS ? n : STEP_SPANS;
-            (void)fen__central_sweep(bin, step);
+            w->c->held_after -= (int64_t)fen__central_sweep(bin, step);
             n -= step;
             if (fen__sys_now() >= until(w))
                 end_slice(w);
         }
 }
 
-static void give_back(struct work *w, size_t keep_bytes)
+static void give_back(struct work *w)
 {
     int64_t pages = w->budget_ns / 4 / PAGE_NS;
     bool more;
     do {
-        size_t got = fen__pages_release(keep_bytes, pages ? (uint32_t)pages : 1, until(w), &more);
+        size_t got =
+            fen__pages_release(w->keep_bytes, pages ? (uint32_t)pages : 1, until(w), &more);
         w->c->returned += (int64_t)got;
         end_slice(w);
     } while (more);
@@ -88,14 +91,13 @@ static void give_back(struct work *w, size_t keep_bytes)
 void fen__reclaim_run(struct fen__reclaim_cycle *c, int64_t budget_ns, size_t keep_bytes)
 {
     bool hurry = c->why == FEN__RECLAIM_LIMIT || c->why == FEN__RECLAIM_ASKED;
-    struct work w = {c, budget_ns, fen__sys_now(), !hurry};
+    struct work w = {c, budget_ns, fen__sys_now(), keep_bytes, !hurry};
     note(&w);
     (void)fen__hooks_call(hurry, end_hook, &w);
     __atomic_fetch_add(&fen__flush_epoch, 1, __ATOMIC_RELAXED);
     fen__mem_flush();
     sweep_sets(&w);
-    give_back(&w, keep_bytes);
+    give_back(&w);
     if (c->why == FEN__RECLAIM_ASKED) /* a round of another reclaim may have been under way */
-        give_back(&w, keep_bytes);
-    c->held_after -= c->returned;
+        give_back(&w);
 }
