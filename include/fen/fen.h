@@ -18,6 +18,8 @@
 #include <fen/mem.h>
 #include <fen/meter.h>
 #include <fen/net.h>
+#include <fen/objpool.h>
+#include <fen/pool.h>
 #include <fen/process.h>
 #include <fen/run.h>
 #include <fen/scope.h>

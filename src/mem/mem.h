@@ -14,6 +14,8 @@ void *fen__mem_alloc(size_t bytes) FEN_MUST_CHECK;
 void *fen__mem_calloc(size_t bytes) FEN_MUST_CHECK;
 void *fen__mem_resize(void *p, size_t old_bytes, size_t bytes) FEN_MUST_CHECK;
 void fen__mem_free(void *p, size_t bytes);
+/* For that account rather than for the one that runs. */
+void *fen__mem_alloc_for(uint32_t account, size_t bytes) FEN_MUST_CHECK;
 /* Bytes of all live blocks of the process, whoever asked for them, as their classes are. */
 int64_t fen__mem_live_bytes(void);
 
@@ -64,5 +66,9 @@ static inline int64_t fen__mem_end(struct fen__mem_now *n)
 
 /* A thread that may sleep for long gives what it keeps to the others. */
 void fen__mem_flush(void);
+
+/* Frees objects of pools that have been of no use since the last call, all: every free one that is
+ * not at another thread's hand. The bytes. Any thread; calls the pools' fini. */
+size_t fen__objpool_reclaim(bool all);
 
 #endif

@@ -149,6 +149,9 @@ void bench_random(void);
 void bench_prodcons(void);
 void bench_rss(void);
 void bench_billed(void);
+void bench_pool(void);
+void bench_defer(void);
+void bench_arena(void);
 extern double bench_seconds;
 /* What `bench _mem` runs: load, allocator, seconds. */
 int mem_load(const char *const *words);
