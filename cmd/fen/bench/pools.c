@@ -198,9 +198,9 @@ static double block_round(void)
     return with > hand ? with - hand : 0;
 }
 
-enum what { NOTHING, RECORDS, GROUPS };
+enum what { BY_HAND, RECORDS, BY_HAND_5, GROUPS };
 
-/* Scopes with EACH records or groups in them. */
+/* Scopes with EACH records or groups of five in them, or with the same calls by hand. */
 static double scopes(enum what what)
 {
     static fen_defer_record r[EACH];
@@ -210,6 +210,10 @@ static double scopes(enum what what)
         fen_scope *s = fen_scope_open(FEN_NEVER);
         if (!s)
             return NAN;
+        for (int i = 0; what == BY_HAND && i < EACH; i++)
+            bump_arg(&done);
+        for (int i = 0; what == BY_HAND_5 && i < 5 * EACH; i++)
+            (void)bump_rc(&done);
         for (int i = 0; what == RECORDS && i < EACH; i++)
             fen_defer(s, &r[i], bump_arg, &done);
         for (int i = 0; what == GROUPS && i < EACH; i++) {
@@ -226,14 +230,14 @@ static double scopes(enum what what)
 
 static double record_round(void)
 {
-    double none = scopes(NOTHING);
-    return scopes(RECORDS) - none;
+    double hand = scopes(BY_HAND);
+    return scopes(RECORDS) - hand;
 }
 
 static double group_round(void)
 {
-    double none = scopes(NOTHING);
-    return scopes(GROUPS) - none;
+    double hand = scopes(BY_HAND_5);
+    return scopes(GROUPS) - hand;
 }
 
 static double loop_of(int64_t n, int64_t each)
@@ -288,7 +292,7 @@ static int64_t allocated(void)
 static int allocs_run(void *arg)
 {
     double *out = arg;
-    (void)scopes(NOTHING); /* the scopes' own memory */
+    (void)scopes(BY_HAND); /* the scopes' own memory */
     int64_t before = allocated();
     double ok = scopes(RECORDS) + scopes(GROUPS) + block_round();
     out[0] = ok >= 0 ? (double)(allocated() - before) : NAN;
