@@ -50,6 +50,16 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 done
 port=$(cat "$tmp/port")
 
+# memory
+FEN_MEMLIMIT=1G serve "FEN_MEMLIMIT=1G: expected a whole number with B, KiB, MiB, GiB or TiB"
+FEN_MEMLIMIT=12MB serve "FEN_MEMLIMIT=12MB"
+FEN_MEM_PERCENT=half serve "FEN_MEM_PERCENT=half: expected a whole number from 1 to 10000, or off"
+FEN_MEM_PROFILE=big serve "FEN_MEM_PROFILE=big: expected balanced, latency or container"
+serve "--mem-limit=1G: expected" --mem-limit=1G
+serve "--mem-percent=0" --mem-percent=0
+serve "--mem-profile=none" --mem-profile=none
+FEN_DEBUG=memtrace=yes serve "FEN_DEBUG"
+
 # addresses
 serve "Address already in use" --http-addr=127.0.0.1:"$port"
 serve "127.0.0.1:$port" --http-addr=127.0.0.1:"$port"

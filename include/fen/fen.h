@@ -19,6 +19,7 @@
 #include <fen/meter.h>
 #include <fen/net.h>
 #include <fen/objpool.h>
+#include <fen/pace.h>
 #include <fen/pool.h>
 #include <fen/process.h>
 #include <fen/run.h>

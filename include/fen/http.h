@@ -21,7 +21,7 @@ typedef struct fen_exchange fen_exchange;
 
 /* Answers one request. Runs in a fiber, may block. A negative return without a reply becomes an
  * error reply: -ENOENT 404, -EINVAL and FEN_EPARSE 400, -ETIMEDOUT 504, -ECANCELED 503,
- * -EAGAIN and -EBUSY 503, else 500. */
+ * -EAGAIN and -EBUSY 503, -ENOMEM 503 while memory is short (fen_mem_pressure), else 500. */
 typedef int (*fen_handler)(fen_exchange *x, void *arg);
 
 /* Limits and time-outs; zero means the default given here. */
@@ -37,6 +37,8 @@ typedef struct fen_server_config {
     int max_connections;       /* 0: what the descriptor limit leaves */
     int max_tenants;           /* names kept apart in the bill: 64; the rest is "_other" */
     bool errors_close;         /* close after every error reply, not only after framing errors */
+    bool shed_off;             /* answer also while memory is short; else every request is 503
+                                  then, with Retry-After, and connections are accepted slowly */
 } fen_server_config;
 
 /* A server without routes; NULL when out of memory. cfg may be NULL and is copied. */
@@ -96,6 +98,9 @@ FEN_API int fen_query_i64(fen_exchange *x, const char *name, int64_t *ret_value)
 
 /* A header field by name, any case; {NULL,0} if absent. */
 FEN_API fen_slice fen_header(const fen_exchange *x, const char *name);
+
+/* True: the client is on this machine, by its address (127.0.0.0/8, ::1, or no network at all). */
+FEN_API bool fen_exchange_local(const fen_exchange *x);
 
 /* The whole body, already read. */
 FEN_API fen_slice fen_body(const fen_exchange *x);

@@ -60,8 +60,14 @@ typedef struct fen_config {
      * program has one, and a fiber that computes may see one interrupted system call. */
     void (*log)(const fen_event *e, void *arg);
     void *log_arg;
+    /* When free memory goes back, and how much there may be (fen/pace.h, docs/memory.md). */
+    int mem_percent;         /* FEN_MEM_OFF: off; 0: FEN_MEM_PERCENT, else the profile's */
+    int64_t mem_limit_bytes; /* FEN_MEM_AUTO; FEN_MEM_OFF: none; 0: FEN_MEMLIMIT, else the
+                                profile's */
+    const char *mem_profile; /* NULL: FEN_MEM_PROFILE, else "balanced" */
+    bool trace_memory;       /* a line for each reclaim, as FEN_DEBUG=memtrace=1 */
     /* What people look at (docs/debugging.md). FEN_DEBUG=sigquit=0,leaks=1,stacks=1,
-     * hibernate=1,deadlock=abort in the environment does the same and wins. */
+     * hibernate=1,deadlock=abort,memtrace=1 in the environment does the same and wins. */
     enum fen_on_deadlock on_deadlock;
     bool sigquit_off;  /* SIGQUIT keeps its old meaning; else it prints every fiber, unless the
                           program has a handler of its own */

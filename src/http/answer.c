@@ -196,6 +196,14 @@ static void reply_for(fen_exchange *x, int rc)
     }
 }
 
+static void reply_for_failed(fen_exchange *x, int rc)
+{
+    if (rc == -ENOMEM && fen_mem_pressure() != FEN_MEM_EASY)
+        fen_reply_error(x, 503, "memory is short");
+    else
+        reply_for(x, rc);
+}
+
 static void count_handler(int64_t n)
 {
     struct fen__m *m = fen__enter();
@@ -216,7 +224,17 @@ static void call_handler(struct fen__conn *c, struct fen__work *w)
         unwatch(c, w);
     count_handler(-1);
     if (!x->status)
-        reply_for(x, rc < 0 ? rc : ended ? ended : -EIO);
+        reply_for_failed(x, rc < 0 ? rc : ended ? ended : -EIO);
+}
+
+/* Is the request to be refused for want of memory? A body that has come with it is thrown away with
+ * the connection. */
+static bool shed(struct fen__conn *c, fen_exchange *x)
+{
+    if (FEN__LIKELY(fen_mem_pressure() != FEN_MEM_SHORT) || c->srv->cfg.shed_off)
+        return false;
+    x->close |= x->req.chunked || x->req.content_length > 0;
+    return true;
 }
 
 void fen__answer(struct fen__conn *c, struct fen__work *w)
@@ -226,8 +244,11 @@ void fen__answer(struct fen__conn *c, struct fen__work *w)
     x->close = !x->req.keep_alive;
     x->head_only = x->req.method.n == 4 && !memcmp(x->req.method.p, "HEAD", 4);
     int status = fen__router_match(&c->srv->router, x->req.method, x->req.path, &x->match);
-    int rc = read_body(c, w);
-    if (rc <= -400) {
+    bool refuse = shed(c, x);
+    int rc = refuse ? 0 : read_body(c, w);
+    if (refuse) {
+        fen_reply_error(x, 503, "memory is short");
+    } else if (rc <= -400) {
         x->close = true;
         fen_reply_error(x, -rc, fen__status_text(-rc));
     } else if (rc < 0) { /* the client is gone: no reply, but the work is booked */

@@ -2,12 +2,35 @@
 #include "http/server_int.h"
 #include "http/uri.h"
 
+#include "sys/sys.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <string.h>
 
 fen_slice fen_method(const fen_exchange *x) { return x->req.method; }
 fen_slice fen_path(const fen_exchange *x) { return x->req.path; }
 fen_slice fen_body(const fen_exchange *x) { return x->body; }
 fen_arena *fen_exchange_arena(fen_exchange *x) { return x->conn->work->arena; }
+
+bool fen_exchange_local(const fen_exchange *x)
+{
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_storage any;
+    } a = {0};
+    socklen_t n = sizeof a;
+    if (fen__sys_peername(x->conn->fd, &a.sa, &n))
+        return false;
+    if (a.sa.sa_family == AF_INET)
+        return ntohl(a.v4.sin_addr.s_addr) >> 24 == 127;
+    if (a.sa.sa_family != AF_INET6)
+        return a.sa.sa_family == AF_UNIX;
+    return IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr) ||
+           (IN6_IS_ADDR_V4MAPPED(&a.v6.sin6_addr) && a.v6.sin6_addr.s6_addr[12] == 127);
+}
 
 fen_slice fen_header(const fen_exchange *x, const char *name)
 {

@@ -140,6 +140,8 @@ static void accept_main(void *arg)
                 break;
             continue;
         }
+        if (fen_mem_pressure() == FEN_MEM_SHORT && !s->cfg.shed_off && fen_sleep(ACCEPT_PAUSE_NS))
+            break;
         int fd = fen__net_accept_fd(s->listener, FEN_NEVER);
         bool ended = fd == -ECANCELED || fd == -ETIMEDOUT || fd == -EBADF;
         if (fd >= 0)

@@ -137,9 +137,7 @@ int64_t fen_mem_reclaim(void)
 {
     (void)fen__objpool_reclaim(true);
     fen__check_drain(fen__cache_get(false));
-    fen__mem_flush();
-    (void)fen__central_sweep();
-    return (int64_t)fen__pages_reclaim();
+    return (int64_t)fen__pace_reclaim();
 }
 
 int fen_mem_options_set(const fen_mem_options *options)

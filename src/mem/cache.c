@@ -128,6 +128,8 @@ static struct fen__span *from_list(struct fen__cache *c, uint32_t bin)
 
 struct fen__span *fen__cache_refill(struct fen__cache *c, uint32_t bin)
 {
+    if (FEN__UNLIKELY(fen_mem_pressure() != FEN_MEM_EASY))
+        fen__mem_idle();
     struct fen__span *s = c->bin[bin];
     fen__remote_inbox(c);
     if (s != &fen__span_none && (s->free || revive(c, s)))
@@ -189,8 +191,17 @@ void fen__cache_flush(struct fen__cache *c)
 void fen__mem_flush(void)
 {
     struct fen__cache *c = fen__cache_self();
-    if (c)
-        fen__cache_flush(c);
+    if (!c)
+        return;
+    c->epoch = __atomic_load_n(&fen__flush_epoch, __ATOMIC_RELAXED);
+    fen__cache_flush(c);
+}
+
+void fen__mem_idle(void)
+{
+    const struct fen__cache *c = fen__cache_self();
+    if (c && c->epoch != __atomic_load_n(&fen__flush_epoch, __ATOMIC_RELAXED))
+        fen__mem_flush();
 }
 
 /* ---- threads ---- */
@@ -264,6 +275,7 @@ static struct fen__cache *cache_new(void)
     memset(c, 0, sizeof *c);
     for (uint32_t i = 0; i < FEN__BINS; i++)
         c->bin[i] = &fen__span_none;
+    c->epoch = __atomic_load_n(&fen__flush_epoch, __ATOMIC_RELAXED);
     fen__mag_init(c);
     atomic_store(&c->inbox, FEN__INBOX_CLOSED);
     c->next = caches.first; /* pairs with the load in fen__cache_each */

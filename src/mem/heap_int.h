@@ -7,6 +7,7 @@
  *                          allocates from the spans whose home it is, without a lock.
  *   magazine.c             free blocks at hand, between the fast paths and the spans
  *   remote.c               frees by other threads than the home
+ *   pace.c, reclaim.c      when free memory goes back to the system, and how
  *   ledger.c               who pays: rows of counters, one writer each
  *   objpool.c              objects of one type, kept ready: a shard of each cache
  *   heap.c                 the fast paths
@@ -112,6 +113,7 @@ struct fen__cache {
     uint32_t row_id;         /* whose row `now.row` is */
     bool foreign;            /* no M's */
     bool exact;              /* foreign and has billed: looks at the clock each time */
+    uint32_t epoch;          /* fen__flush_epoch at its last flush */
     size_t idle_bytes;       /* in spans that are listed and empty */
     struct fen__mag mag[FEN__BINS];
     struct fen__span *bin[FEN__BINS]; /* the span that magazines are filled from */
@@ -165,12 +167,26 @@ bool fen__run_resize(char *p, uint32_t pages, uint32_t to, struct fen__span *s);
 int fen__huge_new(size_t bytes, size_t align, struct fen__span *s) FEN_MUST_CHECK;
 void fen__huge_free(struct fen__span *s);
 struct fen__span *fen__huge_of(const void *p); /* NULL: not the start of one */
-size_t fen__pages_reclaim(void);
+/* One slice of giving back: runs of at most run_pages, until keep_bytes of dirty pages are left or
+ * until_ns is past. Bytes; *ret_more: call again, this round over the regions has not ended. */
+size_t fen__pages_release(size_t keep_bytes, uint32_t run_pages, int64_t until_ns, bool *ret_more);
+/* At which footprint the pacer wants to hear, see fen__pace_due. SIZE_MAX: never. */
+struct fen__page_marks {
+    bool paced;
+    uint32_t percent;     /* dirty pages, of those in use, that are a cycle's cause; 0: off */
+    size_t goal_bytes;    /* of the footprint, likewise */
+    size_t short_bytes;   /* memory gets short */
+    size_t ceiling_bytes; /* no more: what would exceed it is refused */
+};
+void fen__pages_mark(const struct fen__page_marks *marks);
+size_t fen__pages_dirty_low(void); /* bytes; the fewest since the last call */
+/* Dirty bytes that may stay: by the smaller of percent and retain_percent; SIZE_MAX: all. */
+size_t fen__pages_allowed(uint32_t percent);
 struct fen__page_stats {
-    int64_t used_bytes, dirty_bytes, mapped_bytes, returned_bytes;
+    int64_t used_bytes, dirty_bytes, mapped_bytes, returned_bytes, refused;
 };
 void fen__pages_stats(struct fen__page_stats *ret);
-/* retain_percent above 100: nothing is given back but by fen__pages_reclaim. */
+/* retain_percent above 100: nothing is given back but by fen__pages_release. */
 void fen__pages_options(uint32_t retain_percent, bool hugepages);
 void fen__pages_lock(void);
 void fen__pages_unlock(void);
@@ -214,7 +230,9 @@ uint16_t *fen__span_owners(struct fen__span *s);
 extern bool fen__billed;
 struct fen__span *fen__central_get(struct fen__cache *c, uint32_t bin);
 void fen__central_put(struct fen__span *s);
-size_t fen__central_sweep(void); /* frees what is empty; bytes */
+/* Looks at up to n spans of a set, which go to its end, and frees those that are empty: bytes. */
+size_t fen__central_sweep(uint32_t bin, uint32_t n);
+uint32_t fen__central_spans(uint32_t bin);
 void fen__central_lock(void);
 void fen__central_unlock(void);
 
@@ -308,6 +326,24 @@ void *fen__heap_realloc(void *p, size_t n) FEN_MUST_CHECK;
 void fen__heap_free(void *p);
 size_t fen__heap_usable(const void *p);
 uint32_t fen__heap_account(const void *p);
+
+/* ---- pace.c ---- */
+enum {
+    FEN__DUE_GOAL = 1,
+    FEN__DUE_LIMIT = 2, /* near the limit */
+    FEN__DUE_LOOK = 4,  /* more dirty pages than one keeps for long */
+    FEN__DUE_STOP = 8
+};
+void fen__pace_due(uint32_t why); /* any thread; the page heap's lock is not held */
+/* Goes up when the caches should be flushed. */
+extern uint32_t fen__flush_epoch;
+/* A whole reclaim on the calling thread; the bytes given back. */
+size_t fen__pace_reclaim(void);
+
+/* ---- hooks.c ---- */
+/* Asks every hook to let go; each(arg), unless NULL, after each of them. Bytes; 0 when another
+ * thread is asking them just now. */
+size_t fen__hooks_call(bool all, void (*each)(void *arg), void *arg);
 
 /* ---- large.c ---- */
 void *fen__large_new(struct fen__cache *c, size_t n, size_t align, uint32_t account,

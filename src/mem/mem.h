@@ -7,6 +7,7 @@
 
 #include <fen/arena.h>
 #include <fen/mem.h>
+#include <fen/pace.h>
 
 /* Blocks. bytes in free and old_bytes in resize must be what was asked for. NULL when out of
  * memory. */
@@ -66,6 +67,58 @@ static inline int64_t fen__mem_end(struct fen__mem_now *n)
 
 /* A thread that may sleep for long gives what it keeps to the others. */
 void fen__mem_flush(void);
+/* The same for one that has nothing to do just now: if there was a reclaim since. */
+void fen__mem_idle(void);
+
+/* ---- when free memory goes back: for the scheduler (pace.c) ---- */
+
+enum fen__reclaim_why {
+    FEN__RECLAIM_GOAL,
+    FEN__RECLAIM_IDLE,
+    FEN__RECLAIM_LIMIT,
+    FEN__RECLAIM_ASKED
+};
+
+/* One reclaim, whole. Sizes in bytes; held: the heap's pages, used and free ones that are kept. What
+ * others allocated while it ran is not in live_after and held_after. */
+struct fen__reclaim_cycle {
+    enum fen__reclaim_why why;
+    int64_t number, at_ns; /* at: the monotonic clock when it began */
+    int64_t live_before, live_after, held_before, held_after;
+    int64_t goal; /* of the footprint, for the next one; 0: off */
+    int64_t returned;
+    int64_t slices, slice_max_ns, took_ns;
+};
+
+struct fen__pace_config {
+    int percent; /* FEN_MEM_OFF: off */
+    int64_t slice_ns, limit_bytes;
+    void (*told)(const struct fen__reclaim_cycle *c); /* of each one; NULL: nobody */
+};
+/* Fills percent, slice_ns and limit_bytes; -EINVAL for another name. */
+int fen__pace_profile(const char *name, struct fen__pace_config *ret);
+/* How long slices were, in ns. */
+struct fen__hist;
+const struct fen__hist *fen__reclaim_slices(void);
+/* A run begins and ends. In between the heap is paced, by a thread that the first need starts. */
+void fen__pace_open(const struct fen__pace_config *cfg);
+void fen__pace_close(void);
+/* Now and then, by a thread that is awake while anybody works: starts the thread, watches the
+ * limit. */
+void fen__pace_tick(int64_t now_ns);
+int64_t fen__pace_cpu_ns(void); /* of that thread, in this run */
+
+/* ---- what a room keeps for later use, and can let go: hooks.c ----
+ * fn is called by each reclaim, one hook after the other and never two calls at a time, on a thread
+ * that may be no M's. It lets go of what it kept: of what was not used since the call before, or
+ * of all of it, and returns the bytes. It must not park, nor register or unregister. */
+struct fen__reclaim_hook {
+    struct fen__reclaim_hook *next; /* the list's */
+    size_t (*fn)(struct fen__reclaim_hook *h, bool all);
+};
+void fen__reclaim_register(struct fen__reclaim_hook *h);
+/* When it returns, fn does not run and will not; waits for it, a thread's wait. */
+void fen__reclaim_unregister(struct fen__reclaim_hook *h);
 
 /* Frees objects of pools that have been of no use since the last call, all: every free one that is
  * not at another thread's hand. The bytes. Any thread; calls the pools' fini. */

@@ -279,7 +279,7 @@ FEN__NOINLINE static void put_slow(fen_objpool *p, void *object)
         __atomic_fetch_add(&p->freed, list_free(p, h), __ATOMIC_RELAXED);
         return;
     }
-    if (s->n == HAND)
+    while (s->n == HAND) /* fini may have put something too */
         spill(p, s, BATCH);
     s->hand[s->n++] = object;
     count(&s->puts, 1);
@@ -385,15 +385,28 @@ size_t fen__objpool_reclaim(bool all)
 
 /* ---- pools ---- */
 
+static size_t let_go(struct fen__reclaim_hook *h, bool all)
+{
+    (void)h;
+    return fen__objpool_reclaim(all);
+}
+
+static struct fen__reclaim_hook hook = {.fn = let_go}; /* from the first pool on */
+
 /* A place in the table; false: there is none. */
 static bool enter(fen_objpool *p)
 {
+    static bool hooked;
     fen__lock(&pools.lock);
     while (p->id < FEN_OBJPOOLS_MAX && pools.at[p->id])
         p->id++;
     if (p->id < FEN_OBJPOOLS_MAX)
         pools.at[p->id] = p;
+    bool first = !hooked;
+    hooked = true;
     fen__unlock(&pools.lock);
+    if (first)
+        fen__reclaim_register(&hook);
     return p->id < FEN_OBJPOOLS_MAX;
 }
 

@@ -6,11 +6,19 @@
  * 2 MiB of address space, of which only the pages in use are ever touched.
  *
  * A run of free pages is taken from the region with the smallest sufficient `longest`, by powers of
- * two, first fit inside. Regions stay mapped; what goes back to the system is their free pages:
- * when more of them are dirty than RETAIN_MIN and retain_percent of the pages in use allow, dirty
- * runs are given back until half of the allowance is left, at most SLICE_PAGES at a time, so that
- * no single free pays for all (the bound on a pause). A run that is being given back is marked as
- * used meanwhile, and the lock is not held during the system call.
+ * two, first fit inside. Regions stay mapped; what goes back to the system is their free pages.
+ * Who gives them back:
+ *
+ *   without a runtime   the thread that frees: when more pages are dirty than RETAIN_MIN and
+ *                       retain_percent of those in use allow, until half of the allowance is left,
+ *                       at most SLICE_PAGES at a time, so that no single free pays for all
+ *   paced (pace.c)      the reclaimer. Here pages are only counted against the marks that the pacer
+ *                       has set, and it is told: a free or an allocation gives nothing back
+ *
+ * A run that is being given back is marked as used meanwhile, and the lock is not held during the
+ * system call. The reclaimer's place in the list of regions (hand) outlives its slices.
+ *
+ * Footprint is what the heap's pages may hold of the machine: used + dirty.
  *
  * Blocks above RUN_PAGES_MAX have maps of their own: the block starts at a multiple of 2 MiB (or of
  * a larger alignment), its head in the page before, so that the map byte and one load find it.
@@ -26,6 +34,7 @@
 #define RESERVE_REGIONS 16 /* mapped at once */
 #define RETAIN_MIN ((size_t)4 << 20 >> 13)
 #define SLICE_PAGES 256
+#define SCAN_REGIONS 64 /* looked at in a slice */
 #define WORDS (FEN__REGION_PAGES / 64)
 
 uint8_t fen__region_map[(size_t)1 << (FEN__ADDRESS_BITS - FEN__REGION_SHIFT)];
@@ -40,6 +49,10 @@ static struct {
     size_t regions, huge_bytes, returned_bytes;
     uint32_t retain_percent;
     bool hugepages;
+    struct fen__page_marks marks; /* the pacer's; paced false: none */
+    struct fen__region *hand;     /* where the reclaimer goes on */
+    size_t dirty_low;             /* fewest dirty pages since the pacer looked */
+    size_t refused;               /* runs and maps that the ceiling forbade */
 } heap = {.retain_percent = 10};
 
 static_assert(sizeof(struct fen__region) <= FEN__PAGE_BYTES / 2, "the head fits its page");
@@ -211,6 +224,8 @@ static bool occupy(struct fen__region *r, uint32_t at, uint32_t pages, struct fe
     set_pages(r, at, pages, s);
     heap.dirty_pages -= dirty;
     heap.used_pages += pages;
+    if (heap.dirty_pages < heap.dirty_low)
+        heap.dirty_low = heap.dirty_pages;
     bucket_move(r);
     return dirty == 0;
 }
@@ -229,9 +244,9 @@ static void vacate(struct fen__region *r, uint32_t at, uint32_t pages, bool dirt
 
 /* ---- giving back ---- */
 
-static size_t allowed_dirty(void)
+static size_t allowed_dirty(uint32_t percent)
 {
-    size_t share = heap.used_pages / 100 * heap.retain_percent;
+    size_t share = heap.used_pages / 100 * percent;
     return share > RETAIN_MIN ? share : RETAIN_MIN;
 }
 
@@ -239,17 +254,20 @@ static size_t allowed_dirty(void)
  * none. */
 static uint32_t release_run(struct fen__region *r, uint32_t max)
 {
-    uint32_t at = next_bit(r->dirty, 0, true);
+    uint32_t at = next_bit(r->dirty, 0, true), low;
     if (at == FEN__REGION_PAGES)
         return 0;
     uint32_t n = next_bit(r->dirty, at, false) - at;
     n = n < max ? n : max;
     char *p = (char *)r + (size_t)at * FEN__PAGE_BYTES;
+    low = (uint32_t)(heap.dirty_low > n ? heap.dirty_low - n : 0);
     (void)occupy(r, at, n, &fen__span_none);
     fen__unlock(&heap.lock);
     fen__sys_release(p, (size_t)n * FEN__PAGE_BYTES);
     fen__lock(&heap.lock);
     vacate(r, at, n, false);
+    if (heap.dirty_low > low)
+        heap.dirty_low = low;
     heap.returned_bytes += (size_t)n * FEN__PAGE_BYTES;
     return n;
 }
@@ -264,12 +282,89 @@ static size_t release_down_to(size_t keep, size_t max)
     return done;
 }
 
-size_t fen__pages_reclaim(void)
+size_t fen__pages_release(size_t keep_bytes, uint32_t run_pages, int64_t until_ns, bool *ret_more)
 {
+    size_t done = 0, keep = keep_bytes / FEN__PAGE_BYTES;
+    int seen = 0;
     fen__lock(&heap.lock);
-    size_t done = release_down_to(0, SIZE_MAX);
+    if (!heap.hand)
+        heap.hand = heap.all;
+    while (heap.hand && heap.dirty_pages > keep && seen < SCAN_REGIONS) {
+        uint32_t n = release_run(heap.hand, run_pages);
+        if (!n && heap.hand) { /* another reclaim may have reached the end meanwhile */
+            heap.hand = heap.hand->all;
+            seen++;
+        }
+        done += n;
+        if (n && fen__sys_now() >= until_ns)
+            break;
+    }
+    if (heap.dirty_pages <= keep)
+        heap.hand = NULL;
+    *ret_more = heap.hand != NULL;
     fen__unlock(&heap.lock);
     return done * FEN__PAGE_BYTES;
+}
+
+/* ---- the pacer's marks ---- */
+
+void fen__pages_mark(const struct fen__page_marks *marks)
+{
+    fen__lock(&heap.lock);
+    heap.marks = *marks;
+    fen__unlock(&heap.lock);
+}
+
+size_t fen__pages_dirty_low(void)
+{
+    fen__lock(&heap.lock);
+    size_t low = heap.dirty_low;
+    heap.dirty_low = heap.dirty_pages;
+    fen__unlock(&heap.lock);
+    return low * FEN__PAGE_BYTES;
+}
+
+size_t fen__pages_allowed(uint32_t percent)
+{
+    fen__lock(&heap.lock);
+    size_t pages = allowed_dirty(percent < heap.retain_percent ? percent : heap.retain_percent);
+    bool all = heap.retain_percent > 100;
+    fen__unlock(&heap.lock);
+    return all ? SIZE_MAX : pages * FEN__PAGE_BYTES;
+}
+
+/* Lock held. Which marks are reached. */
+static uint32_t due(void)
+{
+    const struct fen__page_marks *k = &heap.marks;
+    if (!k->paced)
+        return 0;
+    size_t bytes = (heap.used_pages + heap.dirty_pages) * FEN__PAGE_BYTES;
+    uint32_t why = bytes >= k->goal_bytes ? FEN__DUE_GOAL : 0;
+    why |= bytes >= k->short_bytes ? FEN__DUE_LIMIT : 0;
+    if (!k->percent || heap.retain_percent > 100)
+        return why;
+    if (heap.dirty_pages > allowed_dirty(heap.retain_percent))
+        why |= FEN__DUE_LOOK;
+    return heap.dirty_pages > allowed_dirty(k->percent) ? why | FEN__DUE_GOAL : why;
+}
+
+/* Lock held. `pages` more would be above what the limit leaves. */
+static bool forbidden(size_t pages)
+{
+    size_t bytes = (heap.used_pages + heap.dirty_pages + pages) * FEN__PAGE_BYTES;
+    bool yes = heap.marks.paced && bytes > heap.marks.ceiling_bytes;
+    heap.refused += yes;
+    return yes;
+}
+
+/* Lock held until here. */
+static void unlock_and_tell(void)
+{
+    uint32_t why = due();
+    fen__unlock(&heap.lock);
+    if (FEN__UNLIKELY(why))
+        fen__pace_due(why);
 }
 
 /* ---- runs ---- */
@@ -280,8 +375,10 @@ int fen__run_new(uint32_t pages, uint32_t align_pages, struct fen__span *s, char
     uint32_t at;
     fen__lock(&heap.lock);
     struct fen__region *r = find_region(pages, align_pages, &at);
+    if (r && forbidden(pages - count_bits(r->dirty, at, pages)))
+        r = NULL;
     bool zero = r && occupy(r, at, pages, s);
-    fen__unlock(&heap.lock);
+    unlock_and_tell();
     if (!r)
         return -ENOMEM;
     *ret_p = (char *)r + (size_t)at * FEN__PAGE_BYTES;
@@ -293,10 +390,10 @@ void fen__run_free(char *p, uint32_t pages)
 {
     fen__lock(&heap.lock);
     vacate(region_of(p), page_of(p), pages, true);
-    size_t allowed = allowed_dirty();
-    if (heap.dirty_pages > allowed && heap.retain_percent <= 100)
+    size_t allowed = allowed_dirty(heap.retain_percent);
+    if (!heap.marks.paced && heap.dirty_pages > allowed && heap.retain_percent <= 100)
         release_down_to(allowed / 2, SLICE_PAGES);
-    fen__unlock(&heap.lock);
+    unlock_and_tell();
 }
 
 bool fen__run_resize(char *p, uint32_t pages, uint32_t to, struct fen__span *s)
@@ -309,21 +406,27 @@ bool fen__run_resize(char *p, uint32_t pages, uint32_t to, struct fen__span *s)
     }
     uint32_t more = to - pages;
     fen__lock(&heap.lock);
-    bool fits = end + more <= FEN__REGION_PAGES && next_bit(r->free, end, false) >= end + more;
+    bool fits = end + more <= FEN__REGION_PAGES && next_bit(r->free, end, false) >= end + more &&
+                !forbidden(more - count_bits(r->dirty, end, more));
     if (fits)
         (void)occupy(r, end, more, s);
-    fen__unlock(&heap.lock);
+    unlock_and_tell();
     return fits;
 }
 
 /* ---- huge ---- */
 
-static void count_huge(int64_t bytes)
+/* False: the limit forbids it. */
+static bool count_huge(int64_t bytes)
 {
     fen__lock(&heap.lock);
-    heap.huge_bytes += (size_t)bytes;
-    heap.used_pages += (size_t)(bytes / FEN__PAGE_BYTES);
-    fen__unlock(&heap.lock);
+    bool may = bytes < 0 || !forbidden((size_t)bytes / FEN__PAGE_BYTES);
+    if (may) {
+        heap.huge_bytes += (size_t)bytes;
+        heap.used_pages += (size_t)(bytes / FEN__PAGE_BYTES);
+    }
+    unlock_and_tell();
+    return may;
 }
 
 int fen__huge_new(size_t bytes, size_t align, struct fen__span *s)
@@ -334,14 +437,17 @@ int fen__huge_new(size_t bytes, size_t align, struct fen__span *s)
     if (bytes > SIZE_MAX / 4 || align > SIZE_MAX / 4)
         return -ENOMEM;
     s->map_bytes = bytes + FEN__PAGE_BYTES;
+    if (!count_huge((int64_t)bytes))
+        return -ENOMEM;
     int rc = fen__sys_map_aligned(s->map_bytes, align, FEN__PAGE_BYTES, &map);
-    if (rc)
+    if (rc) {
+        (void)count_huge(-(int64_t)bytes);
         return rc;
+    }
     *(struct fen__span **)map = s;
     s->base = (char *)map + FEN__PAGE_BYTES;
     if (__atomic_load_n(&heap.hugepages, __ATOMIC_RELAXED))
         fen__sys_hugepages(s->base, bytes);
-    count_huge((int64_t)bytes);
     fen__region_map[(uintptr_t)s->base >> FEN__REGION_SHIFT] = FEN__MAP_HUGE;
     return 0;
 }
@@ -350,7 +456,7 @@ void fen__huge_free(struct fen__span *s)
 {
     size_t bytes = s->map_bytes - FEN__PAGE_BYTES;
     fen__region_map[(uintptr_t)s->base >> FEN__REGION_SHIFT] = FEN__MAP_NONE;
-    count_huge(-(int64_t)bytes);
+    (void)count_huge(-(int64_t)bytes);
     fen__sys_unmap(s->base - FEN__PAGE_BYTES, s->map_bytes);
 }
 
@@ -379,6 +485,7 @@ void fen__pages_stats(struct fen__page_stats *ret)
         .dirty_bytes = (int64_t)(heap.dirty_pages * FEN__PAGE_BYTES),
         .mapped_bytes = (int64_t)(heap.regions * FEN__REGION_BYTES + heap.huge_bytes),
         .returned_bytes = (int64_t)heap.returned_bytes,
+        .refused = (int64_t)heap.refused,
     };
     fen__unlock(&heap.lock);
 }

@@ -188,7 +188,7 @@ uint16_t *fen__span_owners(struct fen__span *s)
 static struct set {
     uint32_t lock;
     uint32_t puts;
-    struct fen__span *first;
+    struct fen__span *first, *last;
     uint32_t n;
 } FEN__ALIGN(FEN__LINE) sets[FEN__BINS];
 
@@ -200,19 +200,36 @@ static void set_out(struct set *t, struct fen__span *s)
         t->first = s->next;
     if (s->next)
         s->next->prev = s->prev;
+    else
+        t->last = s->prev;
     __atomic_store_n(&t->n, t->n - 1, __ATOMIC_RELAXED);
 }
 
-/* Lock held. What was freed by others since it came here may have emptied it. */
-static size_t sweep(struct set *t)
+static void set_end(struct set *t, struct fen__span *s)
+{
+    s->next = NULL;
+    s->prev = t->last;
+    if (t->last)
+        t->last->next = s;
+    else
+        t->first = s;
+    t->last = s;
+    __atomic_store_n(&t->n, t->n + 1, __ATOMIC_RELAXED);
+}
+
+/* Lock held. What was freed by others since a span came here may have emptied it. Those that stay
+ * go to the end, so that the next sweep looks at others. */
+static size_t sweep(struct set *t, uint32_t n)
 {
     size_t bytes = 0;
-    for (struct fen__span *s = t->first, *next; s; s = next) {
-        next = s->next;
-        fen__remote_collect(s);
-        if (s->used)
-            continue;
+    for (n = n < t->n ? n : t->n; n; n--) {
+        struct fen__span *s = t->first;
         set_out(t, s);
+        fen__remote_collect(s);
+        if (s->used) {
+            set_end(t, s);
+            continue;
+        }
         bytes += (size_t)s->pages * FEN__PAGE_BYTES;
         fen__span_free(s);
     }
@@ -247,22 +264,26 @@ void fen__central_put(struct fen__span *s)
     s->next = t->first;
     if (t->first)
         t->first->prev = s;
+    else
+        t->last = s;
     t->first = s;
     __atomic_store_n(&t->n, t->n + 1, __ATOMIC_RELAXED);
     if (++t->puts % SWEEP_EVERY == 0)
-        sweep(t);
+        sweep(t, SWEEP_EVERY);
     fen__unlock(&t->lock);
 }
 
-size_t fen__central_sweep(void)
+size_t fen__central_sweep(uint32_t bin, uint32_t n)
 {
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < FEN__BINS; i++) {
-        fen__lock(&sets[i].lock);
-        bytes += sweep(&sets[i]);
-        fen__unlock(&sets[i].lock);
-    }
+    fen__lock(&sets[bin].lock);
+    size_t bytes = sweep(&sets[bin], n);
+    fen__unlock(&sets[bin].lock);
     return bytes;
+}
+
+uint32_t fen__central_spans(uint32_t bin)
+{
+    return __atomic_load_n(&sets[bin].n, __ATOMIC_RELAXED);
 }
 
 void fen__central_lock(void)

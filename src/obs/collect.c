@@ -3,6 +3,7 @@
 #include "obs/obs.h"
 
 #include "base/tas.h"
+#include "mem/mem.h"
 #include "sys/sys.h"
 
 static fen__tas lock; /* of the window */
@@ -29,6 +30,10 @@ int fen__view_read(struct fen__view *ret_view, const struct fen__books_mark *mar
         return rc;
     }
     fen_stats_get(&v->stats);
+    fen_mem_stats_get(&v->mem);
+    fen_mem_pace_get(&v->pace);
+    v->slices = (struct fen__hist){0};
+    fen__hist_merge(&v->slices, fen__reclaim_slices());
     fen__sys_proc_get(&v->proc);
     if (book)
         v->book = *book;

@@ -298,6 +298,51 @@ static void latencies(fen_buf *b)
     }
 }
 
+/* ---- memory ---- */
+
+static void memory(fen_buf *b, const struct fen__view *v)
+{
+    static const char slices[] = "fen_mem_slice_seconds", cycles[] = "fen_mem_cycles_total";
+    const struct {
+        const char *name, *type, *help;
+        int64_t v;
+    } list[] = {
+        {"fen_mem_live_bytes", "gauge", "Blocks in use.", v->mem.live_bytes},
+        {"fen_mem_held_bytes", "gauge", "Pages in use.", v->mem.held_bytes},
+        {"fen_mem_retained_bytes", "gauge", "Free pages not given back yet.",
+         v->mem.retained_bytes},
+        {"fen_mem_goal_bytes", "gauge",
+         "Pages, free ones too, at which the next reclaim is due; 0: off.", v->pace.goal_bytes},
+        {"fen_mem_limit_bytes", "gauge", "Limit of the process's memory; 0: none.",
+         v->pace.limit_bytes},
+        {"fen_mem_pressure", "gauge", "0 easy, 1 tight, 2 short: requests are refused.",
+         v->pace.level},
+        {"fen_mem_returned_bytes_total", "counter", "Bytes given back to the system.",
+         v->mem.returned_bytes},
+        {"fen_mem_refused_total", "counter", "Allocations that the limit forbade.",
+         v->pace.refused},
+    };
+    const struct {
+        const char *why;
+        int64_t n;
+    } by[] = {{"goal", v->pace.goal_cycles},
+              {"idle", v->pace.idle_cycles},
+              {"limit", v->pace.limit_cycles},
+              {"asked", v->pace.asked_cycles}};
+    for (size_t i = 0; i < FEN__COUNT(list); i++)
+        single(b, list[i].name, list[i].type, list[i].help, list[i].v, 0);
+    family(b, cycles, "counter", "Reclaims, by their cause.");
+    for (size_t i = 0; i < FEN__COUNT(by); i++) {
+        fen_buf_put_str(b, cycles);
+        fen_buf_put_char(b, '{');
+        label(b, "why", by[i].why);
+        fen_buf_put_char(b, '}');
+        end_scaled(b, by[i].n, 0);
+    }
+    family(b, slices, "histogram", "How long the slices of reclaims took.");
+    buckets(b, slices, "", 9, 12, 24, &v->slices); /* 4.1 us to 16.8 ms */
+}
+
 /* ---- registered variables ---- */
 
 static void variable(fen_buf *b, const struct fen_var *v)
@@ -337,6 +382,7 @@ void fen__metrics_write(fen_buf *b, const struct fen__view *v)
     bill(b, v);
     costs(b, v);
     books(b, &v->books);
+    memory(b, v);
     latencies(b);
     variables(b);
 }

@@ -2,10 +2,13 @@
 #ifndef FEN_OBS_H
 #define FEN_OBS_H
 
+#include "base/hist.h"
 #include "meter/meter.h"
 #include "sys/proc.h"
 
 #include <fen/buf.h>
+#include <fen/mem.h>
+#include <fen/pace.h>
 #include <fen/run.h>
 #include <fen/var.h>
 
@@ -16,6 +19,9 @@
  * itself. */
 struct fen__view {
     fen_stats stats;
+    fen_mem_stats mem;
+    fen_mem_pace pace;
+    struct fen__hist slices; /* of reclaims, ns */
     struct fen__sys_proc proc;
     fen_price_book book;
     struct fen__bill bill;

@@ -122,6 +122,32 @@ static void memstats(fen_buf *b, const struct fen__view *v)
     fen_buf_put_char(b, '}');
 }
 
+/* How the heap is paced; docs/memory.md. */
+static void memory(fen_buf *b, const struct fen__view *v)
+{
+    const fen_mem_pace *p = &v->pace;
+    line(b, "memory", false);
+    fen_buf_put_char(b, '{');
+    number(b, "live_bytes", v->mem.live_bytes, 0, true);
+    number(b, "held_bytes", v->mem.held_bytes, 0, false);
+    number(b, "retained_bytes", v->mem.retained_bytes, 0, false);
+    number(b, "mapped_bytes", v->mem.mapped_bytes, 0, false);
+    number(b, "returned_bytes", v->mem.returned_bytes, 0, false);
+    known(b, "percent", p->percent, 0, false); /* off: null */
+    number(b, "goal_bytes", p->goal_bytes, 0, false);
+    number(b, "limit_bytes", p->limit_bytes, 0, false);
+    number(b, "pressure", p->level, 0, false);
+    number(b, "refused", p->refused, 0, false);
+    number(b, "cycles", p->cycles, 0, false);
+    number(b, "slices", p->slices, 0, false);
+    number(b, "slice_p50_ns", p->slice_p50_ns, 0, false);
+    number(b, "slice_p95_ns", p->slice_p95_ns, 0, false);
+    number(b, "slice_p99_ns", p->slice_p99_ns, 0, false);
+    number(b, "slice_max_ns", p->slice_max_ns, 0, false);
+    number(b, "reclaim_cpu_ns", p->cpu_ns, 0, false);
+    fen_buf_put_char(b, '}');
+}
+
 static void process_and_runtime(fen_buf *b, const struct fen__view *v)
 {
     const struct fen__sys_proc *p = &v->proc;
@@ -280,6 +306,7 @@ void fen__vars_write(fen_buf *b, const struct fen__view *v)
     fen_buf_put_str(b, "{\n");
     cmdline(b, v);
     memstats(b, v);
+    memory(b, v);
     line(b, "active_handlers", false);
     fen_buf_put_i64(b, v->bill.handlers);
     line(b, "coroutines", false);

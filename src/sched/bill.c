@@ -149,7 +149,7 @@ static void add_books(struct fen__tally *t, void *arg)
 
 int64_t fen__monitor_cpu_ns(void)
 {
-    return __atomic_load_n(&fen__sched.monitor_cpu_ns, __ATOMIC_RELAXED);
+    return __atomic_load_n(&fen__sched.monitor_cpu_ns, __ATOMIC_RELAXED) + fen__pace_cpu_ns();
 }
 
 /* Summed in ticks, converted once. */

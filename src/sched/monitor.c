@@ -5,22 +5,23 @@
  *   BLOCK                          10 ms   the same, computing or preempted
  *   USER, thread asleep in kernel  200 us  an undeclared blocking call
  *   USER                           10 ms   a computation; 0.5 ms for a repeat offender
- * A P that nobody waits for is left alone, but see "the last one". The fiber's M keeps its thread and computes on; if its
- * thread really burns CPU (not merely preempted) it is demoted to SCHED_IDLE, so that many hogs do
- * not starve the machine by weight of threads. It never holds a P again: at its next runtime call
- * the fiber moves on and the M ends. New Ms are made by this thread, so they do not inherit the
- * class. A take refused for want of an M is a stall: counted, and told like the rest (stall.c).
+ * A P that nobody waits for is left alone, but see "the last one". The fiber's M keeps its thread
+ * and computes on; if its thread really burns CPU (not merely preempted) it is demoted to
+ * SCHED_IDLE, so that many hogs do not starve the machine by weight of threads. It never holds a P
+ * again: at its next runtime call the fiber moves on and the M ends. New Ms are made by this
+ * thread, so they do not inherit the class. A take refused for want of an M is a stall: counted,
+ * and told like the rest (stall.c).
  *
- * Many demoted threads on one processor still bend its virtual time (EEVDF), in two ways. A thread of
- * weight 3 that has run for a tick of 4 ms stands 1.4 s of virtual time further; dozens of them lie
- * over such a span, and who wakes up is put in at their average.
- * - The turn that the kernel gives them, 1.4 ms, is shorter than a tick. So those that have come least
- *   far have a deadline before that of an M that wakes up, and run first, a tick each: it came 10 to
- *   35 ms late in each run. Turns of DEMOTED_SLICE make their deadlines the later ones.
- * - The last one of the hogs would keep its P, because nobody waits for it, and with the P its class.
- *   An M that wakes up on its processor is put 36 ms behind it: P99 of a tick 40 ms in one run of
- *   three. So while there are demoted threads, a computation of PATIENCE_LONE loses its P also when
- *   nobody waits for it, and is demoted like the rest. The P that is left over sleeps.
+ * Many demoted threads on one processor still bend its virtual time (EEVDF), in two ways. A thread
+ * of weight 3 that has run for a tick of 4 ms stands 1.4 s of virtual time further; dozens of them
+ * lie over such a span, and who wakes up is put in at their average.
+ * - The turn that the kernel gives them, 1.4 ms, is shorter than a tick. So those that have come
+ *   least far have a deadline before that of an M that wakes up, and run first, a tick each: it
+ *   came 10 to 35 ms late in each run. Turns of DEMOTED_SLICE make their deadlines the later ones.
+ * - The last one of the hogs would keep its P, because nobody waits for it, and with the P its
+ *   class. An M that wakes up on its processor is put 36 ms behind it: P99 of a tick 40 ms in one
+ *   run of three. So while there are demoted threads, a computation of PATIENCE_LONE loses its P
+ *   also when nobody waits for it, and is demoted like the rest. The P that is left over sleeps.
  *
  * An M that was seen computing is looked at once a millisecond: a look is a wake-up of this thread,
  * and at 200 us apart it cost computing fibers a tenth of the machine.
@@ -35,6 +36,8 @@
  * M after a calm time is noticed up to 4 ms late instead of 1 ms; from then on, for CALM looks, it
  * is 1 ms again. With an idle P it stays at 1 ms, because share() must find work for it. */
 #include "sched/see.h"
+
+#include "mem/mem.h"
 
 #define PATIENCE_BLOCK (20 * FEN_US)
 #define PATIENCE_ASLEEP (200 * FEN_US)
@@ -243,6 +246,7 @@ static void deep_sleep(void)
     atomic_store(&s->monitor_deep, 1); /* seq_cst: pairs with the load in find.c idle() */
     if (all_idle() && !atomic_load(&s->stop) && !atomic_load(&fen__see.asked)) {
         fen__hibernate_tick(); /* here: whatever parks later pokes */
+        fen__pace_tick(fen__sys_now());
         fen__sys_futex_wait(&s->monitor_wake, seen, fen__stuck_look(fen__sys_now()));
     }
     atomic_store(&s->monitor_deep, 0);
@@ -270,6 +274,7 @@ static void *monitor(void *arg)
             fen__procs_raise();
             share();
             fen__hibernate_tick();
+            fen__pace_tick(now);
         }
         nap = fen__min_i64(most, nap * 2);
         __atomic_store_n(&s->monitor_cpu_ns, fen__sys_thread_cpu(), __ATOMIC_RELAXED);

@@ -46,8 +46,8 @@ static int look_up(const struct word *w, int n, const char *text, size_t len, in
 /* One "key=value" of FEN_DEBUG. */
 static int set(const char *text, size_t len, bool *ret_quit)
 {
-    static const struct word keys[] = {
-        {"sigquit", 0}, {"leaks", 1}, {"stacks", 2}, {"hibernate", 3}, {"deadlock", 4}};
+    static const struct word keys[] = {{"sigquit", 0},   {"leaks", 1},    {"stacks", 2},
+                                       {"hibernate", 3}, {"deadlock", 4}, {"memtrace", 5}};
     static const struct word bools[] = {{"0", 0}, {"1", 1}};
     static const struct word modes[] = {{"report", FEN_DEADLOCK_REPORT},
                                         {"ignore", FEN_DEADLOCK_IGNORE},
@@ -55,7 +55,7 @@ static int set(const char *text, size_t len, bool *ret_quit)
                                         {"cancel", FEN_DEADLOCK_CANCEL}};
     const char *eq = memchr(text, '=', len);
     int key, value;
-    if (!eq || look_up(keys, 5, text, (size_t)(eq - text), &key))
+    if (!eq || look_up(keys, 6, text, (size_t)(eq - text), &key))
         return -EINVAL;
     size_t rest = len - (size_t)(eq + 1 - text);
     bool mode = key == 4;
@@ -66,6 +66,7 @@ static int set(const char *text, size_t len, bool *ret_quit)
     case 1: fen__see.leaks = value; break;
     case 2: fen__see.paint = value; break;
     case 3: fen__see.watch = value; break;
+    case 5: fen__see.memtrace = value; break;
     default: fen__see.on_deadlock = (enum fen_on_deadlock)value;
     }
     return 0;
@@ -80,6 +81,7 @@ int fen__see_config(const fen_config *cfg)
     fen__see.on_deadlock = cfg->on_deadlock;
     fen__see.paint = cfg->paint_stacks;
     fen__see.watch = cfg->watch_hibernating;
+    fen__see.memtrace = cfg->trace_memory;
     fen__see.leaks = cfg->report_leaks;
     fen__see.report = cfg->report;
     fen__see.report_arg = cfg->report_arg;

@@ -64,12 +64,17 @@ void fen__view_put(struct fen__text *t, const struct fen__view *v); /* one line 
 void fen__frames_put(struct fen__text *t, const void *const *frame, int n);
 int fen__dump(void (*put)(void *arg, const char *text, size_t n), void *arg);
 
+/* ---- pace.c ---- */
+int fen__pace_configure(const fen_config *cfg); /* 0 or -EINVAL */
+void fen__pace_begin(void);
+
 /* ---- see.c ---- */
 struct fen__see {
     uint32_t lock; /* held while somebody looks, and while the run's memory goes away */
     bool open;     /* under lock: there is a run to look at */
     bool paint, leaks;
-    bool watch; /* stacks of hibernating fibers: a touch faults */
+    bool memtrace; /* a line for each reclaim */
+    bool watch;    /* stacks of hibernating fibers: a touch faults */
     enum fen_on_deadlock on_deadlock;
     void (*report)(void *arg, const char *text, size_t n);
     void *report_arg;

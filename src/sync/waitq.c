@@ -68,7 +68,7 @@ int fen__woken_first(struct fen__woken *w, struct fen_waitq *q) { return claim_o
 int fen__woken_all(struct fen__woken *w, struct fen_waitq *q)
 {
     int n = 0;
-    while (claim_one(w, q))
+    while (q->head && claim_one(w, q))
         n++;
     return n;
 }

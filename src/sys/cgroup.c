@@ -1,9 +1,11 @@
-/* cgroup.c - the CPU quota of this process, by the kernel's files:
+/* cgroup.c - the CPU quota and the memory limit of this process, by the kernel's files:
  *
  *   /proc/self/cgroup      "0::/a/b" (v2) or "4:cpu,cpuacct:/a/b" (v1): where we are
  *   /proc/self/mountinfo   where that hierarchy is mounted, and which part of it
  *   <mount>/a/b/cpu.max                              "max 100000" or "150000 100000" (v2)
  *   <mount>/a/b/cpu.cfs_quota_us, cpu.cfs_period_us  "-1" or "150000"; "100000"      (v1)
+ *   <mount>/a/b/memory.max                           "max" or "67108864"             (v2)
+ *   <mount>/a/b/memory.limit_in_bytes                the same; none is a very large one (v1)
  *
  * A quota may stand at any level above us, and the smallest counts. In a container the path may be
  * one of the host's, of which the mount shows only the part from its root on: what the root and the
@@ -18,6 +20,7 @@
 
 #define PATH_BYTES 4096
 #define FILE_BYTES (64u << 10)
+#define UNLIMITED (INT64_C(1) << 60) /* v1 says 2^63 less a page */
 
 static bool slurp(const char *path, char *buf, size_t n)
 {
@@ -52,13 +55,14 @@ static bool lists(const char *list, const char *word)
 /* ---- where we are ---- */
 
 struct place {
+    const char *controller; /* "cpu" or "memory" */
     bool v1;
     char path[PATH_BYTES]; /* in the hierarchy */
     char dir[PATH_BYTES];  /* of the mount; then of the cgroup */
     size_t mount;          /* length of the mount's part of dir */
 };
 
-/* A v1 hierarchy with the cpu controller comes before v2: in a hybrid set-up it has the quota. */
+/* A v1 hierarchy with the controller comes before v2: in a hybrid set-up it has the quota. */
 static bool find_path(const char *root, char *buf, struct place *p)
 {
     char file[PATH_BYTES], *text = buf, *line;
@@ -71,7 +75,7 @@ static bool find_path(const char *root, char *buf, struct place *p)
         if (!path)
             continue;
         *path++ = 0;
-        bool v1 = lists(list + 1, "cpu");
+        bool v1 = lists(list + 1, p->controller);
         if ((!v1 && list[1] != 0) || (found && !v1))
             continue;
         p->v1 = v1;
@@ -119,7 +123,7 @@ static bool find_dir(const char *root, char *buf, struct place *p)
         const char *dash = strstr(line, " - ");
         const char *options = dash ? strrchr(dash, ' ') : NULL;
         if (!dash || strncmp(dash + 3, p->v1 ? "cgroup " : "cgroup2 ", p->v1 ? 7 : 8) ||
-            (p->v1 && !lists(options + 1, "cpu")))
+            (p->v1 && !lists(options + 1, p->controller)))
             continue;
         field(line, 3, part, sizeof part);
         field(line, 4, mount, sizeof mount);
@@ -151,22 +155,28 @@ static int64_t number(const char *dir, const char *name, int n)
     return s && *s >= '0' && *s <= '9' ? strtoll(s, NULL, 10) : -1;
 }
 
-static int cores_here(const struct place *p)
+static int64_t cores_here(const struct place *p)
 {
     int64_t quota = p->v1 ? number(p->dir, "cpu.cfs_quota_us", 0) : number(p->dir, "cpu.max", 0);
     int64_t period = p->v1 ? number(p->dir, "cpu.cfs_period_us", 0) : number(p->dir, "cpu.max", 1);
     if (quota <= 0 || period <= 0)
         return 0;
     int64_t cores = quota / period + (quota % period != 0);
-    return cores < 1000000 ? (int)cores : 1000000;
+    return cores < 1000000 ? cores : 1000000;
+}
+
+static int64_t bytes_here(const struct place *p)
+{
+    int64_t bytes = number(p->dir, p->v1 ? "memory.limit_in_bytes" : "memory.max", 0);
+    return bytes > 0 && bytes < UNLIMITED ? bytes : 0;
 }
 
 /* From the cgroup up to the mount. */
-static int least(struct place *p)
+static int64_t least(struct place *p, int64_t (*here)(const struct place *p))
 {
-    int best = 0;
+    int64_t best = 0;
     for (;;) {
-        int n = cores_here(p);
+        int64_t n = here(p);
         if (n && (!best || n < best))
             best = n;
         char *slash = strrchr(p->dir, '/');
@@ -176,12 +186,19 @@ static int least(struct place *p)
     }
 }
 
-int fen__sys_cgroup_cores(const char *root)
+static int64_t smallest(const char *root, const char *controller,
+                        int64_t (*here)(const struct place *p))
 {
     struct place *p = calloc(1, sizeof *p);
     char *buf = malloc(FILE_BYTES);
-    int n = p && buf && find_path(root, buf, p) && find_dir(root, buf, p) ? least(p) : 0;
+    if (p)
+        p->controller = controller;
+    int64_t n = p && buf && find_path(root, buf, p) && find_dir(root, buf, p) ? least(p, here) : 0;
     free(buf);
     free(p);
     return n;
 }
+
+int fen__sys_cgroup_cores(const char *root) { return (int)smallest(root, "cpu", cores_here); }
+
+int64_t fen__sys_cgroup_memory(const char *root) { return smallest(root, "memory", bytes_here); }

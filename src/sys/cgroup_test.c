@@ -131,6 +131,27 @@ static void this_machine_has_at_least_one_core(void **state)
     assert_true(n <= sysconf(_SC_NPROCESSORS_CONF));
 }
 
+static void memory_is_the_smallest_too(void **state)
+{
+    (void)state;
+    put("/proc/self/cgroup", "0::/a/b\n");
+    put("/proc/self/mountinfo", OTHER V2);
+    put("/sys/fs/cgroup/a/b/memory.max", "max\n");
+    assert_int_equal(fen__sys_cgroup_memory(root), 0);
+    put("/sys/fs/cgroup/a/memory.max", "67108864\n");
+    assert_int_equal(fen__sys_cgroup_memory(root), 67108864);
+    put("/sys/fs/cgroup/a/b/memory.max", "134217728\n");
+    assert_int_equal(fen__sys_cgroup_memory(root), 67108864);
+    put("/proc/self/cgroup", "5:memory:/c1\n4:cpu,cpuacct:/docker/c1\n0::/a/b\n");
+    put("/proc/self/mountinfo",
+        OTHER V2 "31 23 0:28 / /cg/memory rw - cgroup cgroup rw,memory\n"
+                 "32 23 0:29 / /cg/cpu rw - cgroup cgroup rw,cpu,cpuacct\n");
+    put("/cg/memory/c1/memory.limit_in_bytes", "9223372036854771712\n"); /* none */
+    assert_int_equal(fen__sys_cgroup_memory(root), 0);
+    put("/cg/memory/c1/memory.limit_in_bytes", "33554432\n");
+    assert_int_equal(fen__sys_cgroup_memory(root), 33554432);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -138,6 +159,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(v1_has_two_files, setup, teardown),
         cmocka_unit_test_setup_teardown(a_container_sees_a_part, setup, teardown),
         cmocka_unit_test_setup_teardown(nonsense_is_no_quota, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_is_the_smallest_too, setup, teardown),
         cmocka_unit_test(this_machine_has_at_least_one_core),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

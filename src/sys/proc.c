@@ -102,3 +102,15 @@ void fen__sys_proc_get(struct fen__sys_proc *ret_proc)
         ret_proc->max_fds = limit.rlim_cur == RLIM_INFINITY ? -1 : (int64_t)limit.rlim_cur;
     ret_proc->start_unix_ms = start_unix_ms(start_ticks);
 }
+
+int64_t fen__sys_own_bytes(void)
+{
+    char text[128], *at = text;
+    ssize_t n = fen__sys_file_read("/proc/self/statm", text, sizeof text - 1);
+    if (n <= 0)
+        return n ? n : -EIO;
+    text[n] = 0;
+    (void)strtoll(at, &at, 10); /* size */
+    int64_t resident = strtoll(at, &at, 10), shared = strtoll(at, &at, 10);
+    return (resident - shared) * (int64_t)fen__sys_page_bytes();
+}

@@ -17,5 +17,7 @@ struct fen__sys_proc {
     int64_t threads;
 };
 void fen__sys_proc_get(struct fen__sys_proc *ret_proc);
+/* Memory of the process's own, without pages of files: bytes or -errno. About 5 us. */
+int64_t fen__sys_own_bytes(void);
 
 #endif

@@ -34,9 +34,16 @@ static const struct {
     {"scaling", bench_scaling, "CPU-bound fibers on one P and on two"},
     {"hogs", bench_hogs, "a ticking fiber beside endless loops and blocking calls"},
     {"poller", bench_poller, "a ready descriptor among 100, 1,000 and 10,000 idle ones"},
+    {"pollers", bench_pollers, "select, poll and epoll by hand: cost and bytes copied an event"},
     {"parked", bench_parked, "memory of 100,000 parked fibers"},
+    {"tasks", bench_tasks, "100,000 waiting fibers: memory, a wake-up; threads beside them"},
+    {"hibernate", bench_hibernate, "1,000,000 that give their stacks back, and a neighbour"},
     {"cancel", bench_cancel, "cancelling 10,000 children"},
     {"conns", bench_conns, "10,000 keep-alive connections: memory idle and serving"},
+    {"c10k", bench_c10k, "10,000 busy connections beside thread per connection and a pool"},
+    {"netpoll", bench_netpoll, "polls and registrations a request; 100 connections to 10,000"},
+    {"blocked", bench_blocked, "requests beside 64 fibers in blocking calls; who is named"},
+    {"move", bench_move, "CPU of a gigabyte: sendfile and splice beside read and write"},
     {"startup", bench_startup, "exec to the first 200"},
     {"meter", bench_meter, "what the bill costs"},
     {"truth", bench_truth, "two interleaved routes: billed against burnt"},
@@ -54,7 +61,10 @@ static const struct {
     {"pool", bench_pool, "an object from a pool and back, beside building it; reuse"},
     {"defer", bench_defer, "a clean-up in each form; a million; a batch"},
     {"arena", bench_arena, "1,000 small blocks and one reset, beside malloc and free"},
+    {"mem", bench_memory, "the memory profiles: slices of reclaims, their CPU, peak memory"},
     {"vars", bench_vars, "the page of 1,000 variables"},
+    {"sharing", bench_sharing, "two counters in one cache line, and apart"},
+    {"locality", bench_locality, "random against sequential, huge pages, list to arrays"},
 };
 #define BENCHES (sizeof benches / sizeof benches[0])
 
@@ -231,7 +241,8 @@ void emit(const struct figure *f)
 
 static int usage(FILE *to)
 {
-    fprintf(to, "usage: fen bench NAME... [--json] [--runs=N] [--seconds=N]; NAME is all or of\n");
+    fprintf(to, "usage: fen bench NAME... [--json] [--runs=N] [--seconds=N] [--profile=P]; NAME is "
+                "all or of\n");
     for (size_t i = 0; i < BENCHES; i++)
         fprintf(to, "  %-8s %s\n", benches[i].name, benches[i].what);
     fprintf(to, "exit status 1: a figure misses its bar\n");
@@ -260,11 +271,17 @@ int cmd_bench(int argc, char **argv)
         {"json", ARG_BOOL, &as_json, 0, 0, "one JSON object a figure"},
         {"runs", ARG_INT, &runs, 1, BENCH_RUNS_MAX, "of each measurement (each bench's own)"},
         {"seconds", ARG_INT, &seconds, 1, 600, "of the trace of rss (30)"},
+        {"profile", ARG_STR, &bench_profile, 0, 0, "of mem: balanced, latency, container (all)"},
     };
     memset(words, 0, sizeof words);
-    int rc = args_parse(argc, argv, tab, 3, words, BENCHES + 1);
+    int rc = args_parse(argc, argv, tab, 4, words, BENCHES + 1);
     if (rc)
         return rc < 0 ? usage(stdout) : rc;
+    if (!bench_profile_ok()) {
+        fprintf(stderr, "fen bench: --profile=%s: expected balanced, latency or container\n",
+                bench_profile);
+        return 2;
+    }
     if (!words[0])
         return usage(stderr);
     if (!strcmp(words[0], "_yields"))

@@ -5,13 +5,17 @@
 #include <fen/err.h>
 #include <fen/fiber.h>
 #include <fen/meter.h>
+#include <fen/pace.h>
 #include <fen/run.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct options {
     const char *addr, *admin_addr, *db, *backend, *price_file;
+    const char *mem_limit, *mem_percent, *mem_profile;
+    fen_config run;
     int64_t procs, deadline_ns, delay_ns, max_body_bytes, backend_conns;
     bool fill_only, quiet;
     _Atomic bool told, damaged; /* one line has been written; by check_main */
@@ -84,6 +88,9 @@ static int parse(int argc, char **argv, struct options *o)
         {"store-delay", ARG_DUR, &o->delay_ns, 0, 0, "rehearsal: the store is that slow (0ms)"},
         {"max-body", ARG_INT, &o->max_body_bytes, 1, 1 << 30, "bytes of a request body (65536)"},
         {"procs", ARG_INT, &o->procs, 0, 256, "fibers that run at once (0: the cores allowed)"},
+        {"mem-limit", ARG_STR, &o->mem_limit, 0, 0, "memory it may hold: 512MiB, auto, off"},
+        {"mem-percent", ARG_STR, &o->mem_percent, 0, 0, "heap growth between reclaims: 100, off"},
+        {"mem-profile", ARG_STR, &o->mem_profile, 0, 0, "balanced, latency or container"},
         {"price-file", ARG_STR, &o->price_file, 0, 0, "prices for the bill"},
         {"fill-only", ARG_BOOL, &o->fill_only, 0, 0, "make the order book and leave"},
         {"quiet", ARG_BOOL, &o->quiet, 0, 0, "do not print the closing bill"},
@@ -105,10 +112,53 @@ static int refuse(const char *flag, const char *why)
     return 2;
 }
 
+static int refuse_value(const char *name, const char *value, const char *expected)
+{
+    fprintf(stderr, "fen serve: %s=%s: expected %s\n", name, value, expected);
+    return 2;
+}
+
+/* The flag's value, or the variable's, and which of them it is; NULL: neither is set. */
+static const char *flag_or(const char *flag_value, const char *flag, const char *variable,
+                           const char **ret_name)
+{
+    *ret_name = flag_value ? flag : variable;
+    const char *text = flag_value ? flag_value : getenv(variable);
+    return text && *text ? text : NULL;
+}
+
+/* How memory is paced. fen_run would refuse a bad variable too, but could not say why. */
+static int memory(struct options *o)
+{
+    static const char *const profiles[] = {"balanced", "latency", "container"};
+    const char *name;
+    const char *text = flag_or(o->mem_limit, "--mem-limit", "FEN_MEMLIMIT", &name);
+    int64_t limit = 0;
+    if (text && fen_mem_limit_parse(text, &limit))
+        return refuse_value(name, text,
+                            "a whole number with B, KiB, MiB, GiB or TiB, at least 1MiB, such as "
+                            "512MiB; or auto, or off");
+    if (text)
+        o->run.mem_limit_bytes = limit ? limit : FEN_MEM_OFF;
+    text = flag_or(o->mem_percent, "--mem-percent", "FEN_MEM_PERCENT", &name);
+    if (text && fen_mem_percent_parse(text, &o->run.mem_percent))
+        return refuse_value(name, text, "a whole number from 1 to 10000, or off");
+    text = flag_or(o->mem_profile, "--mem-profile", "FEN_MEM_PROFILE", &name);
+    size_t i = 0;
+    while (text && i < 3 && strcmp(text, profiles[i]))
+        i++;
+    if (i == 3)
+        return refuse_value(name, text, "balanced, latency or container");
+    o->run.mem_profile = text;
+    return 0;
+}
+
 /* Everything that can be wrong with the flags is found before a thread is started. */
 static int open_all(struct options *o)
 {
     char text[512];
+    if (memory(o))
+        return 2;
     fen_price_book_default(&o->prices);
     if (o->price_file && fen_price_book_load(o->price_file, &o->prices, text, sizeof text) < 0)
         return refuse("price-file", text);
@@ -129,8 +179,8 @@ static int open_all(struct options *o)
 static int report(int rc, const struct options *o)
 {
     if (rc == -EINVAL && !o->told) /* fen_run's: the flags have been checked */
-        fprintf(stderr, "fen serve: invalid FEN_PROCS (1 to 256) or FEN_STACK_GUARD (auto, "
-                        "madvise, mprotect or canary)\n");
+        fprintf(stderr, "fen serve: invalid FEN_PROCS (1 to 256), FEN_STACK_GUARD (auto, madvise, "
+                        "mprotect or canary) or FEN_DEBUG (docs/debugging.md)\n");
     else if (rc < 0 && !o->told)
         fprintf(stderr, "fen serve: %s\n", fen_strerror(rc));
     return rc < 0 ? 2 : 0;
@@ -150,9 +200,9 @@ int cmd_serve(int argc, char **argv)
     if (rc)
         return rc;
     if (!o.fill_only) {
-        const fen_config cfg = {.procs = (int)o.procs};
+        o.run.procs = (int)o.procs;
         o.orders.deadline_ns = o.deadline_ns;
-        rc = report(fen_run(run_main, &o, &cfg), &o);
+        rc = report(fen_run(run_main, &o, &o.run), &o);
     }
     store_close(o.orders.store);
     return rc;

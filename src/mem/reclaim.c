@@ -1,0 +1,101 @@
+/* reclaim.c - one reclaim: what is free all over the heap goes back to the system, in slices.
+ *
+ * Its order, from the rooms above down to the pages:
+ *   hooks      what pools keep becomes free blocks
+ *   caches     the calling thread's own at once; the epoch asks every other thread to flush when it
+ *              has nothing to do (fen__mem_idle), and near the limit when it next needs a span
+ *   sets       spans that have become empty, a few at a time
+ *   pages      runs of dirty pages, by madvise
+ *
+ * A slice is what runs without a rest: half the budget of time, then the step under way is ended. No
+ * lock is held from one slice to the next, and within one only for a few spans or one run. The
+ * steps are sized so that the last one fits the other half: STEP_SPANS, and runs that the kernel
+ * takes a quarter of the budget for. A hook's call is a slice of its own, whatever it takes. After a
+ * slice the reclaimer rests REST times as long, so that it takes a quarter of one core at most;
+ * near the limit, and when somebody has asked and waits, it does not rest. */
+#include "mem/reclaim.h"
+
+#include <string.h>
+
+#define REST 3
+#define STEP_SPANS 64
+#define PAGE_NS 1000 /* about what the kernel takes to give back 8 KiB */
+
+uint32_t fen__flush_epoch;
+static struct fen__hist slices;
+
+const struct fen__hist *fen__reclaim_slices(void) { return &slices; }
+
+struct work {
+    struct fen__reclaim_cycle *c;
+    int64_t budget_ns, from_ns;
+    bool rests;
+};
+
+static void end_slice(void *arg)
+{
+    struct work *w = arg;
+    int64_t ns = fen__sys_now() - w->from_ns;
+    fen__hist_record(&slices, ns);
+    w->c->slices++;
+    w->c->slice_max_ns = fen__max_i64(w->c->slice_max_ns, ns);
+    if (w->rests)
+        fen__sys_nap(REST * ns);
+    w->from_ns = fen__sys_now();
+}
+
+/* What is live now is where the next goal starts from: what others take while the rest of this
+ * reclaim goes on counts towards it. */
+static void note(struct work *w)
+{
+    struct fen__page_stats s;
+    fen__pages_stats(&s);
+    w->c->live_after = fen__mem_live_bytes();
+    w->c->held_after = s.used_bytes + s.dirty_bytes;
+}
+
+static void end_hook(void *arg)
+{
+    note(arg);
+    end_slice(arg);
+}
+
+static int64_t until(const struct work *w) { return w->from_ns + w->budget_ns / 2; }
+
+static void sweep_sets(struct work *w)
+{
+    for (uint32_t bin = 0; bin < FEN__BINS; bin++)
+        for (uint32_t n = fen__central_spans(bin); n;) {
+            uint32_t step = n < STEP_SPANS ? n : STEP_SPANS;
+            (void)fen__central_sweep(bin, step);
+            n -= step;
+            if (fen__sys_now() >= until(w))
+                end_slice(w);
+        }
+}
+
+static void give_back(struct work *w, size_t keep_bytes)
+{
+    int64_t pages = w->budget_ns / 4 / PAGE_NS;
+    bool more;
+    do {
+        size_t got = fen__pages_release(keep_bytes, pages ? (uint32_t)pages : 1, until(w), &more);
+        w->c->returned += (int64_t)got;
+        end_slice(w);
+    } while (more);
+}
+
+void fen__reclaim_run(struct fen__reclaim_cycle *c, int64_t budget_ns, size_t keep_bytes)
+{
+    bool hurry = c->why == FEN__RECLAIM_LIMIT || c->why == FEN__RECLAIM_ASKED;
+    struct work w = {c, budget_ns, fen__sys_now(), !hurry};
+    note(&w);
+    (void)fen__hooks_call(hurry, end_hook, &w);
+    __atomic_fetch_add(&fen__flush_epoch, 1, __ATOMIC_RELAXED);
+    fen__mem_flush();
+    sweep_sets(&w);
+    give_back(&w, keep_bytes);
+    if (c->why == FEN__RECLAIM_ASKED) /* a round of another reclaim may have been under way */
+        give_back(&w, keep_bytes);
+    c->held_after -= c->returned;
+}

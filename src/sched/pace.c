@@ -1,0 +1,93 @@
+/* pace.c - how the heap of a run is paced: configuration, environment, and the line of a reclaim.
+ *
+ * What the configuration says wins over a variable of its own, which wins over the profile. */
+#include "sched/see.h"
+
+#include "mem/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct fen__pace_config conf;
+
+static const char *env(const char *name)
+{
+    const char *text = getenv(name);
+    return text && *text ? text : NULL;
+}
+
+static int from_env(struct fen__pace_config *c)
+{
+    const char *percent = env("FEN_MEM_PERCENT"), *limit = env("FEN_MEMLIMIT");
+    if ((percent && fen_mem_percent_parse(percent, &c->percent)) ||
+        (limit && fen_mem_limit_parse(limit, &c->limit_bytes)))
+        return -EINVAL;
+    return 0;
+}
+
+static bool percent_ok(int p) { return p == FEN_MEM_OFF || (p >= 0 && p <= FEN_MEM_PERCENT_MAX); }
+
+static bool limit_ok(int64_t b)
+{
+    return !b || b == FEN_MEM_AUTO || b == FEN_MEM_OFF || b >= FEN_MEM_LIMIT_MIN;
+}
+
+int fen__pace_configure(const fen_config *cfg)
+{
+    const char *profile = cfg->mem_profile ? cfg->mem_profile : env("FEN_MEM_PROFILE");
+    if (fen__pace_profile(profile ? profile : "balanced", &conf) || from_env(&conf) ||
+        !percent_ok(cfg->mem_percent) || !limit_ok(cfg->mem_limit_bytes))
+        return -EINVAL;
+    conf.percent = cfg->mem_percent ? cfg->mem_percent : conf.percent;
+    if (cfg->mem_limit_bytes)
+        conf.limit_bytes = cfg->mem_limit_bytes == FEN_MEM_OFF ? 0 : cfg->mem_limit_bytes;
+    return 0;
+}
+
+/* ---- a line for each reclaim ---- */
+
+static void put(struct fen__text *t, const char *name, int64_t v)
+{
+    fen__text_put(t, name);
+    fen__text_dec(t, v);
+}
+
+static void put_seconds(struct fen__text *t, int64_t ns)
+{
+    char digits[8] = ".000000";
+    put(t, " at=", ns / FEN_S);
+    for (int64_t i = 6, us = ns % FEN_S / FEN_US; i > 0; i--, us /= 10)
+        digits[i] = (char)('0' + us % 10);
+    fen__text_put(t, digits);
+}
+
+static void told(const struct fen__reclaim_cycle *c)
+{
+    static const char *const names[] = {"goal", "idle", "limit", "asked"};
+    char bytes[512];
+    struct fen__text t = {bytes, 0, sizeof bytes};
+    put(&t, "memtrace: cycle=", c->number);
+    put_seconds(&t, fen__max_i64(c->at_ns - fen__see.start_ns, 0));
+    fen__text_put(&t, " why=");
+    fen__text_put(&t, names[c->why]);
+    put(&t, " live=", c->live_before);
+    put(&t, "->", c->live_after);
+    put(&t, " held=", c->held_before);
+    put(&t, "->", c->held_after);
+    if (c->goal)
+        put(&t, " goal=", c->goal);
+    else
+        fen__text_put(&t, " goal=off");
+    put(&t, " returned=", c->returned);
+    put(&t, " slices=", c->slices);
+    put(&t, " slice_max_ns=", c->slice_max_ns);
+    put(&t, " took_ns=", c->took_ns);
+    fen__text_put(&t, " workers=1\n");
+    fen__report(bytes, t.n);
+}
+
+void fen__pace_begin(void)
+{
+    conf.told = fen__see.memtrace ? told : NULL;
+    fen__pace_open(&conf);
+}
