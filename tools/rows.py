@@ -258,6 +258,12 @@ ROWS = {
         Bench("netpoll", "epoll_ctl_per_request", "<=", 0.01, "calls"),
         Bench("netpoll", "kept_at_10000", ">=", 80, "%"),
     ]),
+    "W24": ("objects are kept for the next user", "8 ns, 3.5x, reuse 92 %", [
+        Bench("pool", "get_put", "<=", 8, "ns"),
+        Bench("pool", "times_faster_than_construct", ">=", 3.5, "x"),
+        Bench("pool", "reuse_of_1000000", ">=", 92, "%"),
+        Tests("mem/objpool_test"),
+    ]),
     "W26": ("descriptors wake exactly one waiter", "-", [
         Tests("test/poll_race_test", "test/http_fault_test"),
     ]),
@@ -331,6 +337,37 @@ ROWS = {
         Prove("orders", "pool200", "per:rss_mb", ">=", 1.0),
         Prove("backend", "pool200", "instances", "<=", 1.0),
         Bench("startup", "exec_to_first_200", "<=", 20, "ms"),
+    ]),
+    "H07": ("a clean-up costs next to nothing", "24 bytes, no allocation", [
+        Bench("defer", "block", "<=", 1, "ns"),
+        Bench("defer", "record", "<=", 3, "ns"),
+        Bench("defer", "heap_bytes", "==", 0, "bytes"),
+        Tests("sync/defer_test", "scope_test"),
+    ]),
+    "H08": ("clean-ups of one block share what they need", "32 bytes of stack saved", [
+        Tests("test/defer_code_test"),
+    ]),
+    "H09": ("dynamic clean-ups come from free lists", "1,000,000 to 3,200 allocations", [
+        Bench("defer", "blocks_of_1000000_dynamic", "<=", 3200, "blocks"),
+        Bench("defer", "loop", "<=", 20, "ns"),
+        Tests("sync/defer_test"),
+    ]),
+    "H10": ("the overhead budget of a clean-up", "12 extra instructions", [
+        Tests("test/defer_code_test"),
+        Bench("defer", "record", "<=", 3, "ns"),
+    ]),
+    "H18": ("many clean-ups run in one pass", "42.3 to 29.1 cycles a call", [
+        Bench("defer", "batch_call", "<=", 29.1, "cycles"),
+        Bench("defer", "batch_of_100000", "<=", 0.69, "x", "ratio"),
+        Tests("sync/defer_test"),
+    ]),
+    "H20": ("a group of clean-ups, each of which runs", "127 to 38 ns", [
+        Bench("defer", "group_of_5", "<=", 15, "ns"),
+        Bench("defer", "heap_bytes", "==", 0, "bytes"),
+        Tests("sync/defer_test"),
+    ]),
+    "H26": ("a resource on loan is settled exactly once", "leak risk low", [
+        Tests("sync/pool_test", "test/pool_upstream_test"),
     ]),
 }
 

@@ -18,7 +18,9 @@
 #include <fen/mem.h>
 #include <fen/meter.h>
 #include <fen/net.h>
+#include <fen/objpool.h>
 #include <fen/pace.h>
+#include <fen/pool.h>
 #include <fen/process.h>
 #include <fen/run.h>
 #include <fen/scope.h>

@@ -135,6 +135,7 @@ void fen_mem_stats_get(fen_mem_stats *ret_stats)
 
 int64_t fen_mem_reclaim(void)
 {
+    (void)fen__objpool_reclaim(true);
     fen__check_drain(fen__cache_get(false));
     return (int64_t)fen__pace_reclaim();
 }
@@ -152,6 +153,10 @@ int fen_mem_options_set(const fen_mem_options *options)
 static bool refused(void) { return fen__sys_fault && fen__sys_fault("malloc"); }
 
 void *fen__mem_alloc(size_t bytes) { return refused() ? NULL : get(bytes); }
+void *fen__mem_alloc_for(uint32_t account, size_t bytes)
+{
+    return refused() ? NULL : get_for(account, bytes);
+}
 void *fen__mem_calloc(size_t bytes) { return refused() ? NULL : get_zero(bytes); }
 
 void *fen__mem_resize(void *p, size_t old_bytes, size_t bytes)

@@ -180,6 +180,7 @@ static void flush_bin(struct fen__cache *c, uint32_t bin)
 
 void fen__cache_flush(struct fen__cache *c)
 {
+    fen__objpool_flush(c);
     fen__mag_flush(c);
     fen__remote_flush(c);
     fen__remote_inbox(c);
@@ -208,6 +209,7 @@ void fen__mem_idle(void)
 static void leave(void *arg)
 {
     struct fen__cache *c = arg;
+    fen__objpool_flush(c);
     fen__set_cache(NULL);
     fen__mag_flush(c);
     fen__remote_flush(c);
@@ -232,6 +234,7 @@ bool fen__cache_disown(struct fen__cache *h, struct fen__span *s)
 
 static void before_fork(void)
 {
+    fen__objpool_lock();
     fen__central_lock();
     fen__pages_lock();
     fen__records_lock();
@@ -246,6 +249,7 @@ static void after_fork(void)
     fen__records_unlock();
     fen__pages_unlock();
     fen__central_unlock();
+    fen__objpool_unlock();
 }
 
 static void make_ready(void)

@@ -9,12 +9,13 @@
  *   remote.c               frees by other threads than the home
  *   pace.c, reclaim.c      when free memory goes back to the system, and how
  *   ledger.c               who pays: rows of counters, one writer each
+ *   objpool.c              objects of one type, kept ready: a shard of each cache
  *   heap.c                 the fast paths
  *
  * A cache belongs to the thread, never to a P: user code may be inside the allocator when its P is
  * taken. A fiber moves only in calls of the runtime, and none of these is one.
  *
- * Lock order: central set, page heap, records. Caches' list and ledger's orphans: leaves.
+ * Lock order: object pools (table, shard, old), central set, page heap, records. Caches' list and ledger's orphans: leaves.
  *
  * Equations
  *   span     blocks >= carved >= used; used counts blocks handed out, until the home itself takes
@@ -27,6 +28,8 @@
 #include "mem/classes.h"
 #include "mem/mem.h"
 #include "sys/sys.h"
+
+#include <fen/objpool.h>
 
 #include <stdatomic.h>
 
@@ -117,6 +120,8 @@ struct fen__cache {
     struct fen__list list[FEN__BINS]; /* further ones with free blocks */
     struct fen__out out[FEN__OUT_SLOTS];
     struct fen__mem_row *_Atomic rows[FEN__ACCOUNTS_MAX / FEN__ROW_GROUP];
+    uint32_t pools; /* no object pool of a higher number has a shard here */
+    struct fen__objshard *pool[FEN_OBJPOOLS_MAX]; /* objpool.c's; atomic */
     /* ---- others' ---- */
     _Atomic uintptr_t inbox FEN__ALIGN(FEN__LINE); /* spans; FEN__INBOX_CLOSED */
     struct fen__cache *next;                       /* all that ever were; never taken out */
@@ -345,6 +350,12 @@ void *fen__large_new(struct fen__cache *c, size_t n, size_t align, uint32_t acco
                      bool *ret_zero);
 void fen__large_free(struct fen__cache *c, struct fen__span *s, const void *p);
 bool fen__large_resize(struct fen__cache *c, struct fen__span *s, size_t n);
+
+/* ---- objpool.c ---- */
+/* What the thread has at hand goes where others find it. */
+void fen__objpool_flush(struct fen__cache *c);
+void fen__objpool_lock(void);
+void fen__objpool_unlock(void);
 
 /* ---- check.c ---- */
 extern bool fen__checked; /* new blocks have a red zone and are poisoned */

@@ -15,6 +15,8 @@ void *fen__mem_alloc(size_t bytes) FEN_MUST_CHECK;
 void *fen__mem_calloc(size_t bytes) FEN_MUST_CHECK;
 void *fen__mem_resize(void *p, size_t old_bytes, size_t bytes) FEN_MUST_CHECK;
 void fen__mem_free(void *p, size_t bytes);
+/* For that account rather than for the one that runs. */
+void *fen__mem_alloc_for(uint32_t account, size_t bytes) FEN_MUST_CHECK;
 /* Bytes of all live blocks of the process, whoever asked for them, as their classes are. */
 int64_t fen__mem_live_bytes(void);
 
@@ -117,5 +119,9 @@ struct fen__reclaim_hook {
 void fen__reclaim_register(struct fen__reclaim_hook *h);
 /* When it returns, fn does not run and will not; waits for it, a thread's wait. */
 void fen__reclaim_unregister(struct fen__reclaim_hook *h);
+
+/* Frees objects of pools that have been of no use since the last call, all: every free one that is
+ * not at another thread's hand. The bytes. Any thread; calls the pools' fini. */
+size_t fen__objpool_reclaim(bool all);
 
 #endif

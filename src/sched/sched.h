@@ -43,6 +43,7 @@ enum fen__reason {
     FEN__R_COND,
     FEN__R_ONCE,
     FEN__R_BARRIER,
+    FEN__R_POOL, /* a resource of a pool, or the end of one */
     FEN__R_COUNT
 };
 

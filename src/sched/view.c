@@ -28,7 +28,7 @@ const char *const fen__reason_names[FEN__R_COUNT] = {
     [FEN__R_SCOPE] = "scope",       [FEN__R_FD] = "fd",
     [FEN__R_BLOCKING] = "blocking", [FEN__R_RWLOCK] = "rwlock",
     [FEN__R_COND] = "cond",         [FEN__R_ONCE] = "once",
-    [FEN__R_BARRIER] = "barrier"};
+    [FEN__R_BARRIER] = "barrier",   [FEN__R_POOL] = "pool"};
 
 const char *fen__reason_name(enum fen__reason why)
 {

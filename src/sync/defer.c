@@ -222,11 +222,16 @@ int fen_defer_group_add(fen_defer_group *d, int (*fn)(void *arg), void *arg)
 int fen_defer_group_run(fen_defer_group *d)
 {
     int first = 0;
-    while (d->n) {
-        fen_defer_item item = d->items[--d->n]; /* it may add, and so move the array */
+    for (uint32_t n = d->n; n;) {
+        fen_defer_item item = d->items[--n];
+        d->n = n;
         int rc = item.fn(item.arg);
-        if (rc < 0 && !first)
+        if (FEN__UNLIKELY(rc < 0) && !first)
             first = rc;
+        /* It may have added, and so moved the array. A branch, so that the next call need not wait
+         * for the number to come back from memory. */
+        if (FEN__UNLIKELY(d->n != n))
+            n = d->n;
     }
     group_spilled_free(d);
     return first;

@@ -4,6 +4,7 @@
  * The fiber may wake and its object go away while this looks: everything is copied by the kernel
  * and may be nonsense, which view.c finds out afterwards and drops. */
 #include "sync/chan_int.h"
+#include "sync/pool_int.h"
 
 #include "mem/mem.h"
 
@@ -61,6 +62,10 @@ static void describe(const struct fen__g *g, struct fen__on *ret)
         ret->have = ret->have == FEN__SEM_WAITED ? 0 : ret->have;
         break;
     case FEN__R_WG: ret->have = peek(on, offsetof(fen_wg, count)); break;
+    case FEN__R_POOL:
+        ret->have = small(on, offsetof(struct fen_pool, n_free));
+        ret->of = small(on, offsetof(struct fen_pool, cfg.max));
+        break;
     case FEN__R_SCOPE: ret->have = peek(on, offsetof(struct fen_scope, children)); break;
     default: ret->object = NULL; break;
     }
@@ -146,14 +151,18 @@ static int64_t put_chans(void)
 
 void fen__leaks_report(int64_t heap_before)
 {
-    int64_t n = put_chans();
+    int64_t n = put_chans(), n_pools = fen__pools_report();
     int64_t heap = fen__mem_live_bytes() - heap_before;
-    if (!n && heap == 0)
+    if (!n && !n_pools && heap == 0)
         return;
     char bytes[160];
     struct fen__text t = {bytes, 0, sizeof bytes};
     fen__text_put(&t, "fen: left at the end of the run: channels=");
     fen__text_dec(&t, n);
+    if (n_pools) {
+        fen__text_put(&t, " pools=");
+        fen__text_dec(&t, n_pools);
+    }
     fen__text_put(&t, " heap_bytes=");
     fen__text_dec(&t, heap);
     fen__text_put(&t, "\n");

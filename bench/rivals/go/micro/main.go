@@ -49,6 +49,8 @@ var scenarios = map[string]func() []float64{
 	"mutex":       rounds(lockRound),
 	"mutex_8":     rounds(contendedRound),
 	"blocking":    rounds(sectionRound),
+	"defer":       rounds(deferBlockRound, deferLoopRound),
+	"pool":        rounds(poolRound),
 	"idle":        func() []float64 { return idle(100000, 0) },
 	"idle_later":  func() []float64 { return idle(100000, 1600*time.Millisecond) },
 	"million":     func() []float64 { return idle(1000000, 0) },

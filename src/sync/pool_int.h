@@ -1,0 +1,47 @@
+/* pool_int.h - a resource pool as pool.c and describe.c see it. */
+#ifndef FEN_SYNC_POOL_INT_H
+#define FEN_SYNC_POOL_INT_H
+
+#include "sync/sync_int.h"
+
+#include "sys/look.h"
+
+#include <fen/pool.h>
+
+struct fen__slot_of {
+    void *resource; /* who has the slot, else the lock */
+    bool made;      /* there is one */
+    int next;       /* in a stack; -1: the last */
+    int64_t free_ns;
+    /* ---- the lock ---- */
+    uint64_t fiber; /* who has the lease; 0: nobody */
+    int64_t since_ns;
+    const void *site;
+};
+
+struct fen_pool {
+    fen_pool_config cfg;
+    uint32_t lock;
+    bool closed;
+    int empty, free; /* tops of the stacks; -1 */
+    int n_free, out;
+    int waiting; /* atomic */
+    struct fen_waitq waiters, closers;
+    int64_t gets, waited;
+    int64_t made, destroyed, refused, discarded, forgotten; /* atomic */
+    const void *site;
+    fen_pool *next, **pprev; /* all pools */
+    struct fen__slot_of slots[];
+};
+
+/* Whom a slot that came back wakes. */
+struct fen__pool_wake {
+    struct fen__node *to;
+    int claim, slot;
+    struct fen__woken closers;
+};
+
+/* Says which pools were not freed, and who still holds a lease; their number. */
+int64_t fen__pools_report(void);
+
+#endif
