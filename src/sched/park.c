@@ -282,9 +282,11 @@ int fen_sleep_until(int64_t t_ns)
     while (!rc) {
         fen__arm(g);
         int code = fen__park(t_ns, FEN__R_SLEEP);
-        if (code == FEN__BY_TIMER && fen__sys_now() >= t_ns)
-            break;
+        bool slept = code == FEN__BY_TIMER && fen__sys_now() >= t_ns;
+        /* also then: it may have been woken by an earlier deadline, and late */
         rc = code == FEN__BY_NOMEM ? -ENOMEM : fen__limit_rc(g);
+        if (slept)
+            break;
     }
     fen__leave(fen__self());
     return rc;
