@@ -2,6 +2,7 @@
  * branch. */
 #include "fiber/annotate.h"
 
+#include <fen/chan.h>
 #include <fen/fiber.h>
 #include <fen/run.h>
 #include <fen/scope.h>
@@ -166,6 +167,79 @@ static void test_a_fiber_in_the_global_list_starts_in_bounded_time(void **state)
     }
 }
 
+/* ---- nor by long slices ---- */
+
+enum { WOKEN = 200 };
+
+static fen_chan *calls;
+static _Atomic int woken;
+
+static void wait_for_call(void *arg)
+{
+    (void)arg;
+    if (fen_chan_recv(calls, &(int){0}) == 0)
+        atomic_fetch_add(&woken, 1);
+}
+
+static void *call_all(void *arg)
+{
+    for (int i = 0; i < WOKEN; i++)
+        if (fen_chan_send(calls, &i))
+            abort();
+    end = true;
+    return arg;
+}
+
+static void ready_till_all_ran(void *arg)
+{
+    (void)arg;
+    while (woken < WOKEN)
+        fen_yield();
+}
+
+static void slice(int64_t ns)
+{
+    for (int64_t until = fen_now() + ns; fen_now() < until;)
+        ;
+    fen_yield();
+}
+
+/* Two that always have work keep the P; slices of one of them since all have been woken. */
+static int outside_wakes(void *ret_slices)
+{
+    pthread_t t;
+    int64_t n = 0;
+    woken = 0;
+    end = false;
+    calls = fen_chan_new(sizeof(int), 0);
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < WOKEN; i++)
+        if (fen_go(wait_for_call, NULL))
+            abort();
+    (void)fen_sleep(10 * FEN_MS);
+    if (fen_go(ready_till_all_ran, NULL) || pthread_create(&t, NULL, call_all, NULL))
+        abort();
+    while (!end)
+        slice(50 * FEN_US);
+    for (; woken < WOKEN; n++)
+        slice(300 * FEN_US);
+    pthread_join(t, NULL);
+    if (fen_scope_close(s))
+        abort();
+    fen_chan_free(calls);
+    *(int64_t *)ret_slices = n;
+    return 0;
+}
+
+/* By ticks alone it takes 61 turns for each, half of them long; by time some slices for all. */
+static void test_who_is_woken_from_outside_does_not_wait_for_61_long_slices(void **state)
+{
+    (void)state;
+    int64_t slices = 0;
+    assert_int_equal(fen_run(outside_wakes, &slices, &(fen_config){.procs = 1}), 0);
+    assert_in_range(slices, 0, WOKEN * 61 / 8);
+}
+
 /* ---- a tree begins branch by branch ---- */
 
 enum { FAN = 8, DEPTH = PLAIN ? 5 : 3 };
@@ -284,6 +358,7 @@ int main(void)
         cmocka_unit_test(test_idle_p_takes_its_share),
         cmocka_unit_test(test_idle_p_steals),
         cmocka_unit_test(test_a_fiber_in_the_global_list_starts_in_bounded_time),
+        cmocka_unit_test(test_who_is_woken_from_outside_does_not_wait_for_61_long_slices),
         cmocka_unit_test(test_a_tree_has_few_stacks),
         cmocka_unit_test(test_the_oldest_begins_though_there_are_always_newer_ones),
         cmocka_unit_test(test_a_storm_of_spawns),

@@ -225,13 +225,56 @@ ROWS = {
     "W09": ("local queues, overflow, stealing", "-", [
         Tests("sched/queue_test", "test/balance_test"),
     ]),
+    "W10": ("blocking calls stop nobody", "M leaves P", [
+        Bench("blocked", "pooled_over_alone", "<=", 2, "x"),
+        Bench("blocked", "declared_over_alone", "<=", 2, "x"),
+        Bench("blocked", "named_within", "<=", 20, "ms"),
+        Tests("test/stall_test", "test/handoff_test", "test/monitor_test"),
+    ]),
+    "W11": ("10,000 connections at work", "1.78x, P99 0.33x", [
+        Bench("c10k", "trivial_requests", ">=", 1, "x", "ratio"),
+        Bench("c10k", "trivial_p99", "<=", 1, "x", "ratio"),
+        Bench("c10k", "trivial_peak_rss", "<=", 40, "MB"),
+        Bench("c10k", "trivial_little_off", "<=", 5, "%"),
+        Bench("c10k", "backend_requests", ">=", 1.78, "x", "ratio"),
+        Bench("c10k", "backend_p99", "<=", 0.33, "x", "ratio"),
+        Bench("c10k", "trivial_errors", "==", 0),
+        Bench("c10k", "backend_errors", "==", 0),
+    ]),
     "W12": ("10,000 fibers that yield once", "(none given)", [
         Bench("spawn", "spawn_yield_join_10000", "<=", 5, "ms"),
         Bench("yield", "syscalls_per_yield", "<=", 0.01, ""),
         Bench("spawn", "spawned_1000000", "==", 1000000, "fibers"),
     ]),
+    "W13": ("a waiting fiber is small, a deep one is named", "2 KB, 100,000 = 200 MB", [
+        Bench("tasks", "rss_100000_hibernating", "<=", 200, "MB"),
+        Bench("tasks", "rss_100000_resident", "<=", 450, "MB"),
+        Bench("hibernate", "resident_of_1000000", "<=", 1.3, "KB"),
+        Bench("hibernate", "neighbour_p99_ratio", "<=", 2, "x"),
+        Tests("test/overflow_test", "test/high_water_test", "sync/hibernate_test"),
+    ]),
+    "W25": ("readiness costs next to nothing", "constant system calls", [
+        Bench("netpoll", "epoll_wait_per_request", "<=", 0.25, "calls"),
+        Bench("netpoll", "epoll_ctl_per_request", "<=", 0.01, "calls"),
+        Bench("netpoll", "kept_at_10000", ">=", 80, "%"),
+    ]),
     "W26": ("descriptors wake exactly one waiter", "-", [
         Tests("test/poll_race_test", "test/http_fault_test"),
+    ]),
+    "W27": ("select, poll and epoll", "2 copies, 0 copies", [
+        Bench("poller", "event_spread", "<=", 20, "%"),
+        Bench("pollers", "epoll_spread", "<=", 20, "%"),
+        Bench("pollers", "select_ten_times", ">=", 4, "x"),
+        Bench("pollers", "poll_ten_times", ">=", 4, "x"),
+        Bench("pollers", "epoll_10000_idle_copied", "<=", 12, "bytes"),
+    ]),
+    "W28": ("no needless copies", "4 copies, then none", [
+        Bench("move", "send_file", "<=", 0.6, "x", "ratio"),
+        Bench("move", "splice", "<=", 0.6, "x", "ratio"),
+        Tests("test/move_test", "test/no_copy_test"),
+    ]),
+    "W29": ("no wake-up is lost", "-", [
+        Tests("model/wait_test", "model/slot_test", "model/idle_test", "model/guard_test"),
     ]),
     "W34": ("the order handler", "router adds 3 KB", [
         Bench("router", "match_of_1000", "<=", 100, "ns"),
@@ -261,6 +304,27 @@ ROWS = {
     ]),
     "W58": ("prices", "0.12 / 0.015 / 0.85 yuan", [
         Tests("meter/price_test", "meter/book_file_test"),
+    ]),
+    "H03": ("100,000 tasks", "200 MB; threads > 100 GB", [
+        Bench("tasks", "rss_100000_hibernating", "<=", 200, "MB"),
+        Bench("tasks", "wake_p99_idle", "<=", 100, "us"),
+        Bench("tasks", "wake_p99_loaded", "<=", 1000, "us"),
+        Bench("tasks", "wake_p99_loaded_hibernating", "<=", 1000, "us"),
+        Bench("tasks", "threads_made", "==", 10000, "threads"),
+        Tests("test/balance_test"),
+    ]),
+    "H14": ("hot fields in lines of their own", "alignas(64)", [
+        Bench("sharing", "packed_over_padded", ">=", 3, "x"),
+        Output(["grep", "-c", "static_assert", "src/sched/sched_int.h"], r"(\d+)", ">=", 8,
+               "assertions"),
+    ]),
+    "H15": ("pages and lines", "TLB misses 0.5 and 15 %", [
+        Bench("locality", "huge_pages_gain", ">=", 1.3, "x"),
+        Bench("locality", "random_over_sequential", ">=", 2, "x"),
+    ]),
+    "H16": ("from a list to arrays", "-", [
+        Bench("locality", "soa_over_list", ">=", 20, "x"),
+        Bench("locality", "prefetch_by_number", ">=", 5, "%"),
     ]),
     "H01": ("fewer cores, less memory, fewer instances", "-", [
         Prove("orders", "pool200", "per:cores", ">=", 1.0),

@@ -53,7 +53,8 @@ FEN_API void fen_mutex_fini(fen_mutex *m); /* asserts that it is free */
 typedef struct fen_rwlock {
     uint32_t lock;
     uint32_t writer; /* 0: none; who holds it */
-    uint32_t readers, unused;
+    uint32_t readers;
+    uint32_t word; /* all of it while nobody waits */
     struct fen_waitq read_waiters, write_waiters;
 } fen_rwlock;
 

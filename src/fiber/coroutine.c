@@ -1,7 +1,7 @@
 /* coroutine.c - fen/context.h: the switch of the fibers, for code outside the scheduler.
  *
  * States: ready (never ran) -> running <-> suspended -> ended. Resume and suspend are each one
- * fen__switch; the context's record lies in the heap, not on its stack, so that a stack which runs
+ * fen__jump; the context's record lies in the heap, not on its stack, so that a stack which runs
  * over meets the guard page and nothing else. The stacks are not those of the pool: that one lives
  * as long as a run does. */
 #include "fiber/cxx.h"
@@ -29,7 +29,7 @@ static void entry(void *arg)
     c->fn(c->arg);
     c->ended = true;
     fen__annot_leave(&c->annot, &c->caller_annot, 1);
-    fen__switch(&c->sp, c->caller_sp, fen__control());
+    fen__jump(&c->sp, c->caller_sp, false);
     __builtin_unreachable(); /* resume refuses an ended context */
 }
 
@@ -73,24 +73,53 @@ void fen_context_free(fen_context *c)
     fen__mem_free(c, sizeof *c);
 }
 
-bool fen_context_resume(fen_context *c)
+/* Does it go on after this? The switch is the last thing in here and in who calls it, except where
+ * a sanitizer is told. */
+static inline bool into(fen_context *c)
 {
-    if (c->ended)
-        return false;
-    struct fen__cxx caught = fen__cxx_take();
     fen__annot_thread(&c->caller_annot); /* whoever it is this time */
     fen__annot_leave(&c->caller_annot, &c->annot, 0);
-    fen__switch(&c->caller_sp, c->sp, fen__control());
+    bool goes_on = fen__jump(&c->caller_sp, c->sp, true);
     fen__annot_arrive(&c->caller_annot, NULL);
-    fen__cxx_put(caught);
-    return !c->ended;
+    return goes_on;
+}
+
+static inline bool out_of(fen_context *c)
+{
+    fen__annot_leave(&c->annot, &c->caller_annot, 0);
+    bool value = fen__jump(&c->sp, c->caller_sp, true);
+    fen__annot_arrive(&c->annot, &c->caller_annot);
+    return value;
+}
+
+/* The same while exceptions are being handled. */
+FEN__NOINLINE static bool with_caught(bool (*go)(fen_context *c), fen_context *c)
+{
+    struct fen__cxx caught = fen__cxx_take(fen__cxx_now());
+    bool value = go(c);
+    *fen__cxx_now() = caught; /* perhaps another thread's */
+    return value;
+}
+
+static inline bool caught_any(void)
+{
+    struct fen__cxx *now = fen__cxx_now();
+    return FEN__UNLIKELY(now != NULL) && fen__cxx_busy(now);
+}
+
+bool fen_context_resume(fen_context *c)
+{
+    if (FEN__UNLIKELY(c->ended))
+        return false;
+    if (FEN__UNLIKELY(caught_any()))
+        return with_caught(into, c);
+    return into(c);
 }
 
 void fen_context_suspend(fen_context *c)
 {
-    struct fen__cxx caught = fen__cxx_take();
-    fen__annot_leave(&c->annot, &c->caller_annot, 0);
-    fen__switch(&c->sp, c->caller_sp, fen__control());
-    fen__annot_arrive(&c->annot, &c->caller_annot);
-    fen__cxx_put(caught);
+    if (FEN__UNLIKELY(caught_any()))
+        with_caught(out_of, c);
+    else
+        out_of(c);
 }

@@ -3,11 +3,13 @@
  * The C++ run-time keeps, per thread, the chain of exceptions whose catch blocks are being run and
  * the number of those on their way. A fiber that parks in a catch block, or in a destructor that an
  * exception runs, may go on elsewhere: so what is there is taken off the thread before every switch
- * away from a stack that runs user code, kept on that stack, and put back after. A thread between
+ * away from a stack that runs user code, kept on that stack, and put back after, into what is then
+ * the thread's own record. A thread between
  * fibers has an empty record.
  *
- * The symbol is weak: a program without C++ pays for one load and a branch. Its layout is fixed by
- * the Itanium C++ ABI, section 2.2.2. A library that brings C++ into a C program by dlopen is not
+ * Nearly always the record is empty on both sides: then it is read and nothing else is done. The
+ * symbol is weak, for programs without C++. Its layout is fixed by the Itanium C++ ABI, section
+ * 2.2.2. A library that brings C++ into a C program by dlopen is not
  * seen: it must not park in a catch block. */
 #ifndef FEN_FIBER_CXX_H
 #define FEN_FIBER_CXX_H
@@ -20,21 +22,22 @@ struct fen__cxx {
 };
 struct fen__cxx *__cxa_get_globals(void) __attribute__((weak));
 
-/* By a call each time: after the switch the address is another one. */
-static inline struct fen__cxx fen__cxx_take(void)
+/* Of the calling thread; NULL: no C++ in the program, or none of its memory. */
+static inline struct fen__cxx *fen__cxx_now(void)
 {
-    struct fen__cxx kept = {0}, *now;
-    if (FEN__UNLIKELY(__cxa_get_globals != NULL) && (now = __cxa_get_globals())) {
-        kept = *now;
-        *now = (struct fen__cxx){0};
-    }
-    return kept;
+    return FEN__UNLIKELY(__cxa_get_globals != NULL) ? __cxa_get_globals() : NULL;
 }
 
-static inline void fen__cxx_put(struct fen__cxx kept)
+static inline bool fen__cxx_busy(const struct fen__cxx *now)
 {
-    if (FEN__UNLIKELY(kept.caught || kept.uncaught))
-        *__cxa_get_globals() = kept;
+    return now->caught || now->uncaught;
+}
+
+static inline struct fen__cxx fen__cxx_take(struct fen__cxx *now)
+{
+    struct fen__cxx kept = *now;
+    *now = (struct fen__cxx){0};
+    return kept;
 }
 
 #endif

@@ -9,6 +9,9 @@
 
 /* ---- context ---- */
 void fen__switch(void **save_sp, void *to_sp, uint64_t control);
+/* For stacks that call each other by different functions, so that returns cannot be predicted:
+ * reads the control words itself, and returns `value` on the other stack. */
+bool fen__jump(void **save_sp, void *to_sp, bool value);
 /* The floating-point control words of the caller, for fen__switch: MXCSR, the x87 word above it. */
 static inline uint64_t fen__control(void)
 {

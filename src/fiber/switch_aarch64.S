@@ -1,11 +1,17 @@
 /* switch_aarch64.S - the context switch: x19-x29, lr, d8-d15 and fpcr.
  *
- * void fen__switch(void **save_sp, void *to_sp, uint64_t control): control is x86's, not used */
+ * void fen__switch(void **save_sp, void *to_sp, uint64_t control): control is x86's, not used
+ * bool fen__jump(void **save_sp, void *to_sp, bool value): returns it on the other stack; the
+ * same code, since x2 passes through */
     .text
     .globl  fen__switch
     .hidden fen__switch
     .type   fen__switch, %function
+    .globl  fen__jump
+    .hidden fen__jump
+    .type   fen__jump, %function
     .balign 16
+fen__jump:
 fen__switch:
     .cfi_startproc
     sub     sp, sp, #176
@@ -37,8 +43,10 @@ fen__switch:
     ldp     d12, d13, [sp, #128]
     ldp     d14, d15, [sp, #144]
     add     sp, sp, #176
+    mov     x0, x2
     ret
     .cfi_endproc
+    .size   fen__jump, . - fen__jump
     .size   fen__switch, . - fen__switch
 
 /* First code of a fiber: x19 = function, x20 = argument. */

@@ -21,6 +21,7 @@
  * A descriptor always uses the same shard, or MOD would not find it. Watches are slab memory that
  * is never unmapped: an event may hand the same hook out for both directions, and the second may
  * come when the watch is another's already; it then wakes fibers that look and wait again. */
+#include "mem/pool.h"
 #include "net/net_int.h"
 
 #include <fen/io.h>
@@ -28,7 +29,6 @@
 #include <poll.h>
 
 #define BUCKETS 64
-#define POOL_CHUNK 32
 #define EVENTS (FEN_FD_READ | FEN_FD_WRITE)
 
 struct watch;
@@ -50,45 +50,21 @@ struct watch {
 
 static struct bucket table[BUCKETS];
 
-static struct {
-    uint32_t lock;
-    struct watch *free;
-} pool;
-
 static struct bucket *bucket_of(int fd) { return &table[(unsigned)fd % BUCKETS]; }
 
 /* ---- memory ---- */
 
 static void fire(struct fen__hook *h);
 
-static struct watch *pool_get(void)
+/* Once: a late event reads them in any later use too. */
+static void made(void *record)
 {
-    fen__lock(&pool.lock);
-    if (!pool.free) {
-        void *map;
-        if (fen__sys_map(POOL_CHUNK * sizeof(struct watch), &map) == 0)
-            for (int i = 0; i < POOL_CHUNK; i++) {
-                struct watch *w = (struct watch *)map + i;
-                w->hook.fire = fire; /* once: a late event reads it in any later use too */
-                w->home = table;
-                w->next = pool.free;
-                pool.free = w;
-            }
-    }
-    struct watch *w = pool.free;
-    if (w)
-        pool.free = w->next;
-    fen__unlock(&pool.lock);
-    return w;
+    struct watch *w = record;
+    w->hook.fire = fire;
+    w->home = table;
 }
 
-static void pool_put(struct watch *w)
-{
-    fen__lock(&pool.lock);
-    w->next = pool.free;
-    pool.free = w;
-    fen__unlock(&pool.lock);
-}
+static struct fen__pool pool = FEN__POOL(struct watch, next, 32, made);
 
 /* ---- a watch; its bucket's lock is held ---- */
 
@@ -165,7 +141,7 @@ static struct watch *find(struct bucket *b, int fd)
 
 static struct watch *begin(struct bucket *b, int fd)
 {
-    struct watch *w = pool_get();
+    struct watch *w = fen__pool_get(&pool);
     if (!w)
         return NULL;
     w->slot = NULL;
@@ -205,7 +181,7 @@ static void forsake(struct watch *w)
 {
     if (w->slot)
         fen__poll_free(w->slot);
-    pool_put(w);
+    fen__pool_put(&pool, w);
 }
 
 static void leave(struct watch *w, struct fen__g *g)

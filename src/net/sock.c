@@ -26,50 +26,21 @@
  * for each close). */
 #include "net/net_int.h"
 
+#include "mem/pool.h"
 #include "net/addr.h"
 
 #include <netinet/tcp.h>
 
-#define POOL_CHUNK 64
 #define BACKLOG 4096
 
-static struct {
-    uint32_t lock;
-    struct fen_sock *free;
-} pool;
+static void made(void *record) { ((struct fen_sock *)record)->users = FEN__SOCK_SHUT; }
 
-static struct fen_sock *pool_get(void)
-{
-    fen__lock(&pool.lock);
-    if (!pool.free) {
-        void *map;
-        if (fen__sys_map(POOL_CHUNK * sizeof(struct fen_sock), &map) == 0)
-            for (int i = 0; i < POOL_CHUNK; i++) {
-                struct fen_sock *s = (struct fen_sock *)map + i;
-                s->users = FEN__SOCK_SHUT;
-                s->next_free = pool.free;
-                pool.free = s;
-            }
-    }
-    struct fen_sock *s = pool.free;
-    if (s)
-        pool.free = s->next_free;
-    fen__unlock(&pool.lock);
-    return s;
-}
-
-static void pool_put(struct fen_sock *s)
-{
-    fen__lock(&pool.lock);
-    s->next_free = pool.free;
-    pool.free = s;
-    fen__unlock(&pool.lock);
-}
+static struct fen__pool pool = FEN__POOL(struct fen_sock, next_free, 64, made);
 
 int fen__sock_wrap_new(int fd, int family, int type, fen_sock **ret_sock)
 {
     static uint32_t shard;
-    struct fen_sock *s = pool_get();
+    struct fen_sock *s = fen__pool_get(&pool);
     if (!s)
         return -ENOMEM;
     s->fd = fd;
@@ -81,7 +52,7 @@ int fen__sock_wrap_new(int fd, int family, int type, fen_sock **ret_sock)
     s->zc_sends = s->zc_copied = s->zc_done = 0;
     int rc = fen__poll_open(fd, __atomic_fetch_add(&shard, 1, __ATOMIC_RELAXED), &s->slot);
     if (rc) {
-        pool_put(s);
+        fen__pool_put(&pool, s);
         return rc;
     }
     __atomic_store_n(&s->users, 0, __ATOMIC_RELEASE); /* pairs with the CAS of fen__sock_hold */
@@ -107,7 +78,7 @@ void fen__sock_release(fen_sock *s)
 {
     fen__poll_free(s->slot);
     fen__sys_close(s->fd);
-    pool_put(s);
+    fen__pool_put(&pool, s);
 }
 
 void fen_sock_close(fen_sock *s)

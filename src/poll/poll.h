@@ -4,6 +4,8 @@
 
 #include "base/base.h"
 
+#include <assert.h>
+
 /* What waits in a slot's direction, one 64-bit word:
  *   ..00 NONE | ..01 READY or CLOSED | ..10 a fiber (id, epoch) | ..11 a hook (pointer)
  * The poller treats the last two as opaque and hands them back. */
@@ -23,9 +25,10 @@ static inline bool fen__w_is_hook(fen__waiter w) { return (w & 3) == 3; }
 
 enum fen__dir { FEN__READ, FEN__WRITE };
 
-/* A registered descriptor. Slots are never unmapped within a run, so a stale event may look. */
+/* A registered descriptor, a cache line: an event of one does not take its neighbour's line from
+ * another core. Slots are never unmapped within a run, so a stale event may look. */
 struct fen__slot {
-    _Atomic fen__waiter dir[2];
+    _Atomic fen__waiter dir[2] FEN__ALIGN(FEN__LINE);
     _Atomic uint32_t gen; /* odd while open; part of the epoll data, so a stale event is dropped */
     int fd;
     bool drained;     /* reader's: the last read took all there was; new bytes bring a new edge */
@@ -33,6 +36,7 @@ struct fen__slot {
     uint32_t index, shard;
     struct fen__slot *next_free;
 };
+static_assert(sizeof(struct fen__slot) == FEN__LINE, "a slot is a line");
 
 /* Which opening of the slot this is. */
 static inline uint32_t fen__slot_gen(const struct fen__slot *s)

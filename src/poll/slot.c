@@ -19,7 +19,6 @@
  * was in flight when the descriptor was closed and its number reused is dropped. */
 #include "poll/poll_int.h"
 
-#include "mem/mem.h"
 #include "sys/sys.h"
 
 #define CHUNK_SLOTS 256
@@ -46,9 +45,11 @@ static int grow(void)
 {
     if (slab.chunks == CHUNKS_MAX)
         return FEN_ELIMIT;
-    struct fen__slot *c = fen__mem_calloc(CHUNK_SLOTS * sizeof *c);
-    if (!c)
-        return -ENOMEM;
+    void *map; /* zeros, on a page: each slot is a line */
+    int rc = fen__sys_map(CHUNK_SLOTS * sizeof(struct fen__slot), &map);
+    if (rc)
+        return rc;
+    struct fen__slot *c = map;
     for (uint32_t i = CHUNK_SLOTS; i-- > 0;) {
         c[i].index = slab.chunks * CHUNK_SLOTS + i;
         c[i].next_free = slab.free;
@@ -91,7 +92,7 @@ void fen__slot_free(struct fen__slot *s)
 void fen__slots_fini(void)
 {
     for (uint32_t i = 0; i < slab.chunks; i++) {
-        fen__mem_free(slab.chunk[i], CHUNK_SLOTS * sizeof(struct fen__slot));
+        fen__sys_unmap(slab.chunk[i], CHUNK_SLOTS * sizeof(struct fen__slot));
         slab.chunk[i] = NULL;
     }
     slab.chunks = 0;

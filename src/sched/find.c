@@ -1,8 +1,9 @@
 /* find.c - what a P runs next; how it goes idle and is woken.
  *
- * Order: due timers; each 61st tick the global queue and the poller; runnext and the ring; then the
- * slow path: global queue, poller, stealing (four passes over random victims, runnext only on the
- * last), and sleep in the P's own poller shard until an event, the next timer or a kick.
+ * Order: due timers; each 61st tick the global queue; each 100 us that and the poller; runnext and
+ * the ring; then the slow path: global queue, poller, stealing (four passes over random victims,
+ * runnext only on the last), and sleep in the P's own poller shard until an event, the next timer
+ * or a kick.
  *
  * Idle and wake, so that no ready fiber is left while a P sleeps:
  *   submit   1 put the fiber where others can see it (seq_cst)   2 look at n_idle, n_searching
@@ -25,11 +26,17 @@
 #define START_TICK 8
 #define CROWD 8
 #define JAM_NAP FEN_MS
+#define SHARE 8 /* of the global queue, at a look */
 
-/* A busy P looks at its descriptors every half of a long slice, 100 us. */
-static bool poll_due(const struct fen__m *m)
+/* A busy P looks at its descriptors, and at the global queue, every half of a long slice, 100 us:
+ * by ticks alone a fiber that a thread outside has woken would wait for 61 slices, which may be
+ * long, and one a tick could not keep up with more of them. */
+static bool look_due(const struct fen__m *m)
 {
-    return m->bill.last - m->p->last_poll > fen__long_ticks / 2 && fen__poll_open_count();
+    return m->bill.last - m->p->last_poll > fen__long_ticks / 2 &&
+           (fen__poll_open_count() ||
+            atomic_load_explicit(&fen__sched.n_global,
+                                 memory_order_relaxed)); /* or the next time */
 }
 
 static struct fen__p *pop_idle(void)
@@ -52,7 +59,7 @@ void fen__wake_p(void)
 {
     struct fen__sched *s = &fen__sched;
     int none = 0;
-    while (atomic_load(&s->n_idle) && !atomic_load(&s->n_searching) &&
+    while (FEN__UNLIKELY(atomic_load(&s->n_idle)) && !atomic_load(&s->n_searching) &&
            atomic_compare_exchange_strong(&s->n_searching, &none, 1)) {
         struct fen__p *p = pop_idle();
         if (p) {
@@ -66,7 +73,7 @@ void fen__wake_p(void)
 /* runnext alone wakes nobody: its P runs it as soon as the present fiber parks, which for two
  * fibers that wake each other is at once. What it displaces is work for another P. Should the
  * present fiber go on computing, the monitor wakes a P within a millisecond. */
-void fen__ready(struct fen__g *g)
+inline void fen__ready(struct fen__g *g)
 {
     struct fen__m *m = fen__self_rt();
     if (FEN__UNLIKELY(g->id & FEN__G_THREAD)) {
@@ -257,7 +264,7 @@ void fen__find_idle(struct fen__m *m)
         deliver(m, w, n);
 }
 
-static bool timers_due(struct fen__m *m)
+static inline bool timers_due(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     if (!m->meter)
@@ -322,14 +329,37 @@ static struct fen__g *slow(struct fen__m *m)
     return g;
 }
 
+/* g: found already, or NULL. */
+static struct fen__g *look(struct fen__m *m, struct fen__g *g)
+{
+    m->p->last_poll = m->bill.last;
+    if (!g)
+        g = fen__global_pop(m, SHARE);
+    if (fen__poll_open_count())
+        fen__find_poll(m);
+    fen__charge(m, NULL);
+    return g;
+}
+
+/* The M's own stack looks at everything at least every half of a long slice, 100 us: timers,
+ * descriptors, whether the P leaves. */
+static void allow_quick(struct fen__m *m)
+{
+    uint64_t next = atomic_load_explicit(&m->p->timers.next_tsc, memory_order_relaxed);
+    uint64_t until = m->bill.last + fen__long_ticks / 2;
+    atomic_store_explicit(&m->p->quick_until, next < until ? next : until, memory_order_relaxed);
+}
+
 /* The next fiber when nothing but the P's own queue is due, for a fiber that switches away; NULL:
  * the M's own stack has to look. */
-struct fen__g *fen__find_quick(struct fen__m *m)
+inline struct fen__g *fen__find_quick(struct fen__m *m)
 {
     struct fen__p *p = m->p;
     uint32_t tick = p->tick + 1;
-    if (FEN__UNLIKELY(timers_due(m) || tick % FEN__GLOBAL_TICK == 0 || poll_due(m) ||
-                      fen__procs_leaving(p)))
+    if (FEN__UNLIKELY(!m->meter))
+        m->bill.last = fen__tsc();
+    if (FEN__UNLIKELY(m->bill.last >= atomic_load_explicit(&p->quick_until, memory_order_relaxed) ||
+                      tick % FEN__GLOBAL_TICK == 0))
         return NULL;
     if (FEN__UNLIKELY(start_due(p, tick)))
         return NULL;
@@ -357,10 +387,8 @@ struct fen__g *fen__find(struct fen__m *m)
         fen__bill_follow(m);
         g = fen__global_pop(m, 1);
     }
-    if (FEN__UNLIKELY(poll_due(m))) {
-        fen__find_poll(m);
-        fen__charge(m, NULL);
-    }
+    if (FEN__UNLIKELY(look_due(m)))
+        g = look(m, g);
 #ifdef FEN_HARD
     if (!g && fen__queue_ring_len(p) <= FEN__RING / 2) { /* others' work before one's own */
         g = steal(m);
@@ -369,5 +397,9 @@ struct fen__g *fen__find(struct fen__m *m)
 #endif
     if (!g)
         g = own(m);
-    return g ? g : slow(m);
+    if (!g)
+        g = slow(m);
+    if (g)
+        allow_quick(m);
+    return g;
 }

@@ -22,18 +22,28 @@
  *
  * Rejected: a CAS on entry (6 ns against 0.3); signals (interrupting C inside malloc is
  * unsound). */
-#include "fiber/cxx.h"
 #include "sched/sched_int.h"
 
 struct fen__sched fen__sched = {.global_tail = &fen__sched.global_head};
+
+/* While the fiber handles exceptions of C++. */
+FEN__NOINLINE static void swap_with_caught(struct fen__m *m, enum fen__act act)
+{
+    struct fen__cxx caught = fen__cxx_take(m->cxx);
+    fen__swap(m, act);
+    *fen__self()->cxx = caught;
+}
 
 /* Leaves the fiber's stack, for that of the next fiber when one is at hand, else for the M's own;
  * what act asks for is done there (run.c), when this context has been saved. Returns when the fiber
  * runs again, perhaps on another M. */
 void fen__swap(struct fen__m *m, enum fen__act act)
 {
+    if (FEN__UNLIKELY(fen__cxx_busy(m->cxx))) {
+        swap_with_caught(m, act);
+        return;
+    }
     struct fen__g *g = m->cur;
-    struct fen__cxx caught = fen__cxx_take();
     uint64_t control = fen__control(); /* beside the charge's rdtsc it costs nothing */
     fen__charge(m, g);
     __atomic_store_n(&g->parked_at, m->bill.last, __ATOMIC_RELAXED); /* hibernate.c reads it */
@@ -41,7 +51,7 @@ void fen__swap(struct fen__m *m, enum fen__act act)
     m->act = act;
     m->prev = g;
     struct fen__g *next = act == FEN__ACT_LOST ? NULL : fen__find_quick(m);
-    if (next) {
+    if (FEN__LIKELY(next != NULL)) {
         fen__run_begin(m, next);
         fen__annot_leave(&g->annot, &next->annot, act == FEN__ACT_EXIT);
         fen__switch(&g->sp, next->sp, control);
@@ -50,7 +60,6 @@ void fen__swap(struct fen__m *m, enum fen__act act)
         fen__switch(&g->sp, m->g0_sp, control);
     }
     fen__arrive(&g->annot);
-    fen__cxx_put(caught);
 }
 
 FEN__NOINLINE struct fen__m *fen__reacquire(struct fen__m *m)
@@ -61,7 +70,7 @@ FEN__NOINLINE struct fen__m *fen__reacquire(struct fen__m *m)
     return fen__self();
 }
 
-struct fen__m *fen__enter(void)
+inline struct fen__m *fen__enter(void)
 {
     struct fen__m *m = fen__self();
     if (FEN__UNLIKELY(!m))
@@ -83,17 +92,17 @@ struct fen__m *fen__enter(void)
 }
 
 /* Release: pairs with the acquire load of phase in monitor.c take(). */
-void fen__leave(struct fen__m *m)
+inline void fen__leave(struct fen__m *m)
 {
     atomic_store_explicit(&m->phase, FEN__USER, memory_order_release);
 }
 
-struct fen__m *fen__enter_wait(void)
+inline struct fen__m *fen__enter_wait(void)
 {
     return FEN__LIKELY(fen__self() != NULL) ? fen__enter() : fen__outside_enter();
 }
 
-void fen__leave_wait(struct fen__m *m)
+inline void fen__leave_wait(struct fen__m *m)
 {
     if (FEN__UNLIKELY(m->cur->id & FEN__G_THREAD))
         fen__outside_leave(m);
@@ -127,7 +136,7 @@ struct fen__g *fen__brief(void)
     return m->cur; /* NULL on the M's own stack */
 }
 
-struct fen__g *fen__cur(struct fen__m *m) { return m->cur; }
+inline struct fen__g *fen__cur(struct fen__m *m) { return m->cur; }
 struct fen__tally *fen__tally_of(struct fen__m *m) { return &m->tally; }
 struct fen__spares *fen__spares_of(struct fen__m *m) { return &m->spares; }
 

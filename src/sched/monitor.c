@@ -5,22 +5,23 @@
  *   BLOCK                          10 ms   the same, computing or preempted
  *   USER, thread asleep in kernel  200 us  an undeclared blocking call
  *   USER                           10 ms   a computation; 0.5 ms for a repeat offender
- * A P that nobody waits for is left alone, but see "the last one". The fiber's M keeps its thread and computes on; if its
- * thread really burns CPU (not merely preempted) it is demoted to SCHED_IDLE, so that many hogs do
- * not starve the machine by weight of threads. It never holds a P again: at its next runtime call
- * the fiber moves on and the M ends. New Ms are made by this thread, so they do not inherit the
- * class. A take refused for want of an M is a stall: counted, and told like the rest (stall.c).
+ * A P that nobody waits for is left alone, but see "the last one". The fiber's M keeps its thread
+ * and computes on; if its thread really burns CPU (not merely preempted) it is demoted to
+ * SCHED_IDLE, so that many hogs do not starve the machine by weight of threads. It never holds a P
+ * again: at its next runtime call the fiber moves on and the M ends. New Ms are made by this
+ * thread, so they do not inherit the class. A take refused for want of an M is a stall: counted,
+ * and told like the rest (stall.c).
  *
- * Many demoted threads on one processor still bend its virtual time (EEVDF), in two ways. A thread of
- * weight 3 that has run for a tick of 4 ms stands 1.4 s of virtual time further; dozens of them lie
- * over such a span, and who wakes up is put in at their average.
- * - The turn that the kernel gives them, 1.4 ms, is shorter than a tick. So those that have come least
- *   far have a deadline before that of an M that wakes up, and run first, a tick each: it came 10 to
- *   35 ms late in each run. Turns of DEMOTED_SLICE make their deadlines the later ones.
- * - The last one of the hogs would keep its P, because nobody waits for it, and with the P its class.
- *   An M that wakes up on its processor is put 36 ms behind it: P99 of a tick 40 ms in one run of
- *   three. So while there are demoted threads, a computation of PATIENCE_LONE loses its P also when
- *   nobody waits for it, and is demoted like the rest. The P that is left over sleeps.
+ * Many demoted threads on one processor still bend its virtual time (EEVDF), in two ways. A thread
+ * of weight 3 that has run for a tick of 4 ms stands 1.4 s of virtual time further; dozens of them
+ * lie over such a span, and who wakes up is put in at their average.
+ * - The turn that the kernel gives them, 1.4 ms, is shorter than a tick. So those that have come
+ *   least far have a deadline before that of an M that wakes up, and run first, a tick each: it
+ *   came 10 to 35 ms late in each run. Turns of DEMOTED_SLICE make their deadlines the later ones.
+ * - The last one of the hogs would keep its P, because nobody waits for it, and with the P its
+ *   class. An M that wakes up on its processor is put 36 ms behind it: P99 of a tick 40 ms in one
+ *   run of three. So while there are demoted threads, a computation of PATIENCE_LONE loses its P
+ *   also when nobody waits for it, and is demoted like the rest. The P that is left over sleeps.
  *
  * An M that was seen computing is looked at once a millisecond: a look is a wake-up of this thread,
  * and at 200 us apart it cost computing fibers a tenth of the machine.

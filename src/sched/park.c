@@ -17,7 +17,8 @@
  *
  * Cancellation: fen__limit.ended is set, then each fiber under the limit is nudged. A fiber arms
  * first and looks at `ended` after; the canceller sets `ended` first and looks at the word after;
- * both by sequentially consistent read-modify-writes, so one of them sees the other.
+ * both by sequentially consistent read-modify-writes, so one of them sees the other. Where a lock
+ * is let go between arming and looking, that is the fiber's read-modify-write (fen__arm_locked).
  *
  * Limits form a chain that is walked rarely: fen__limits_epoch moves whenever any limit of the
  * process ends or comes nearer, so while it stands still a fiber's last look (limits_seen,
@@ -27,7 +28,7 @@
 #define STATE(w) ((int)((w)&0xffff))
 #define SAME_EPOCH(w, e) (((w) >> 16 & FEN__W_EPOCH_MASK) == ((e)&FEN__W_EPOCH_MASK))
 
-uint64_t fen__arm(struct fen__g *g)
+inline uint64_t fen__arm(struct fen__g *g)
 {
     uint64_t epoch = (atomic_load_explicit(&g->wait, memory_order_relaxed) >> 16) + 1;
     atomic_exchange(&g->wait, epoch << 16 | FEN__ARMED); /* pairs with the CAS in fen__nudge */
@@ -64,7 +65,7 @@ bool fen__wake(struct fen__g *g, uint64_t epoch, int code)
     }
 }
 
-int fen__claim(struct fen__g *g, uint64_t epoch)
+inline int fen__claim(struct fen__g *g, uint64_t epoch)
 {
     uint64_t w = atomic_load_explicit(&g->wait, memory_order_relaxed);
     for (;;) {
@@ -76,7 +77,7 @@ int fen__claim(struct fen__g *g, uint64_t epoch)
     }
 }
 
-void fen__claim_done(struct fen__g *g, uint64_t epoch, int claim, int code)
+inline void fen__claim_done(struct fen__g *g, uint64_t epoch, int claim, int code)
 {
     /* release: what was handed over comes with it; pairs with the acquire in commit and unarm */
     atomic_store_explicit(&g->wait, epoch << 16 | (uint64_t)code, memory_order_release);
@@ -96,7 +97,7 @@ void fen__nudge(struct fen__g *g)
 }
 
 /* Not on the fiber's stack, its context saved. False: it was woken meanwhile and goes on. */
-bool fen__commit(struct fen__g *g)
+inline bool fen__commit(struct fen__g *g)
 {
     uint64_t w = atomic_load_explicit(&g->wait, memory_order_acquire);
     for (;;) {
@@ -163,7 +164,7 @@ static inline int look(struct fen__g *g, int64_t *ret_deadline)
     return rc;
 }
 
-int fen__limit_rc(struct fen__g *g)
+int fen__limit_look(struct fen__g *g)
 {
     int64_t d;
     int rc = look(g, &d);

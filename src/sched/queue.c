@@ -10,8 +10,8 @@
  * a row, so that a pair waking each other cannot starve the ring; stolen only on the last pass of a
  * thief (a stealable LIFO slot taken too eagerly cost Tokio two reverts).
  *
- * A full ring sends half of itself to the global list, which every P looks at each 61st tick and
- * whenever its own ring is empty. */
+ * A full ring sends half of itself to the global list, which every P looks at each 61st tick,
+ * each 100 us and whenever its own ring is empty. */
 #include "sched/sched_int.h"
 
 void fen__queue_init(struct fen__p *p)
@@ -64,21 +64,32 @@ static bool overflow(struct fen__m *m, struct fen__p *p, struct fen__g *g, uint3
     return true;
 }
 
-void fen__queue_tail(struct fen__m *m, struct fen__g *g)
+static inline void push(struct fen__m *m, struct fen__g *g, memory_order order)
 {
     struct fen__p *p = m->p;
     for (;;) {
         uint32_t h = atomic_load_explicit(&p->head, memory_order_acquire);
         uint32_t t = atomic_load_explicit(&p->tail, memory_order_relaxed);
-        if (t - h < FEN__RING) {
+        if (FEN__LIKELY(t - h < FEN__RING)) {
             atomic_store_explicit(&p->ring[t % FEN__RING], g, memory_order_relaxed);
-            /* seq_cst: the look at n_idle that follows must not overtake it (find.c) */
-            atomic_store(&p->tail, t + 1);
+            atomic_store_explicit(&p->tail, t + 1, order);
             return;
         }
         if (overflow(m, p, g, h, t))
             return;
     }
+}
+
+void fen__queue_tail(struct fen__m *m, struct fen__g *g)
+{
+    /* a look at n_idle that follows must not overtake it (find.c) */
+    push(m, g, memory_order_seq_cst);
+}
+
+/* Nobody is woken for it, no look at n_idle follows. release: pairs with the acquire of a thief. */
+inline void fen__queue_yielded(struct fen__m *m, struct fen__g *g)
+{
+    push(m, g, memory_order_release);
 }
 
 void fen__queue_put(struct fen__m *m, struct fen__g *g)
@@ -89,8 +100,14 @@ void fen__queue_put(struct fen__m *m, struct fen__g *g)
         fen__newborn_push(m, g);
 }
 
-bool fen__queue_next(struct fen__m *m, struct fen__g *g)
+/* Only the owner fills runnext, so one that it finds empty stays empty; and nobody who goes to
+ * sleep looks at it. release: pairs with the exchange of a thief. */
+inline bool fen__queue_next(struct fen__m *m, struct fen__g *g)
 {
+    if (!atomic_load_explicit(&m->p->runnext, memory_order_relaxed)) {
+        atomic_store_explicit(&m->p->runnext, g, memory_order_release);
+        return false;
+    }
     struct fen__g *old = atomic_exchange(&m->p->runnext, g);
     if (old)
         fen__queue_put(m, old);
@@ -116,7 +133,7 @@ static inline void ask_ahead(struct fen__p *p, uint32_t h, uint32_t t)
 #endif
 }
 
-static struct fen__g *pop_ring(struct fen__p *p)
+static inline struct fen__g *pop_ring(struct fen__p *p)
 {
     for (;;) {
         uint32_t h = atomic_load_explicit(&p->head, memory_order_acquire);
@@ -145,7 +162,7 @@ static inline bool has_newborn(struct fen__p *p) /* its own M's question */
 }
 
 /* runnext; then the ring and those that have not begun take turns. */
-struct fen__g *fen__queue_pop(struct fen__p *p)
+inline struct fen__g *fen__queue_pop(struct fen__p *p)
 {
     if (p->streak < FEN__STREAK_MAX && atomic_load_explicit(&p->runnext, memory_order_relaxed)) {
         struct fen__g *g = atomic_exchange(&p->runnext, NULL);

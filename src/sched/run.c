@@ -17,6 +17,7 @@
 
 #define M_STACK_BYTES (256u << 10)
 #define MAX_THREADS 1000
+#define PATIENCE_NS (10 * FEN_MS)
 #define CONVICT_RUNS 16 /* slices with a short patience after a take for computing */
 
 struct boot {
@@ -27,7 +28,7 @@ static struct boot boot;
 
 /* ---- an M's life ---- */
 
-static void check_stack(struct fen__g *g)
+static inline void check_stack(struct fen__g *g)
 {
     if (FEN__UNLIKELY((char *)g->sp < g->stack.warn && !g->deep))
         fen__see_deep(g, (size_t)((char *)fen__stack_top(&g->stack) - (char *)g->sp));
@@ -36,14 +37,14 @@ static void check_stack(struct fen__g *g)
 }
 
 /* Waits for what another fiber holds? Then one more fiber would most likely do the same. */
-static void note_jam(struct fen__p *p, const struct fen__g *g)
+static inline void note_jam(struct fen__p *p, const struct fen__g *g)
 {
     bool held = g->reason == FEN__R_SEM || g->reason == FEN__R_MUTEX || g->reason == FEN__R_RWLOCK;
     p->jam = held ? p->jam + 1 : 0;
 }
 
 /* Does what the fiber that switched out asked for; on the stack that was switched to. */
-static void after(struct fen__m *m, struct fen__g *g)
+static inline void after(struct fen__m *m, struct fen__g *g)
 {
     switch (m->act) {
     case FEN__ACT_YIELD:
@@ -51,7 +52,7 @@ static void after(struct fen__m *m, struct fen__g *g)
         fen__global_push(g, g, 1);
         fen__wake_p();
 #else
-        fen__queue_tail(m, g);
+        fen__queue_yielded(m, g);
 #endif
         break;
     case FEN__ACT_PARK:
@@ -73,14 +74,21 @@ static void after(struct fen__m *m, struct fen__g *g)
     }
 }
 
+static void set_patience(struct fen__m *m, struct fen__g *g)
+{
+    m->impatient = g->convicted > 0;
+    g->convicted -= m->impatient;
+    atomic_store_explicit(&m->patience_ns, m->impatient ? FEN_MS / 2 : PATIENCE_NS,
+                          memory_order_relaxed);
+}
+
 /* g is the next to run on m. */
-void fen__run_begin(struct fen__m *m, struct fen__g *g)
+inline void fen__run_begin(struct fen__m *m, struct fen__g *g)
 {
     if (m->meter)
         g->wait_ticks += (int64_t)(m->bill.last - g->parked_at);
-    atomic_store_explicit(&m->patience_ns, g->convicted ? FEN_MS / 2 : 10 * FEN_MS,
-                          memory_order_relaxed);
-    g->convicted -= g->convicted > 0;
+    if (FEN__UNLIKELY(g->convicted || m->impatient))
+        set_patience(m, g);
     if (FEN__UNLIKELY(!fen__g_begun(g)))
         fen__g_bind(m, g);
     fen__hibernate_end(g);
@@ -90,7 +98,7 @@ void fen__run_begin(struct fen__m *m, struct fen__g *g)
 }
 
 /* First thing on the stack of a fiber that begins or goes on. */
-void fen__arrive(struct fen__annot *self)
+inline void fen__arrive(struct fen__annot *self)
 {
     struct fen__m *m = fen__self();
     struct fen__g *prev = m->prev;
@@ -175,6 +183,8 @@ static void *m_main(void *arg)
     fen__sys_block_sigpipe(); /* a peer that leaves is an error code, never the process's end */
     fen__bill_start(m);
     m->mem = fen__mem_attach();
+    static struct fen__cxx none; /* stays empty */
+    m->cxx = fen__cxx_now() ? fen__cxx_now() : &none;
     m->control = fen__control();
     bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
@@ -256,6 +266,7 @@ struct fen__m *fen__m_new(struct fen__p *p)
     if (!m)
         return NULL;
     m->word = FEN__TAKEN;
+    m->impatient = true; /* not set yet */
     m->statfd = -1;
     m->meter = atomic_load_explicit(&s->meter, memory_order_relaxed);
     m->act = FEN__ACT_YIELD;

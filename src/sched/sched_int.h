@@ -8,7 +8,8 @@
  * the protocol.
  *
  * Touched by            fields
- * its M in RT           fen__p.tick, streak, jam, last_poll, anchor_*, ring.tail, push of runnext
+ * its M in RT           fen__p.tick, quick_until, streak, jam, last_poll, anchor_*, ring.tail,
+ *                       push of runnext
  * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
  * sched.lock            idle list, spare list, global queue, M list, fen__m.p while it has none
  * its M, any phase      cur, g0_sp, bill, tally, gfree, stacks, spares (what user code can
@@ -17,6 +18,7 @@
 #ifndef FEN_SCHED_INT_H
 #define FEN_SCHED_INT_H
 
+#include "fiber/cxx.h"
 #include "mem/mem.h"
 #include "sched/sched.h"
 #include "sys/sys.h"
@@ -65,7 +67,8 @@ struct fen__p {
     _Atomic(struct fen__g *) runnext;
     _Atomic uint32_t head;
     uint32_t tick, streak;
-    uint32_t jam; /* parks in a row for what another fiber holds */
+    uint32_t jam;                 /* parks in a row for what another fiber holds */
+    _Atomic uint64_t quick_until; /* TSC: until then fibers may switch to each other; find.c */
     struct fen__m *_Atomic m;
     uint64_t last_poll, anchor_tsc;
     int64_t anchor_ns;
@@ -83,6 +86,15 @@ struct fen__p {
     struct fen__newborn newborn FEN__ALIGN(FEN__LINE);
 } FEN__ALIGN(2 * FEN__LINE);
 
+/* Thieves write head, the owner writes tail: apart, or each spawn would fetch the line back. And
+ * no P lies in a line, or in a pair of lines, of another. `fen bench sharing` has the price. */
+static_assert(offsetof(struct fen__p, tail) % FEN__LINE == 0, "tail begins a line");
+static_assert(offsetof(struct fen__p, tail) - offsetof(struct fen__p, head) >= FEN__LINE,
+              "and head is in another");
+static_assert(offsetof(struct fen__p, newborn) % FEN__LINE == 0, "its lock begins a line");
+static_assert(_Alignof(struct fen__p) == 2 * FEN__LINE, "Ps are padded");
+static_assert(sizeof(struct fen__p) % (2 * FEN__LINE) == 0, "to pairs of lines");
+
 /* The bill of the slice that runs now; see bill.c. */
 struct fen__bill {
     uint64_t last, win0; /* TSC: end of the last slice, start of the window */
@@ -93,7 +105,7 @@ struct fen__bill {
 
 struct fen__m {
     _Atomic uint32_t phase, word, calls;
-    bool searching, meter;
+    bool searching, meter, impatient; /* patience_ns is the short one */
     struct fen__p *p;
     struct fen__g *cur, *prev; /* prev: just switched out; NULL: the M's own stack was left */
     void *g0_sp;
@@ -108,6 +120,7 @@ struct fen__m {
     struct fen__spares spares;
     struct fen__annot annot;
     struct fen__mem_now *mem; /* who pays for memory; NULL: nobody in particular */
+    struct fen__cxx *cxx;     /* the thread's record of caught exceptions; never NULL */
     /* ---- cold ---- */
     _Atomic uint32_t wake;
     _Atomic int tid;
@@ -125,6 +138,11 @@ struct fen__m {
     struct fen__stack stacks[FEN__STACK_CACHE]; /* of fibers that have ended, the last one's last */
     char altstack[FEN__ALTSTACK_BYTES];         /* for crash.c; not touched before */
 };
+/* phase and word are what every call into the runtime touches; its counters are read by others. */
+static_assert(offsetof(struct fen__m, cur) + sizeof(void *) <= FEN__LINE,
+              "hot fields of an M first");
+static_assert(offsetof(struct fen__m, tally) % (2 * FEN__LINE) == 0, "counters of its own lines");
+static_assert(_Alignof(struct fen__m) == 2 * FEN__LINE, "Ms are padded");
 
 struct fen__sched {
     struct fen__p *ps;
@@ -171,7 +189,9 @@ bool fen__commit(struct fen__g *g);
 void fen__queue_init(struct fen__p *p);
 /* Runs next on m's P. True if that pushed another fiber to the tail. */
 bool fen__queue_next(struct fen__m *m, struct fen__g *g);
-void fen__queue_tail(struct fen__m *m, struct fen__g *g); /* runs last on this P */
+/* Runs last on this P. yielded: and no wake-up follows. */
+void fen__queue_tail(struct fen__m *m, struct fen__g *g);
+void fen__queue_yielded(struct fen__m *m, struct fen__g *g);
 struct fen__g *fen__queue_pop(struct fen__p *p);
 uint32_t fen__queue_ring_len(struct fen__p *p);
 uint32_t fen__queue_len(struct fen__p *p);

@@ -152,22 +152,17 @@ static void unreserve(struct fen__m *m)
     }
 }
 
-static struct fen__stack take_stack(struct fen__m *m)
+static void take_stack(struct fen__m *m, struct fen__stack *ret)
 {
-    struct fen__stack s;
     if (FEN__UNLIKELY(!m->nstacks)) {
         if (!m->stack_room) {
-            fen_assert(fen__stack_take(&s, 1));
-            return s;
+            fen_assert(fen__stack_take(ret, 1));
+            return;
         }
         m->nstacks = fen__stack_take(m->stacks, FEN__STACK_CACHE / 2);
         fen_assert(m->nstacks);
     }
-    s = m->stacks[--m->nstacks];
-    if (m->nstacks) /* the next one's */
-        fen__prefetch((char *)fen__stack_top(&m->stacks[m->nstacks - 1]) - 6 * FEN__LINE,
-                      6 * FEN__LINE);
-    return s;
+    *ret = m->stacks[--m->nstacks];
 }
 
 static void drop_stack(struct fen__m *m, struct fen__g *g)
@@ -192,7 +187,7 @@ static void drop_stack(struct fen__m *m, struct fen__g *g)
 void fen__g_bind(struct fen__m *m, struct fen__g *g)
 {
     if (!g->stack.low)
-        g->stack = take_stack(m);
+        take_stack(m, &g->stack);
     char *top = fen__stack_top(&g->stack), *low = fen__stack_low(&g->stack);
     fen__annot_new(&g->annot, low, (size_t)(top - low));
     if (FEN__UNLIKELY(fen__see.paint)) {

@@ -117,8 +117,12 @@ static void publish(struct fen__p *p)
     int64_t next = h->n ? h->heap[0].when_ns : FEN_NEVER;
     if (atomic_load_explicit(&h->next_ns, memory_order_relaxed) == next)
         return;
+    uint64_t next_tsc = fen__tsc_at(p, next);
     atomic_store_explicit(&h->next_ns, next, memory_order_relaxed);
-    atomic_store_explicit(&h->next_tsc, fen__tsc_at(p, next), memory_order_relaxed);
+    atomic_store_explicit(&h->next_tsc, next_tsc, memory_order_relaxed);
+    /* p's M may overwrite this if it is not ours: then the timer is 100 us late */
+    if (next_tsc < atomic_load_explicit(&p->quick_until, memory_order_relaxed))
+        atomic_store_explicit(&p->quick_until, next_tsc, memory_order_relaxed);
 }
 
 /* Lock held. */

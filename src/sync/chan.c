@@ -14,8 +14,6 @@
 
 #include "mem/mem.h"
 
-#include <string.h>
-
 #define ELEM_MAX 65536
 
 /* Not inlined by a program's link-time optimisation: the return address is the place. */
@@ -45,32 +43,30 @@ void fen_chan_free(fen_chan *c)
     fen__mem_free(c, sizeof *c + c->elem * c->cap);
 }
 
-static void put(fen_chan *c, const void *elem)
+static inline void put(fen_chan *c, const void *elem)
 {
     size_t at = c->first + c->count < c->cap ? c->first + c->count : c->first + c->count - c->cap;
-    if (c->elem)
-        memcpy(c->buf + at * c->elem, elem, c->elem);
+    fen__chan_copy(c->buf + at * c->elem, elem, c->elem);
     c->count++;
 }
 
-static void get(fen_chan *c, void *ret_elem)
+static inline void get(fen_chan *c, void *ret_elem)
 {
-    if (ret_elem && c->elem)
-        memcpy(ret_elem, c->buf + c->first * c->elem, c->elem);
+    if (ret_elem)
+        fen__chan_copy(ret_elem, c->buf + c->first * c->elem, c->elem);
     c->first = c->first + 1 < c->cap ? c->first + 1 : 0;
     c->count--;
 }
 
 /* Lock held. 0 or FEN_ECLOSED: done; -EAGAIN: would block. ret: whom to wake after unlocking. */
-int fen__chan_send_step(fen_chan *c, const void *elem, struct fen__handed *ret)
+inline int fen__chan_send_step(fen_chan *c, const void *elem, struct fen__handed *ret)
 {
     ret->node = NULL;
     if (c->closed)
         return FEN_ECLOSED;
     struct fen__node *n = c->count ? NULL : fen__waitq_claim(&c->receivers, &ret->claim);
     if (n) {
-        if (n->elem && c->elem)
-            memcpy(n->elem, elem, c->elem);
+        fen__chan_copy(n->elem, elem, c->elem);
         ret->node = n;
         ret->rc = 0;
         return 0;
@@ -81,7 +77,7 @@ int fen__chan_send_step(fen_chan *c, const void *elem, struct fen__handed *ret)
     return 0;
 }
 
-int fen__chan_recv_step(fen_chan *c, void *ret_elem, struct fen__handed *ret)
+inline int fen__chan_recv_step(fen_chan *c, void *ret_elem, struct fen__handed *ret)
 {
     ret->node = NULL;
     if (c->count) {
@@ -97,20 +93,20 @@ int fen__chan_recv_step(fen_chan *c, void *ret_elem, struct fen__handed *ret)
     struct fen__node *n = fen__waitq_claim(&c->senders, &ret->claim);
     if (!n)
         return -EAGAIN;
-    if (ret_elem && c->elem)
-        memcpy(ret_elem, n->elem, c->elem);
+    if (ret_elem)
+        fen__chan_copy(ret_elem, n->elem, c->elem);
     ret->node = n;
     ret->rc = 0;
     return 0;
 }
 
-void fen__chan_hand(struct fen__handed *h)
+inline void fen__chan_hand(struct fen__handed *h)
 {
     if (h->node)
         fen__waitq_done(h->node, h->claim, h->rc);
 }
 
-static int step(fen_chan *c, enum fen_select_op op, void *elem, struct fen__handed *h)
+static inline int step(fen_chan *c, enum fen_select_op op, void *elem, struct fen__handed *h)
 {
     return op == FEN_OP_SEND ? fen__chan_send_step(c, elem, h) : fen__chan_recv_step(c, elem, h);
 }
@@ -132,16 +128,16 @@ static int wait(fen_chan *c, enum fen_select_op op, void *elem, int64_t deadline
 {
     struct fen__g *g = fen__cur(fen__self());
     struct fen_waitq *q = op == FEN_OP_SEND ? &c->senders : &c->receivers;
-    if (op == FEN_OP_SEND && c->elem)
-        memcpy(xfer, elem, c->elem);
+    if (op == FEN_OP_SEND)
+        fen__chan_copy(xfer, elem, c->elem);
     g->node.elem = xfer;
     g->node.rc = 0;
     fen__waitq_wait(q, g, c);
     fen__unlock(&c->lock);
     int code = fen__park(deadline_ns, op == FEN_OP_SEND ? FEN__R_CHAN_SEND : FEN__R_CHAN_RECV);
     if (code >= FEN__BY_SYNC) {
-        if (op == FEN_OP_RECV && elem && c->elem && g->node.rc == 0)
-            memcpy(elem, xfer, c->elem);
+        if (op == FEN_OP_RECV && elem && g->node.rc == 0)
+            fen__chan_copy(elem, xfer, c->elem);
         return g->node.rc;
     }
     fen__waitq_leave(q, &c->lock, &g->node);

@@ -5,6 +5,7 @@
 #include "sync/sync_int.h"
 
 #include <fen/chan.h>
+#include <string.h>
 
 struct fen_chan {
     uint32_t lock;
@@ -15,6 +16,15 @@ struct fen_chan {
     const void *site;
     char buf[];
 };
+
+/* One element; a word, which most are, without a call. */
+static inline void fen__chan_copy(void *to, const void *from, size_t bytes)
+{
+    if (FEN__LIKELY(bytes == 8))
+        memcpy(to, from, 8);
+    else if (bytes)
+        memcpy(to, from, bytes);
+}
 
 /* A fiber that was claimed under the lock and must be woken after it. */
 struct fen__handed {

@@ -4,19 +4,18 @@
  * makes a new set and drops the old one; a child takes one more share of its parent's, which costs
  * an addition and no memory.
  *
- * Dumps and profiles read the sets of fibers that run meanwhile. Blocks are not unmapped within a
- * run, the words of the text are written and read atomically, and a block's version is odd while it
- * is written and another one afterwards: a reader that finds the version, or the fiber's set,
- * changed has read nothing (a sequence lock). In a signal handler on the fiber's own thread the set
- * is whole too: it is published after it is written and dropped after it is withdrawn. */
+ * Dumps and profiles read the sets of fibers that run meanwhile. Blocks are never unmapped, the
+ * words of the text are written and read atomically, and a block's version is odd while it is
+ * written and another one afterwards: a reader that finds the version, or the fiber's set, changed
+ * has read nothing (a sequence lock). In a signal handler on the fiber's own thread the set is
+ * whole too: it is published after it is written and dropped after it is withdrawn. */
 #include "sync/sync_int.h"
 
-#include "mem/mem.h"
+#include "mem/pool.h"
 
 #include <string.h>
 
 #define WORDS (FEN_LABELS_BYTES / 8)
-#define POOL_CHUNK 32
 #define TRIES 8
 
 struct labels {
@@ -26,16 +25,7 @@ struct labels {
     uint64_t text[WORDS]; /* others read it: __atomic calls */
 };
 
-struct chunk {
-    struct chunk *next;
-    struct labels sets[POOL_CHUNK];
-};
-
-static struct {
-    uint32_t lock;
-    struct chunk *chunks;
-    struct labels *free;
-} pool;
+static struct fen__pool pool = FEN__POOL(struct labels, next_free, 32, NULL);
 
 static struct fen__g *current(void)
 {
@@ -44,37 +34,6 @@ static struct fen__g *current(void)
 }
 
 /* ---- memory ---- */
-
-static struct labels *pool_get(void)
-{
-    fen__lock(&pool.lock);
-    if (!pool.free) {
-        struct chunk *c = fen__mem_calloc(sizeof *c);
-        for (int i = 0; c && i < POOL_CHUNK; i++) {
-            c->sets[i].next_free = pool.free;
-            pool.free = &c->sets[i];
-        }
-        if (c) {
-            c->next = pool.chunks;
-            pool.chunks = c;
-        }
-    }
-    struct labels *l = pool.free;
-    if (l)
-        pool.free = l->next_free;
-    fen__unlock(&pool.lock);
-    return l;
-}
-
-void fen__labels_pool_fini(void)
-{
-    while (pool.chunks) {
-        struct chunk *c = pool.chunks;
-        pool.chunks = c->next;
-        fen__mem_free(c, sizeof *c);
-    }
-    pool.free = NULL;
-}
 
 void *fen__labels_share(void *labels)
 {
@@ -90,16 +49,13 @@ void fen__labels_drop(void *labels)
     /* acq_rel: the last user's reads come before the block is written again */
     if (!l || atomic_fetch_sub_explicit(&l->users, 1, memory_order_acq_rel) != 1)
         return;
-    fen__lock(&pool.lock);
-    l->next_free = pool.free;
-    pool.free = l;
-    fen__unlock(&pool.lock);
+    fen__pool_put(&pool, l);
 }
 
 /* A new set with that text, NULL: no memory. */
 static struct labels *make(const uint64_t text[WORDS], uint32_t bytes)
 {
-    struct labels *l = pool_get();
+    struct labels *l = fen__pool_get(&pool);
     if (!l)
         return NULL;
     uint32_t v = atomic_load_explicit(&l->version, memory_order_relaxed);

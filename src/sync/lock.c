@@ -29,9 +29,9 @@
  * then try again without the lock), so the next holder may end the object's life. A wait group's
  * count comes to 0 under the lock; a wait that sees 0 looks at the lock too before it returns.
  *
- * test/model/mutex_test.c explores these functions. Rejected: WAITED taken off by the waiter that
- * gives up (one more writer of the word for a rare case); a futex-like word with spinning (a late
- * comer overtakes). */
+ * test/model/ explores these functions (mutex, permits, group). Rejected: WAITED taken off by the
+ * waiter that gives up (one more writer of the word for a rare case); a futex-like word with
+ * spinning (a late comer overtakes). */
 #include "sync/sync_int.h"
 
 /* One round of waiting for something that a releaser hands over. 0: got it. */

@@ -29,7 +29,6 @@ static void last(void *arg)
     const struct first *f = arg;
     fen__scope_pool_fini();
     fen__defer_pool_fini();
-    fen__labels_pool_fini();
     if (fen__leaks_wanted())
         fen__leaks_report(f->heap_bytes);
 }

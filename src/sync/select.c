@@ -94,8 +94,8 @@ static void queue_all(const fen_case *cases, struct wait_set *w, struct fen__g *
             continue;
         *n = (struct fen__node){.g = g, .epoch = epoch, .index = i, .elem = elem};
         elem += round16(c->elem);
-        if (cases[i].op == FEN_OP_SEND && c->elem)
-            memcpy(n->elem, cases[i].elem, c->elem);
+        if (cases[i].op == FEN_OP_SEND)
+            fen__chan_copy(n->elem, cases[i].elem, c->elem);
         fen__waitq_push(cases[i].op == FEN_OP_SEND ? &c->senders : &c->receivers, n);
     }
 }
@@ -114,7 +114,7 @@ static int wait_any(fen_case *cases, struct wait_set *w, fen_chan **chans, int m
                     int64_t deadline_ns)
 {
     struct fen__g *g = fen__cur(fen__self());
-    queue_all(cases, w, g, fen__arm(g));
+    queue_all(cases, w, g, fen__arm_locked(g));
     unlock_all(chans, m);
     g->on = w->nodes;
     g->node.index = w->n; /* not in use during a select: says how many for whoever looks */
@@ -128,8 +128,8 @@ static int wait_any(fen_case *cases, struct wait_set *w, fen_chan **chans, int m
     fen_assert(w->nodes && k < w->n);
     fen_case *c = &cases[k];
     c->rc = w->nodes[k].rc;
-    if (c->op == FEN_OP_RECV && c->rc == 0 && c->elem && c->c->elem)
-        memcpy(c->elem, w->nodes[k].elem, c->c->elem);
+    if (c->op == FEN_OP_RECV && c->rc == 0 && c->elem)
+        fen__chan_copy(c->elem, w->nodes[k].elem, c->c->elem);
     return k;
 }
 

@@ -19,14 +19,14 @@ static inline void fen__waitq_done(struct fen__node *n, int claim, int rc)
     fen__claim_done(n->g, n->epoch, claim, FEN__BY_SYNC + n->index);
 }
 
-/* Arms the fiber and queues its own node. Object's lock held. */
+/* Arms the fiber and queues its own node. Object's lock held; let go before the park. */
 static inline void fen__waitq_wait(struct fen_waitq *q, struct fen__g *g, const void *object)
 {
     struct fen__node *n = &g->node;
     n->g = g;
     n->index = 0;
     g->on = object;
-    n->epoch = fen__arm(g);
+    n->epoch = fen__arm_locked(g);
     fen__waitq_push(q, n);
 }
 
@@ -48,7 +48,8 @@ int fen__woken_all(struct fen__woken *w, struct fen_waitq *q);
 void fen__woken_done(struct fen__woken *w, int rc);
 
 /* Who holds a lock: the fiber's place in the slab + 1; a thread that is no fiber, or a worker on
- * its own stack, is FEN__BY_THREAD. A mutex has FEN__WAITED beside it (lock.c); fen-gdb.py knows. */
+ * its own stack, is FEN__BY_THREAD. A mutex has FEN__WAITED beside it (lock.c); fen-gdb.py
+ * knows. */
 #define FEN__BY_THREAD UINT32_C(0x7fffffff)
 #define FEN__WAITED UINT32_C(0x80000000)
 /* fen_sem.permits: none, and there may be waiters (lock.c). */
@@ -78,10 +79,9 @@ void fen__describe_init(void);
 /* hibernate.c */
 void fen__hibernate_init(void);
 void fen__leaks_report(int64_t heap_before);
-/* label.c: one more user of a set of labels, one less (NULL: nothing); fini ends their memory. */
+/* label.c: one more user of a set of labels, one less (NULL: nothing). */
 void *fen__labels_share(void *labels);
 void fen__labels_drop(void *labels);
-void fen__labels_pool_fini(void);
 /* local.c: see fen__attached_end. */
 void fen__locals_end(struct fen__g *g);
 

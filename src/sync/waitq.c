@@ -1,7 +1,7 @@
 /* waitq.c - first come, first served lists of waiting fibers. */
 #include "sync/sync_int.h"
 
-void fen__waitq_push(struct fen_waitq *q, struct fen__node *n)
+inline void fen__waitq_push(struct fen_waitq *q, struct fen__node *n)
 {
     n->queue = q;
     n->next = NULL;
@@ -13,7 +13,7 @@ void fen__waitq_push(struct fen_waitq *q, struct fen__node *n)
     q->tail = n;
 }
 
-void fen__waitq_remove(struct fen_waitq *q, struct fen__node *n)
+inline void fen__waitq_remove(struct fen_waitq *q, struct fen__node *n)
 {
     if (n->queue != q)
         return;
@@ -28,7 +28,7 @@ void fen__waitq_remove(struct fen_waitq *q, struct fen__node *n)
     n->queue = NULL;
 }
 
-struct fen__node *fen__waitq_claim(struct fen_waitq *q, int *ret_claim)
+inline struct fen__node *fen__waitq_claim(struct fen_waitq *q, int *ret_claim)
 {
     struct fen__node *n;
     while ((n = q->head)) {
@@ -68,7 +68,7 @@ int fen__woken_first(struct fen__woken *w, struct fen_waitq *q) { return claim_o
 int fen__woken_all(struct fen__woken *w, struct fen_waitq *q)
 {
     int n = 0;
-    while (claim_one(w, q))
+    while (q->head && claim_one(w, q))
         n++;
     return n;
 }

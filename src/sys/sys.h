@@ -163,9 +163,10 @@ static inline void fen__lock(uint32_t *word)
     if (!__atomic_compare_exchange_n(word, &free_word, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         fen__lock_slow(word);
 }
+/* seq_cst for fen__arm_locked; release would do for the lock. */
 static inline void fen__unlock(uint32_t *word)
 {
-    if (__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) == 2)
+    if (__atomic_exchange_n(word, 0, __ATOMIC_SEQ_CST) == 2)
         fen__unlock_slow(word);
 }
 

@@ -71,7 +71,7 @@ struct fen__g {
     char xfer[FEN__XFER_BYTES];
 };
 
-static inline uint64_t fen__arm(struct fen__g *g)
+static inline uint64_t fen__arm_locked(struct fen__g *g)
 {
     g->state = FEN__ARMED;
     return ++g->epoch;

@@ -290,50 +290,25 @@ static const struct ex_model model = {sizeof(struct state), 2 * FIBERS, init, st
 static const char *const scenarios[] = {"111",  "220",   "211",    "11!1",
                                         "21!0", "21!0-", "11!1!-", "11!1!"};
 
-static struct ex_result explore_scenario(const char *text)
+static const char *scenario;
+
+static void set_plan(int k)
 {
-    memset(&plan, 0, sizeof plan);
     int n = 0;
-    for (; *text; text++)
+    memset(&plan, 0, sizeof plan);
+    scenario = scenarios[k];
+    for (const char *text = scenario; *text; text++)
         if (*text == '!')
             plan.alarm[n - 1] = true;
         else if (*text == '-')
             plan.gives_up = true;
         else
             plan.times[n++] = *text - '0';
-    return explore(&model);
 }
-
-static void test_one_holds_it_and_nobody_is_left_or_overtaken(void **state)
-{
-    (void)state;
-    ex_mutant = NONE;
-    for (size_t i = 0; i < FEN__COUNT(scenarios); i++) {
-        struct ex_result r = explore_scenario(scenarios[i]);
-        print_message("%s: %u states\n", scenarios[i], r.states);
-        if (r.wrong)
-            fail_msg("%s: %s", scenarios[i], r.wrong);
-        assert_true(r.states > 200);
-    }
-}
-
-static void test_every_mutant_is_noticed(void **state)
-{
-    (void)state;
-    for (ex_mutant = 1; ex_mutant < MUTANTS; ex_mutant++) {
-        const char *wrong = NULL;
-        for (size_t i = 0; i < FEN__COUNT(scenarios) && !wrong; i++)
-            wrong = explore_scenario(scenarios[i]).wrong;
-        print_message("mutant %d: %s\n", ex_mutant, wrong ? wrong : "-");
-        assert_non_null(wrong);
-    }
-}
+static const char *name(void) { return scenario; }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_holds_it_and_nobody_is_left_or_overtaken),
-        cmocka_unit_test(test_every_mutant_is_noticed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int n = (int)FEN__COUNT(scenarios);
+    return ex_main(&(struct ex_suite){&model, MUTANTS, n, set_plan, name, 200});
 }

@@ -55,6 +55,7 @@ static int scenario;
 enum {
     NEXT_OP,
     FILL,
+    FILL_EMPTY,
     FILL_STORE,
     HEAD,
     SLOT,
@@ -148,8 +149,16 @@ static void push(struct state *s, struct actor *a, struct ring *r)
 {
     switch (a->pc) {
     case FILL:
+        a->pc = FILL_EMPTY;
+        if (!r->runnext && ex_mutant != NEXT_LOADS_STORES)
+            break;
         a->old = ex_mutant == NEXT_LOADS_STORES ? r->runnext : swap(&r->runnext, a->g);
         a->pc = FILL_STORE;
+        break;
+    case FILL_EMPTY: /* it was, so it still is */
+        r->runnext = a->g;
+        a->g = 0;
+        a->pc = NEXT_OP;
         break;
     case FILL_STORE: /* a step of the mutant only; else nothing that others see */
         if (ex_mutant == NEXT_LOADS_STORES)

@@ -18,10 +18,14 @@ enum {
     NODE_STAYS,
     WAKE_INSTEAD_OF_HAND_OVER,
     WRITER_FIRST_AFTER_WRITER,
+    FOLDS_THOUGH_ONE_WAITS,
+    NEVER_UNFOLDS,
+    LEAVES_WITHOUT_LOOK,
+    FREES_UNDER_LOCK,
     MUTANTS
 };
 
-enum { TRY, COMMIT, OFF, RUN, WITHDRAW, HAND, HOLD, FINISHED };
+enum { BRIEF, TRY, COMMIT, OFF, RUN, WITHDRAW, HAND, HOLD, LEAVE, FINISHED };
 
 struct actor {
     uint8_t pc, then;    /* then: after the hand-over */
@@ -64,38 +68,86 @@ static void got_it(struct state *s, int i)
     }
 }
 
+/* As the fields would say it. */
+static fen_rwlock seen(const struct state *s)
+{
+    fen_rwlock l = s->l;
+    unfold(&l);
+    return l;
+}
+
+static void fold_now(fen_rwlock *l)
+{
+    if (ex_mutant == FOLDS_THOUGH_ONE_WAITS) {
+        struct fen_waitq of[] = {l->read_waiters, l->write_waiters};
+        l->read_waiters = l->write_waiters = (struct fen_waitq){0};
+        fold(l);
+        l->read_waiters = of[0];
+        l->write_waiters = of[1];
+    } else {
+        fold(l);
+    }
+}
+
+static void unfold_now(fen_rwlock *l)
+{
+    if (ex_mutant == NEVER_UNFOLDS)
+        l->word = WRITES;
+    else
+        unfold(l);
+}
+
 /* A writer is let in: who of the readers still waits has waited for one more. */
 static void count_passed(struct state *s, uint32_t writer_before)
 {
-    if (!s->l.writer || s->l.writer == writer_before)
+    uint32_t writer = seen(s).writer;
+    if (!writer || writer == writer_before)
         return;
     for (int k = 0; k < FIBERS; k++)
         if (!plan.write[k] && waits(s, k))
             ex_fail(++s->a[k].passed > 1, "a reader waits for two writers");
 }
 
+static bool writer_waits(const struct state *s)
+{
+    for (int k = 0; k < FIBERS; k++)
+        if (plan.write[k] && waits(s, k))
+            return true;
+    return false;
+}
+
+static void try_briefly(struct state *s, int i)
+{
+    bool passes = !plan.write[i] && writer_waits(s);
+    bool in = brief_enter(&s->l, plan.write[i], s->g[i].id + 1);
+    ex_fail(in && passes, "a reader passes a writer that waits");
+    if (in)
+        got_it(s, i);
+    else
+        s->a[i].pc = TRY;
+}
+
 static void try_it(struct state *s, int i)
 {
     struct actor *a = &s->a[i];
-    bool write = plan.write[i], in;
-    for (int k = 0; !write && k < FIBERS; k++)
-        a->got |= plan.write[k] && waits(s, k); /* for the check below only */
-    bool writer_waits = a->got;
-    a->got = 0;
+    bool write = plan.write[i], in, passes = !write && writer_waits(s);
+    unfold_now(&s->l);
     if (ex_mutant == READER_PASSES_A_WRITER && !write && !s->l.writer) {
         s->l.readers++;
         in = true;
     } else {
         in = enter(&s->l, write, s->g[i].id + 1);
     }
-    ex_fail(in && writer_waits, "a reader passes a writer that waits");
+    ex_fail(in && passes, "a reader passes a writer that waits");
     if (in) {
+        fold_now(&s->l);
         got_it(s, i);
         return;
     }
     ex_fail(s->g[i].node.queue != NULL, "a node twice in a wait queue");
     a->passed = 0;
     fen__waitq_wait(write ? &s->l.write_waiters : &s->l.read_waiters, &s->g[i], &s->l);
+    fold_now(&s->l);
     a->pc = COMMIT;
 }
 
@@ -103,10 +155,12 @@ static void withdraw_it(struct state *s, int i)
 {
     struct actor *a = &s->a[i];
     bool write = plan.write[i];
+    unfold_now(&s->l);
     if (ex_mutant == WITHDRAW_LETS_NOBODY_IN)
         fen__waitq_remove(write ? &s->l.write_waiters : &s->l.read_waiters, &s->g[i].node);
     else if (ex_mutant != NODE_STAYS)
         withdraw(&s->l, write, &s->g[i].node, &a->w);
+    fold_now(&s->l);
     a->pc = HAND;
     a->then = plan.gives_up ? FINISHED : TRY;
 }
@@ -128,13 +182,25 @@ static void leave_blindly(struct state *s, struct actor *a, bool write)
     (void)fiber_wake(n->g, FEN__BY_SYNC);
 }
 
-static void unlock(struct state *s, int i)
+static void leave_briefly(struct state *s, int i)
+{
+    struct actor *a = &s->a[i];
+    bool left = true;
+    if (ex_mutant == LEAVES_WITHOUT_LOOK && !plan.write[i])
+        s->l.word--;
+    else
+        left = brief_leave(&s->l, plan.write[i], s->g[i].id + 1);
+    a->got = !left;
+    a->pc = left ? FINISHED : LEAVE;
+}
+
+/* False: nobody waits, so it is left without the lock, in another step. */
+static bool leave_somehow(struct state *s, int i)
 {
     struct actor *a = &s->a[i];
     bool write = plan.write[i];
-    a->got = 0;
-    a->pc = HAND;
-    a->then = FINISHED;
+    if (nobody_queued(&s->l) && ex_mutant != FREES_UNDER_LOCK)
+        return hand_on(&s->l, write, s->g[i].id + 1, &a->w);
     if (ex_mutant == HAND_OVER_WITHOUT_CLAIM) {
         leave_blindly(s, a, write);
     } else if (ex_mutant == WRITER_LETS_NOBODY_IN && write) {
@@ -144,13 +210,27 @@ static void unlock(struct state *s, int i)
     } else if (ex_mutant == WRITER_FIRST_AFTER_WRITER && write) {
         s->l.writer = 0;
         settle(&s->l, false, &a->w);
-    } else if (write) {
-        leave_write(&s->l, s->g[i].id + 1, &a->w);
+    } else if (nobody_queued(&s->l)) { /* of a mutant */
+        s->l.writer = s->l.readers = 0;
     } else {
-        leave_read(&s->l, &a->w);
+        return hand_on(&s->l, write, s->g[i].id + 1, &a->w);
     }
+    return true;
+}
+
+static void leave(struct state *s, int i)
+{
+    struct actor *a = &s->a[i];
+    unfold_now(&s->l);
+    bool alone = nobody_queued(&s->l);
+    bool left = leave_somehow(s, i);
     if (ex_mutant == WAKE_INSTEAD_OF_HAND_OVER)
         s->l.writer = 0;
+    fold_now(&s->l);
+    ex_fail(alone && !s->l.word, "free while who leaves has the lock");
+    a->got = !left;
+    a->pc = left ? HAND : HOLD;
+    a->then = left ? FINISHED : 0;
 }
 
 static bool hand(struct actor *a)
@@ -169,8 +249,9 @@ static bool hand(struct actor *a)
 /* Nobody waits who could go in. */
 static void check_needless(const struct state *s)
 {
+    fen_rwlock l = seen(s);
     for (int k = 0; k < FIBERS; k++) {
-        bool may = !s->l.writer && (plan.write[k] ? !s->l.readers : !s->l.write_waiters.head);
+        bool may = !l.writer && (plan.write[k] ? !l.readers : !l.write_waiters.head);
         ex_fail(may && waits(s, k), "a fiber waits for nobody");
     }
 }
@@ -179,9 +260,10 @@ static bool fiber_step(struct state *s, int i)
 {
     struct actor *a = &s->a[i];
     struct fen__g *g = &s->g[i];
-    uint32_t writer = s->l.writer;
+    uint32_t writer = seen(s).writer;
     int how;
     switch (a->pc) {
+    case BRIEF: try_briefly(s, i); break;
     case TRY: try_it(s, i); break;
     case COMMIT:
         how = fiber_commit(g);
@@ -203,7 +285,8 @@ static bool fiber_step(struct state *s, int i)
         break;
     case WITHDRAW: withdraw_it(s, i); break;
     case HAND: return hand(a);
-    case HOLD: unlock(s, i); break;
+    case HOLD: leave_briefly(s, i); break;
+    case LEAVE: leave(s, i); break;
     default: return false;
     }
     count_passed(s, writer);
@@ -232,7 +315,8 @@ static bool done(const void *v)
     for (int i = 0; i < FIBERS; i++)
         if (s->a[i].pc != FINISHED)
             return false;
-    return !s->l.writer && !s->l.readers && !s->l.read_waiters.head && !s->l.write_waiters.head;
+    return !s->l.word && !s->l.writer && !s->l.readers && !s->l.read_waiters.head &&
+           !s->l.write_waiters.head;
 }
 
 static const struct ex_model model = {sizeof(struct state), 2 * FIBERS, init, step, done};

@@ -200,9 +200,9 @@ static void queue(struct fiber *f)
 {
     for (int k = 0; k < CASES; k++)
         ex_fail(f->w.nodes[k].queue != NULL, "a node twice in a wait queue");
-    queue_all(f->cases, &f->w, &f->g, fen__arm(&f->g));
+    queue_all(f->cases, &f->w, &f->g, fen__arm_locked(&f->g));
     if (ex_mutant == ARMED_FOR_EACH && f->n == 2)
-        f->w.nodes[1].epoch = fen__arm(&f->g);
+        f->w.nodes[1].epoch = fen__arm_locked(&f->g);
 }
 
 static void try_step(struct fiber *f, int i)

@@ -34,9 +34,16 @@ static const struct {
     {"scaling", bench_scaling, "CPU-bound fibers on one P and on two"},
     {"hogs", bench_hogs, "a ticking fiber beside endless loops and blocking calls"},
     {"poller", bench_poller, "a ready descriptor among 100, 1,000 and 10,000 idle ones"},
+    {"pollers", bench_pollers, "select, poll and epoll by hand: cost and bytes copied an event"},
     {"parked", bench_parked, "memory of 100,000 parked fibers"},
+    {"tasks", bench_tasks, "100,000 waiting fibers: memory, a wake-up; threads beside them"},
+    {"hibernate", bench_hibernate, "1,000,000 that give their stacks back, and a neighbour"},
     {"cancel", bench_cancel, "cancelling 10,000 children"},
     {"conns", bench_conns, "10,000 keep-alive connections: memory idle and serving"},
+    {"c10k", bench_c10k, "10,000 busy connections beside thread per connection and a pool"},
+    {"netpoll", bench_netpoll, "polls and registrations a request; 100 connections to 10,000"},
+    {"blocked", bench_blocked, "requests beside 64 fibers in blocking calls; who is named"},
+    {"move", bench_move, "CPU of a gigabyte: sendfile and splice beside read and write"},
     {"startup", bench_startup, "exec to the first 200"},
     {"meter", bench_meter, "what the bill costs"},
     {"truth", bench_truth, "two interleaved routes: billed against burnt"},
@@ -53,6 +60,8 @@ static const struct {
     {"billed", bench_billed, "what an account for every block costs"},
     {"mem", bench_memory, "the memory profiles: slices of reclaims, their CPU, peak memory"},
     {"vars", bench_vars, "the page of 1,000 variables"},
+    {"sharing", bench_sharing, "two counters in one cache line, and apart"},
+    {"locality", bench_locality, "random against sequential, huge pages, list to arrays"},
 };
 #define BENCHES (sizeof benches / sizeof benches[0])
 

@@ -104,9 +104,13 @@ bool start_orders(struct child *c, const cpu_set_t *cpus);
 /* One run of `fen load`. */
 struct load_figures {
     double qps, cpu_us, requests, errors; /* cpu_us: of the server, a request */
+    double p50_ms, p99_ms, little_off;    /* little_off: percent; see `fen load` */
 };
 bool run_load(const struct child *server, const char *path, int connections, double seconds,
               const cpu_set_t *cpus, struct load_figures *ret);
+/* The same in an open loop: so many requests a second, whatever comes back. */
+bool run_load_open(const struct child *server, const char *path, int rate, int connections,
+                   double seconds, const cpu_set_t *cpus, struct load_figures *ret);
 
 /* The number behind the first "key": at or after the text `from` in a JSON page; NAN. */
 double number_in(const char *page, const char *from, const char *key);
@@ -149,6 +153,15 @@ void bench_random(void);
 void bench_prodcons(void);
 void bench_rss(void);
 void bench_billed(void);
+void bench_sharing(void);
+void bench_locality(void);
+void bench_tasks(void);
+void bench_hibernate(void);
+void bench_pollers(void);
+void bench_netpoll(void);
+void bench_blocked(void);
+void bench_c10k(void);
+void bench_move(void);
 void bench_memory(void);
 extern const char *bench_profile;
 bool bench_profile_ok(void);

@@ -301,17 +301,19 @@ static int load_main(void *arg)
     return -1;
 }
 
-bool run_load(const struct child *server, const char *path, int connections, double seconds,
-              const cpu_set_t *cpus, struct load_figures *ret)
+bool run_load_open(const struct child *server, const char *path, int rate, int connections,
+                   double seconds, const cpu_set_t *cpus, struct load_figures *ret)
 {
-    char url[256], count[48], time[48], pid[48], page[8192] = "";
+    char url[256], count[48], time[48], pid[48], open[48], page[8192] = "";
     int fds[2];
     snprintf(url, sizeof url, "--url=http://127.0.0.1:%d%s", server->port, path);
     snprintf(count, sizeof count, "--connections=%d", connections);
     snprintf(time, sizeof time, "--duration=%.0fms", seconds * 1000);
     snprintf(pid, sizeof pid, "--server-pid=%d", (int)server->pid);
     const char *warmup = seconds < 1 ? "--warmup=100ms" : "--warmup=500ms";
-    const char *argv[] = {self_path(), "load", url, count, time, warmup, pid, "--json", NULL};
+    snprintf(open, sizeof open, "--rate=%d", rate);
+    const char *last = rate ? open : NULL;
+    const char *argv[] = {self_path(), "load", url, count, time, warmup, pid, "--json", last, NULL};
     if (pipe2(fds, O_CLOEXEC))
         return false;
     pid_t child = start(NULL, load_main, argv, cpus, fds[1]);
@@ -326,6 +328,15 @@ bool run_load(const struct child *server, const char *path, int connections, dou
     ret->qps = number_in(page, "", "qps");
     ret->requests = number_in(page, "", "requests");
     ret->errors = number_in(page, "", "errors_total");
+    ret->p50_ms = number_in(page, "\"latency_ns\":", "p50") / 1e6;
+    ret->p99_ms = number_in(page, "\"latency_ns\":", "p99") / 1e6;
+    ret->little_off = number_in(page, "\"littles_law\":", "deviation_percent");
     ret->cpu_us = number_in(page, "\"server\":", "cpu_us_per_request");
     return !isnan(ret->cpu_us);
+}
+
+bool run_load(const struct child *server, const char *path, int connections, double seconds,
+              const cpu_set_t *cpus, struct load_figures *ret)
+{
+    return run_load_open(server, path, 0, connections, seconds, cpus, ret);
 }

@@ -1,0 +1,373 @@
+/* lines.c - sharing, locality: what the lay-out of memory costs, whoever uses it.
+ *
+ * sharing: two threads, each on a core of its own, add to a counter each. Packed, the counters lie
+ * in one cache line, which then travels for every addition; padded, each has 128 bytes, as what
+ * fen keeps for each worker. A third run has them in neighbouring lines: what fetching lines in
+ * pairs costs, and so why it is 128 and not 64.
+ *
+ * locality: a chase over 256 MB, one line a node, in the order of addresses and in a random one,
+ * on small pages and on huge ones. Then four ways to add up one field of 4,000,000 records, from a
+ * list in random order to an array of nothing else: each step's gain is printed. Two prefetches
+ * are tried, one where the processor sees the next address itself, one where it does not (records
+ * by a list of numbers); a prefetch that gains less than 5 % is not worth its line. "Small pages"
+ * means MADV_NOHUGEPAGE: without it the kernel may help one run and not the next. */
+#include "bench/bench.h"
+
+#include <assert.h>
+#include <fen/types.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define LINE 64
+
+/* The document's record, put right: sixteen floats and nothing else are one line. */
+struct hot_data {
+    float x[16];
+} __attribute__((aligned(LINE)));
+static_assert(sizeof(struct hot_data) == LINE, "one line, not a line and an int");
+
+/* ---- sharing ---- */
+
+#define ADDITIONS 30000000
+#define THREADS 2
+#define APART 128 /* bytes of a worker's own */
+
+static char counters[THREADS * APART] __attribute__((aligned(2 * LINE)));
+
+struct adder {
+    _Atomic uint64_t *n;
+    pthread_barrier_t *start;
+    int core;
+    double seconds;
+};
+
+static void on_core(int n)
+{
+    cpu_set_t all, one;
+    sched_getaffinity(0, sizeof all, &all);
+    CPU_ZERO(&one);
+    for (int i = 0, seen = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &all) && seen++ == n)
+            CPU_SET(i, &one);
+    if (CPU_COUNT(&one))
+        sched_setaffinity(0, sizeof one, &one);
+}
+
+/* As a counter with one writer is kept: a load and a store, no locked operation. */
+static void *add(void *arg)
+{
+    struct adder *a = arg;
+    on_core(a->core);
+    pthread_barrier_wait(a->start);
+    _Atomic uint64_t *n = a->n; /* not read again for each addition */
+    double from = now_s();
+    for (int i = 0; i < ADDITIONS; i++) /* nobody else writes it; read after the join */
+        atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
+                              memory_order_relaxed);
+    a->seconds = now_s() - from;
+    return NULL;
+}
+
+/* ns an addition, of the slower thread. */
+static void sharing_main(void *apart, double *out)
+{
+    pthread_t t[THREADS];
+    struct adder a[THREADS];
+    pthread_barrier_t start;
+    int bytes = *(const int *)apart, made = 0;
+    *out = 0;
+    pthread_barrier_init(&start, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++) {
+        a[i] = (struct adder){(_Atomic uint64_t *)(void *)(counters + i * bytes), &start, i, 0};
+        if (pthread_create(&t[i], NULL, add, &a[i]))
+            _exit(1); /* the first one waits for the second */
+        made++;
+    }
+    for (int i = 0; i < made; i++) {
+        pthread_join(t[i], NULL);
+        *out = fmax(*out, a[i].seconds * 1e9 / ADDITIONS);
+        if (*a[i].n != ADDITIONS)
+            *out = NAN;
+    }
+}
+
+void bench_sharing(void)
+{
+    static const struct {
+        int apart;
+        const char *name;
+    } how[] = {{8, "add_packed"}, {LINE, "add_neighbour_line"}, {APART, "add_padded"}};
+    static double v[3][BENCH_RUNS_MAX];
+    double ratio[BENCH_RUNS_MAX];
+    int runs = runs_or(7);
+    cpu_set_t all;
+    sched_getaffinity(0, sizeof all, &all);
+    const char *alone = CPU_COUNT(&all) < 2 ? "one core: nothing is shared" : NULL;
+    for (int i = 0; i < runs; i++) {
+        for (int k = 0; k < 3; k++) {
+            int apart = how[k].apart;
+            in_child(sharing_main, &apart, &v[k][i], 1);
+        }
+        ratio[i] = alone ? NAN : v[0][i] / v[2][i];
+    }
+    for (int k = 0; k < 3; k++)
+        emit(FIGURE(.name = how[k].name, .unit = "ns", .value = median(v[k], runs), .runs = runs));
+    emit(FIGURE(.name = "packed_over_padded", .unit = "x", .more_is_better = true,
+                .value = median(ratio, runs), .bar = true, .at_least = 3, .runs = runs,
+                .note = alone));
+}
+
+/* ---- locality: pages ---- */
+
+#define CHASE_BYTES (256l << 20)
+#define NODES (CHASE_BYTES / LINE)
+
+struct node {
+    struct node *next;
+    int64_t value;
+    char cold[LINE - 16];
+} __attribute__((aligned(LINE)));
+
+static uint64_t draw(uint64_t *x)
+{
+    *x ^= *x << 13;
+    *x ^= *x >> 7;
+    return *x ^= *x << 17;
+}
+
+/* Zeroed by the kernel as they are touched; large enough to be a mapping of its own. */
+static void *pages(size_t bytes, bool huge)
+{
+    size_t unit = 2l << 20, all = (bytes + unit - 1) & ~(unit - 1);
+    void *p = aligned_alloc(unit, all);
+    if (!p)
+        _exit(1);
+    madvise(p, all, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE); /* where there are none: small */
+    return p;
+}
+
+/* Of `bytes` at p, in percent, those that the kernel gave as huge pages (/proc/self/smaps). */
+static double huge_share(const void *p, size_t bytes)
+{
+    char line[256];
+    unsigned long low, high, kb, sum = 0;
+    bool in = false;
+    FILE *f = fopen("/proc/self/smaps", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%lx-%lx ", &low, &high) == 2)
+            in = low < (uintptr_t)p + bytes && high > (uintptr_t)p;
+        else if (in && sscanf(line, "AnonHugePages: %lu kB", &kb) == 1)
+            sum += kb;
+    }
+    if (f)
+        fclose(f);
+    return (double)sum * 1024 * 100 / (double)bytes;
+}
+
+/* order[i] is drawn from 0..n-1 without repeats. */
+static uint32_t *shuffled(int64_t n)
+{
+    uint64_t x = 88172645463325252u;
+    uint32_t *order = pages((size_t)n * sizeof *order, true);
+    for (int64_t i = 0; i < n; i++)
+        order[i] = (uint32_t)i;
+    for (int64_t i = n - 1; i > 0; i--) {
+        int64_t k = (int64_t)(draw(&x) % (uint64_t)(i + 1));
+        uint32_t v = order[i];
+        order[i] = order[k];
+        order[k] = v;
+    }
+    return order;
+}
+
+/* A ring through all nodes; order NULL: as they lie. */
+static void link_nodes(struct node *all, int64_t n, const uint32_t *order)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int64_t to = (i + 1) % n;
+        struct node *e = &all[order ? order[i] : (uint32_t)i];
+        e->next = &all[order ? order[to] : (uint32_t)to];
+        e->value = 1;
+    }
+}
+
+static double chase(const struct node *at, int64_t n)
+{
+    int64_t sum = 0;
+    double from = now_s();
+    for (int64_t i = 0; i < n; i++, at = at->next)
+        sum += at->value;
+    double ns = (now_s() - from) * 1e9 / (double)n;
+    return sum == n ? ns : NAN;
+}
+
+/* out: sequential on small pages, random on small pages, random on huge ones; how many were. */
+static void chase_main(void *arg, double *out)
+{
+    (void)arg;
+    on_core(0);
+    const uint32_t *order = shuffled(NODES);
+    struct node *few = pages(CHASE_BYTES, false);
+    link_nodes(few, NODES, NULL);
+    chase(few, NODES);
+    out[0] = chase(few, NODES);
+    link_nodes(few, NODES, order);
+    chase(few, NODES);
+    out[1] = chase(few, NODES);
+    free(few);
+    struct node *huge = pages(CHASE_BYTES, true);
+    link_nodes(huge, NODES, order);
+    chase(huge, NODES);
+    out[2] = chase(huge, NODES);
+    out[3] = huge_share(huge, CHASE_BYTES);
+}
+
+/* ---- locality: steps ---- */
+
+#define RECORDS 4000000l
+#define AHEAD 16 /* records that a prefetch looks ahead; 8 to 32 are alike */
+
+enum { LIST, AOS, SOA, SOA_PREFETCH, BY_NUMBER, BY_NUMBER_PREFETCH, STEPS };
+
+static double per_record(double from, int64_t sum)
+{
+    double ns = (now_s() - from) * 1e9 / RECORDS;
+    return sum == RECORDS ? ns : NAN;
+}
+
+static double add_structs(const struct node *r)
+{
+    int64_t sum = 0;
+    double from = now_s();
+    for (int64_t i = 0; i < RECORDS; i++)
+        sum += r[i].value;
+    return per_record(from, sum);
+}
+
+static double add_values(const int64_t *v)
+{
+    int64_t sum = 0;
+    double from = now_s();
+    for (int64_t i = 0; i < RECORDS; i++)
+        sum += v[i];
+    return per_record(from, sum);
+}
+
+/* v has AHEAD lines more than are added. */
+static double add_values_prefetched(const int64_t *v)
+{
+    int64_t sum = 0;
+    double from = now_s();
+    for (int64_t i = 0; i < RECORDS; i += 8) {
+        __builtin_prefetch(v + i + AHEAD * 8);
+        for (int k = 0; k < 8; k++)
+            sum += v[i + k];
+    }
+    return per_record(from, sum);
+}
+
+static double add_by_number(const struct node *r, const uint32_t *number, bool prefetch)
+{
+    int64_t sum = 0;
+    double from = now_s();
+    if (prefetch)
+        for (int64_t i = 0; i < RECORDS; i++) {
+            __builtin_prefetch(&r[number[i + AHEAD < RECORDS ? i + AHEAD : i]]);
+            sum += r[number[i]].value;
+        }
+    else
+        for (int64_t i = 0; i < RECORDS; i++)
+            sum += r[number[i]].value;
+    return per_record(from, sum);
+}
+
+static void steps_main(void *arg, double *out)
+{
+    (void)arg;
+    on_core(0);
+    const uint32_t *order = shuffled(RECORDS);
+    struct node *r = pages((size_t)RECORDS * sizeof *r, false);
+    int64_t *v = pages((size_t)RECORDS * sizeof *v + AHEAD * LINE, false);
+    link_nodes(r, RECORDS, order);
+    for (int64_t i = 0; i < RECORDS + AHEAD * 8; i++)
+        v[i] = 1;
+    out[LIST] = chase(&r[order[0]], RECORDS);
+    out[AOS] = add_structs(r);
+    out[SOA] = out[SOA_PREFETCH] = INFINITY; /* milliseconds: the best of some */
+    for (int i = 0; i < 5; i++) {
+        out[SOA] = fmin(out[SOA], add_values(v));
+        out[SOA_PREFETCH] = fmin(out[SOA_PREFETCH], add_values_prefetched(v));
+    }
+    out[BY_NUMBER] = add_by_number(r, order, false);
+    out[BY_NUMBER_PREFETCH] = add_by_number(r, order, true);
+}
+
+/* ---- locality: figures ---- */
+
+/* How many times cheaper b was than a: the median of the runs. */
+static double gain(double v[][BENCH_RUNS_MAX], int a, int b, int runs)
+{
+    double times[BENCH_RUNS_MAX];
+    for (int i = 0; i < runs; i++)
+        times[i] = v[a][i] / v[b][i];
+    return median(times, runs);
+}
+
+static void page_figures(int runs)
+{
+    static const char *const names[] = {"chase_sequential", "chase_random", "chase_random_huge"};
+    static double v[4][BENCH_RUNS_MAX];
+    double out[4];
+    for (int i = 0; i < runs; i++) {
+        in_child(chase_main, NULL, out, 4);
+        for (int k = 0; k < 4; k++)
+            v[k][i] = out[k];
+    }
+    double random = gain(v, 1, 0, runs), times = gain(v, 1, 2, runs), share = median(v[3], runs);
+    for (int k = 0; k < 3; k++)
+        emit(FIGURE(.name = names[k], .unit = "ns", .value = median(v[k], runs), .runs = runs));
+    emit(FIGURE(.name = "random_over_sequential", .unit = "x", .value = random, .runs = runs));
+    emit(FIGURE(.name = "huge_pages_given", .unit = "%", .more_is_better = true, .value = share));
+    emit(FIGURE(.name = "huge_pages_gain", .unit = "x", .more_is_better = true,
+                .value = share < 90 ? NAN : times, .bar = true, .at_least = 1.3, .runs = runs,
+                .note = share < 90 ? "the kernel gave small pages" : NULL));
+}
+
+static void step_figures(int runs)
+{
+    static const char *const names[] = {"list",         "array_of_structs", "struct_of_arrays",
+                                        "soa_prefetch", "by_number",        "by_number_prefetch"};
+    static double v[STEPS][BENCH_RUNS_MAX];
+    double out[STEPS];
+    for (int i = 0; i < runs; i++) {
+        in_child(steps_main, NULL, out, STEPS);
+        for (int k = 0; k < STEPS; k++)
+            v[k][i] = out[k];
+    }
+    double to_aos = gain(v, LIST, AOS, runs), to_soa = gain(v, AOS, SOA, runs),
+           whole = gain(v, LIST, SOA, runs), seen = (gain(v, SOA, SOA_PREFETCH, runs) - 1) * 100,
+           unseen = (gain(v, BY_NUMBER, BY_NUMBER_PREFETCH, runs) - 1) * 100;
+    for (int k = 0; k < STEPS; k++)
+        emit(FIGURE(.name = names[k], .unit = "ns", .value = median(v[k], runs), .runs = runs));
+    emit(FIGURE(.name = "aos_over_list", .unit = "x", .more_is_better = true, .value = to_aos));
+    emit(FIGURE(.name = "soa_over_aos", .unit = "x", .more_is_better = true, .value = to_soa));
+    emit(FIGURE(.name = "soa_over_list", .unit = "x", .more_is_better = true, .value = whole,
+                .bar = true, .at_least = 20, .runs = runs));
+    emit(FIGURE(.name = "prefetch_in_order", .unit = "%", .more_is_better = true, .value = seen,
+                .note = seen >= 5 ? "worth it" : "not worth it: no such prefetch in fen"));
+    emit(FIGURE(.name = "prefetch_by_number", .unit = "%", .more_is_better = true, .value = unseen,
+                .bar = true, .at_least = 5, .runs = runs,
+                .note = "the only kind of prefetch in fen: an address known ahead"));
+}
+
+void bench_locality(void)
+{
+    int runs = runs_or(3);
+    page_figures(runs);
+    step_figures(runs);
+}
