@@ -7,8 +7,8 @@
  *   GOAL    the footprint, that is pages in use and free ones that are kept, has grown by percent
  *           of what was live after the last reclaim; or free pages are more than percent of those
  *           in use. The first is the text-book rule, live x (1 + percent / 100), less what no
- *           reclaim can undo: a heap with holes is not reclaimed over and over. The second is the same
- *           rule for a heap that shrinks
+ *           reclaim can undo: a heap with holes is not reclaimed over and over. The second is the
+ *           same rule for a heap that shrinks
  *   LOOK    more free pages than retain_percent: those that nobody took for IDLE_NS go back
  *   LIMIT   the process comes near its limit
  *
