@@ -3,7 +3,7 @@
  * While fen_run runs, free pages wait to be used again, and a thread of fen's, the reclaimer, gives
  * them back in slices of bounded length: when the heap has grown by `percent` of what was live
  * after the last reclaim, when free pages have waited for a second, and when the process comes near
- * its limit. fen_run sets percent, limit and profile from its configuration and environment; what is
+ * its limit. fen_run sets percent, limit and profile from configuration and environment; what is
  * here changes them while it runs. All of this may be called by any thread and does not block.
  * docs/memory.md says what to choose. */
 #ifndef FEN_PACE_H

@@ -276,7 +276,7 @@ static void *help(void *arg)
         uint32_t why = atomic_load(&due_bits);
         if (why & FEN__DUE_STOP)
             return NULL;
-        why = atomic_fetch_and(&due_bits, ~deal_with(why));
+        atomic_fetch_and(&due_bits, ~deal_with(why));
         why = atomic_load(&due_bits);
         if (why & (FEN__DUE_GOAL | FEN__DUE_STOP))
             continue;
