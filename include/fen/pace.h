@@ -1,9 +1,9 @@
 /* pace.h - when the heap gives memory back to the system, and what happens when memory is short.
  *
  * While fen_run runs, free pages wait to be used again, and a thread of fen's, the reclaimer, gives
- * them back in slices of bounded length: when the heap has grown by `percent` of what was live after
- * the last reclaim, when free pages have waited for a second, and when the process comes near its
- * limit. fen_run sets percent, limit and profile from its configuration and the environment; what is
+ * them back in slices of bounded length: when the heap has grown by `percent` of what was live
+ * after the last reclaim, when free pages have waited for a second, and when the process comes near
+ * its limit. fen_run sets percent, limit and profile from configuration and environment; what is
  * here changes them while it runs. All of this may be called by any thread and does not block.
  * docs/memory.md says what to choose. */
 #ifndef FEN_PACE_H
@@ -49,6 +49,7 @@ enum fen_mem_level {
     FEN_MEM_TIGHT, /* what is free goes back at once */
     FEN_MEM_SHORT  /* from 88 % on: new work should be refused, and the HTTP server does */
 };
+/* How near it is now: a load of one word. */
 FEN_API enum fen_mem_level fen_mem_pressure(void);
 
 typedef struct fen_mem_pace {

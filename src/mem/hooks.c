@@ -2,8 +2,8 @@
  *
  * A list under a lock. A hook's fn runs without the lock, for it may free blocks, and rooms
  * register when they please; `busy` is held instead, so that no two calls run at a time and that
- * who takes a hook out can wait for the end of the call. Who finds it held by another reclaim leaves
- * the hooks to that one: nobody waits for a whole reclaim.
+ * who takes a hook out can wait for the end of the call. Who finds it held by another reclaim
+ * leaves the hooks to that one: nobody waits for a whole reclaim.
  *
  * Rejected: the lock held across fn (its rank would be below every lock that fn may take). */
 #include "mem/heap_int.h"

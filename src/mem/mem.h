@@ -79,8 +79,8 @@ enum fen__reclaim_why {
     FEN__RECLAIM_ASKED
 };
 
-/* One reclaim, whole. Sizes in bytes; held: the heap's pages, used and free ones that are kept. What
- * others allocated while it ran is not in live_after and held_after. */
+/* One reclaim, whole. Sizes in bytes; held: the heap's pages, used and free ones that are kept.
+ * What others allocated while it ran is not in live_after and held_after. */
 struct fen__reclaim_cycle {
     enum fen__reclaim_why why;
     int64_t number, at_ns; /* at: the monotonic clock when it began */

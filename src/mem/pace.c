@@ -4,11 +4,11 @@
  * frees gives anything back: the page heap compares its counters with marks set here and says which
  * are reached (fen__pace_due).
  *
- *   GOAL    the footprint, that is pages in use and free ones that are kept, has grown by percent of
- *           what was live after the last reclaim; or free pages are more than percent of those in
- *           use. The first is the text-book rule, live x (1 + percent / 100), less what no reclaim
- *           can undo: a heap with holes is not reclaimed over and over. The second is the same rule
- *           for a heap that shrinks
+ *   GOAL    the footprint, that is pages in use and free ones that are kept, has grown by percent
+ *           of what was live after the last reclaim; or free pages are more than percent of those
+ *           in use. The first is the text-book rule, live x (1 + percent / 100), less what no
+ *           reclaim can undo: a heap with holes is not reclaimed over and over. The second is the
+ *           same rule for a heap that shrinks
  *   LOOK    more free pages than retain_percent: those that nobody took for IDLE_NS go back
  *   LIMIT   the process comes near its limit
  *
@@ -18,7 +18,7 @@
  *
  *   EASY --TIGHT_AT--> TIGHT --SHORT_AT--> SHORT        and back at 4 % less: no flutter
  *
- * From TIGHT on everything free is given back again and again, less often where that brings nothing.
+ * From TIGHT on everything free is given back again and again, less often where that brings little.
  * In SHORT upper rooms refuse work. At CEILING_AT the page heap refuses to grow; the rest is for
  * what cannot be refused: stacks, the kernel's estimate, pages of the program's file.
  *
@@ -276,7 +276,7 @@ static void *help(void *arg)
         uint32_t why = atomic_load(&due_bits);
         if (why & FEN__DUE_STOP)
             return NULL;
-        why = atomic_fetch_and(&due_bits, ~deal_with(why));
+        atomic_fetch_and(&due_bits, ~deal_with(why));
         why = atomic_load(&due_bits);
         if (why & (FEN__DUE_GOAL | FEN__DUE_STOP))
             continue;

@@ -7,11 +7,11 @@
  *   sets       spans that have become empty, a few at a time
  *   pages      runs of dirty pages, by madvise
  *
- * A slice is what runs without a rest: half the budget of time, then the step under way is ended. No
- * lock is held from one slice to the next, and within one only for a few spans or one run. The
+ * A slice is what runs without a rest: half the budget of time, then the step under way is ended.
+ * No lock is held from one slice to the next, and within one only for a few spans or one run. The
  * steps are sized so that the last one fits the other half: STEP_SPANS, and runs that the kernel
- * takes a quarter of the budget for. A hook's call is a slice of its own, whatever it takes. After a
- * slice the reclaimer rests REST times as long, so that it takes a quarter of one core at most;
+ * takes a quarter of the budget for. A hook's call is a slice of its own, whatever it takes. After
+ * a slice the reclaimer rests REST times as long, so that it takes a quarter of one core at most;
  * near the limit, and when somebody has asked and waits, it does not rest. */
 #include "mem/reclaim.h"
 
@@ -46,7 +46,7 @@ static void end_slice(void *arg)
 }
 
 /* What is in use now, and as much of what is free as may stay, is where the next goal starts from:
- * what others take while the rest of this reclaim goes on counts towards it, from whatever pages. */
+ * what others take while the rest of this reclaim goes on counts towards it, from any pages. */
 static void note(struct work *w)
 {
     struct fen__page_stats s;

@@ -5,7 +5,8 @@
 #include "base/hist.h"
 #include "mem/heap_int.h"
 
-/* For c->why; fills what it was like after, returned, slices and slice_max_ns. keep_bytes of dirty pages may stay. */
+/* For c->why; fills what it was like after, returned, slices and slice_max_ns.
+ * keep_bytes of dirty pages may stay. */
 void fen__reclaim_run(struct fen__reclaim_cycle *c, int64_t budget_ns, size_t keep_bytes);
 
 #endif
