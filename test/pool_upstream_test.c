@@ -1,4 +1,4 @@
-/* pool_upstream_test.c - a resource pool in front of an upstream that is too slow: each call returns
+/* pool_upstream_test.c - a resource pool before an upstream that is too slow: each call returns
  * at its deadline, its connection is closed and not lent again, and the pool is whole at the end. A
  * reply carries the number of its request, so a connection that came back with a reply on its way
  * would be seen by its next user. */

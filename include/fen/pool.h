@@ -60,8 +60,8 @@ FEN_API int fen_pool_try_get(fen_pool *p, fen_lease *ret_lease) FEN_MUST_CHECK;
 /* Settles a lease. rc is how its use went: 0 or more, well, and the resource goes back into the
  * pool if the lease's scope may still go on; an error, or a scope that was cancelled or is past its
  * deadline: it is destroyed. A lease that is never put is destroyed when its scope closes, and
- * counted as forgotten. NULL and a settled lease are accepted. The fiber that has it; blocks only in
- * destroy. */
+ * counted as forgotten. NULL and a settled lease are accepted. The fiber that has it; blocks only
+ * in destroy. */
 FEN_API void fen_pool_put(fen_lease *lease, int rc);
 
 /* No resource is lent any more, those that wait for one get FEN_ECLOSED, free ones are destroyed;
