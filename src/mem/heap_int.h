@@ -15,7 +15,8 @@
  * A cache belongs to the thread, never to a P: user code may be inside the allocator when its P is
  * taken. A fiber moves only in calls of the runtime, and none of these is one.
  *
- * Lock order: object pools (table, shard, old), central set, page heap, records. Caches' list and ledger's orphans: leaves.
+ * Lock order: object pools (table, shard, old), central set, page heap, records. Caches' list and
+ * ledger's orphans: leaves.
  *
  * Equations
  *   span     blocks >= carved >= used; used counts blocks handed out, until the home itself takes

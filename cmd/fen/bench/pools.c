@@ -73,8 +73,10 @@ static double malloc_round(void)
     int64_t from = fen_now();
     for (int i = 0; i < POOL_STEPS; i++) {
         struct message *m = malloc(sizeof *m);
-        if (!m || message_init(m, (void *)malloc) < 0)
+        if (!m || message_init(m, (void *)malloc) < 0) {
+            free(m);
             return NAN;
+        }
         __asm__ volatile("" : : "r"(m) : "memory");
         m->uses++;
         message_fini(m, NULL);
