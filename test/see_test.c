@@ -697,7 +697,7 @@ static __attribute__((noinline)) int dig(size_t depth)
     return dig(depth - 1) + frame[9];
 }
 
-static volatile int sink;
+static _Atomic int sink;
 static void digger(void *arg) { sink = dig((size_t)(intptr_t)arg); }
 
 static int two_diggers(void *arg)

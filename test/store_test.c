@@ -458,7 +458,10 @@ static void add_crowd(struct store *s, int n, sqlite3 *lock)
     fen_sleep(50 * FEN_MS); /* the writer holds the first one and wants the lock */
     for (int i = 1; i < n; i++)
         assert_int_equal(fen_go(add_one, s), 0);
-    fen_sleep(150 * FEN_MS);
+    fen_stats st;
+    do /* all have begun, and wait or were turned away */
+        fen_sleep(150 * FEN_MS);
+    while (fen_stats_get(&st), st.run_queue > 0);
     raw(lock, "ROLLBACK");
     assert_int_equal(fen_scope_close(scope), 0);
 }

@@ -351,7 +351,7 @@ static void a_spawner_holds_its_scope_open(void **state)
     assert_int_equal(fen_spawner_open(&h), FEN_ENOTFIBER);
     for (int procs = 1; procs <= 2; procs++) {
         atomic_store(&accepted, 0);
-    atomic_store(&ran, 0);
+        atomic_store(&ran, 0);
         assert_int_equal(fen_run(scoped, NULL, &(fen_config){.procs = procs}), 0);
     }
 }
