@@ -105,6 +105,8 @@ struct wanted {
 
 static const char *parse_wanted(struct wanted *w)
 {
+    if (!w->profile && !w->percent_text && !w->limit_text)
+        return "expected ?profile=P, percent=N or limit=B, in the query";
     if (w->percent_text && fen_mem_percent_parse(w->percent_text, &w->percent))
         return "percent: 1 to 10000, or off";
     if (w->limit_text && fen_mem_limit_parse(w->limit_text, &w->limit))
