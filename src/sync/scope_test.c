@@ -202,9 +202,37 @@ static void test_cancel_calls_hooks_of_inner_scopes(void **state)
             assert_int_equal(fen_run(outer_cancel, NULL, &(fen_config){.procs = procs}), 0);
 }
 
+/* ---- a sleep that wakes late ---- */
+
+static void compute(void *arg)
+{
+    (void)arg;
+    for (int64_t end = fen_now() + 40 * FEN_MS; fen_now() < end;)
+        ;
+}
+
+/* The one P is kept longer than the sleep would have lasted; the deadline came before its end. */
+static int sleep_late(void *arg)
+{
+    (void)arg;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    assert_int_equal(fen_go(compute, NULL), 0);
+    fen_scope *inner = fen_scope_open(fen_now() + 3 * FEN_MS);
+    assert_int_equal(fen_sleep(5 * FEN_MS), -ETIMEDOUT);
+    assert_int_equal(fen_scope_close(inner), -ETIMEDOUT);
+    return fen_scope_close(s);
+}
+
+static void test_a_sleep_that_wakes_late_knows_its_deadline(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(sleep_late, NULL, &(fen_config){.procs = 1}), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_sleep_that_wakes_late_knows_its_deadline),
         cmocka_unit_test(test_cancel_calls_hooks_of_inner_scopes),
         cmocka_unit_test(test_cancel_reaches_children_of_inner_scopes),
         cmocka_unit_test(test_earlier_deadline_reaches_children_of_inner_scopes),
