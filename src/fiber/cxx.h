@@ -4,13 +4,12 @@
  * the number of those on their way. A fiber that parks in a catch block, or in a destructor that an
  * exception runs, may go on elsewhere: so what is there is taken off the thread before every switch
  * away from a stack that runs user code, kept on that stack, and put back after, into what is then
- * the thread's own record. A thread between
- * fibers has an empty record.
+ * the thread's own record. A thread between fibers has an empty record.
  *
  * Nearly always the record is empty on both sides: then it is read and nothing else is done. The
  * symbol is weak, for programs without C++. Its layout is fixed by the Itanium C++ ABI, section
- * 2.2.2. A library that brings C++ into a C program by dlopen is not
- * seen: it must not park in a catch block. */
+ * 2.2.2. A library that brings C++ into a C program by dlopen is not seen: it must not park in a
+ * catch block. */
 #ifndef FEN_FIBER_CXX_H
 #define FEN_FIBER_CXX_H
 

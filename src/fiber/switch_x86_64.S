@@ -41,10 +41,10 @@ fen__switch:
 /* bool fen__jump(void **save_sp, void *to_sp, bool value)
  *
  * The same between two functions that differ: returns `value` on the other stack, from the
- * fen__jump that was left there. A ret would be predicted to go to this call's
- * place and goes to another (5 ns), so it is a jump, which is predicted by where it went before.
- * Called as the last thing of a function it takes that one's return address. The control words are
- * read here: nothing slow is beside. */
+ * fen__jump that was left there. A ret would be predicted to go to this call's place and goes to
+ * another (5 ns), so it is a jump, which is predicted by where it went before. Called as the last
+ * thing of a function it takes that one's return address. The control words are read here: nothing
+ * slow is beside. */
     .globl  fen__jump
     .hidden fen__jump
     .type   fen__jump, @function
