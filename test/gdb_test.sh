@@ -57,8 +57,13 @@ has live 'spawned at app\+0x[0-9a-f]+ \(stuck\.c:[0-9]+\)'
 kill -ABRT "$pid"
 wait "$pid" 2>/dev/null || true
 
+# Of the fibers, without the threads'. Whether one switched to another fiber (run_*) or to the
+# thread's own stack is chance.
+frames() {
+    sed -E '1,/^7 fibers/d' "$tmp/out.$1" |
+        sed -En '/ run_(to|first) /!s/^#[0-9]+ +(0x[0-9a-f]+ in )?([a-z_]+) .*/\2/p'
+}
 # The kernel's core, if it leaves one here.
-frames() { sed -n 's/^#[0-9]* *0x[0-9a-f]* in \([a-z_]*\) .*/\1/p' "$tmp/out.$1"; }
 core=$(find "$tmp" -name 'core*')
 if [ -n "$core" ]; then
     look core "$program" "$core"

@@ -200,6 +200,12 @@ static void wg_far_below_zero(void)
     fen_wg_add(&wg, 3);
     fen_wg_add(&wg, -4);
 }
+static void wg_too_many(void)
+{
+    fen_wg_add(&wg, INT32_MAX);
+    fen_wg_add(&wg, 1);
+}
+static void wg_by_far_too_many(void) { fen_wg_add(&wg, INT64_MAX); }
 static void wg_at_the_end(void)
 {
     fen_wg_add(&wg, 1);
@@ -239,9 +245,11 @@ static void test_condition_semaphore_group_once_and_barrier(void **state)
     dies(cond_with_waiter, "!c->waiters.head");
     dies(sem_with_waiter, "!s->waiters.head");
     dies(sem_of_less_than_none, "permits >= 0");
-    dies(wg_below_zero, "wg->count >= 0");
-    dies(wg_far_below_zero, "wg->count >= 0");
-    dies(wg_at_the_end, "wg->count == 0");
+    dies(wg_below_zero, "wg_left >= 0");
+    dies(wg_far_below_zero, "wg_left >= 0");
+    dies(wg_too_many, "wg_left <= INT32_MAX");
+    dies(wg_by_far_too_many, "n <= INT32_MAX");
+    dies(wg_at_the_end, "wg_is_idle(wg)");
     dies(once_inside_itself, "o->runner != g->id + 1");
     dies(once_at_the_end, "!o->runner");
     dies(barrier_with_waiter, "!b->arrived");

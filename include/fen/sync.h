@@ -116,15 +116,13 @@ FEN_API void fen_sem_fini(fen_sem *s); /* asserts that nobody waits */
 /* ---- wait group ---- */
 
 typedef struct fen_wg {
+    uint64_t word; /* the count, and who waits */
     uint32_t lock;
-    uint32_t zeros; /* how often the count came to 0 */
-    int64_t count;
-    struct fen_waitq waiters;
 } fen_wg;
 
 /* add and done move the count, from any thread; wait returns when it is 0, or was since the call:
  * a group may be used again at once. 0, -ECANCELED, -ETIMEDOUT, -ENOMEM; try_: -EAGAIN. */
-FEN_API void fen_wg_add(fen_wg *w, int64_t n); /* asserts that the count stays >= 0 */
+FEN_API void fen_wg_add(fen_wg *w, int64_t n); /* asserts that the count stays in 0..INT32_MAX */
 FEN_API void fen_wg_done(fen_wg *w);           /* any thread */
 FEN_API int fen_wg_wait(fen_wg *w);
 FEN_API int fen_wg_wait_until(fen_wg *w, int64_t deadline_ns);

@@ -12,6 +12,22 @@ void fen__switch(void **save_sp, void *to_sp, uint64_t control);
 /* For stacks that call each other by different functions, so that returns cannot be predicted:
  * reads the control words itself, and returns `value` on the other stack. */
 bool fen__jump(void **save_sp, void *to_sp, bool value);
+/* To a stack that nobody has been on, where fn(arg) begins; fn must not return. top: 16-byte
+ * aligned. Where the caller goes on is as after fen__switch. */
+void fen__begin(void **save_sp, void *top, uint64_t control, void *arg, void (*fn)(void *arg));
+/* Away from a stack for good. Belongs into the outermost function there, behind nothing that was
+ * called and has not returned: switch_x86_64.S. */
+static inline __attribute__((noreturn)) void fen__resume(void *to_sp, uint64_t control)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("jmp fen__resume" : : "D"(to_sp), "S"(control) : "memory");
+#else
+    register void *sp __asm__("x0") = to_sp;
+    register uint64_t words __asm__("x1") = control;
+    __asm__ volatile("b fen__resume" : : "r"(sp), "r"(words) : "memory");
+#endif
+    __builtin_unreachable();
+}
 /* The floating-point control words of the caller, for fen__switch: MXCSR, the x87 word above it. */
 static inline uint64_t fen__control(void)
 {
@@ -25,6 +41,16 @@ static inline uint64_t fen__control(void)
     uint64_t fpcr; /* for a first frame; the switch reads it itself */
     __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
     return fpcr;
+#endif
+}
+static inline void fen__control_set(uint64_t control)
+{
+#if defined(__x86_64__)
+    uint32_t mxcsr = (uint32_t)control;
+    uint16_t x87 = (uint16_t)(control >> 32);
+    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(mxcsr), "m"(x87));
+#else
+    __asm__ volatile("msr fpcr, %0" : : "r"(control));
 #endif
 }
 /* Prepares a stack so that the first switch to the returned pointer calls fn(arg) with these

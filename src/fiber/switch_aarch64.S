@@ -49,7 +49,63 @@ fen__switch:
     .size   fen__jump, . - fen__jump
     .size   fen__switch, . - fen__switch
 
-/* First code of a fiber: x19 = function, x20 = argument. */
+/* void fen__begin(void **save_sp, void *top, uint64_t control, void *arg, void (*fn)(void *)): to a
+ * stack that nobody has been on; control is x86's. See switch_x86_64.S. */
+    .globl  fen__begin
+    .hidden fen__begin
+    .type   fen__begin, %function
+    .balign 16
+fen__begin:
+    .cfi_startproc
+    sub     sp, sp, #176
+    stp     x19, x20, [sp, #0]
+    stp     x21, x22, [sp, #16]
+    stp     x23, x24, [sp, #32]
+    stp     x25, x26, [sp, #48]
+    stp     x27, x28, [sp, #64]
+    stp     x29, x30, [sp, #80]
+    stp     d8, d9, [sp, #96]
+    stp     d10, d11, [sp, #112]
+    stp     d12, d13, [sp, #128]
+    stp     d14, d15, [sp, #144]
+    mrs     x9, fpcr
+    str     x9, [sp, #160]
+    mov     x9, sp
+    str     x9, [x0]
+    mov     sp, x1
+    mov     x29, xzr
+    adr     x30, fen__context_end
+    mov     x0, x3
+    br      x4
+    .cfi_endproc
+    .size   fen__begin, . - fen__begin
+
+/* fen__resume(void *to_sp, uint64_t control), jumped to: away from a stack for good. */
+    .globl  fen__resume
+    .hidden fen__resume
+    .type   fen__resume, %function
+    .balign 16
+fen__resume:
+    .cfi_startproc
+    mov     sp, x0
+    ldr     x9, [sp, #160]
+    msr     fpcr, x9
+    ldp     x19, x20, [sp, #0]
+    ldp     x21, x22, [sp, #16]
+    ldp     x23, x24, [sp, #32]
+    ldp     x25, x26, [sp, #48]
+    ldp     x27, x28, [sp, #64]
+    ldp     x29, x30, [sp, #80]
+    ldp     d8, d9, [sp, #96]
+    ldp     d10, d11, [sp, #112]
+    ldp     d12, d13, [sp, #128]
+    ldp     d14, d15, [sp, #144]
+    add     sp, sp, #176
+    ret
+    .cfi_endproc
+    .size   fen__resume, . - fen__resume
+
+/* First code of a context: x19 = function, x20 = argument. */
     .globl  fen__context_entry
     .hidden fen__context_entry
     .type   fen__context_entry, %function
@@ -61,6 +117,7 @@ fen__context_entry:
     mov     x30, xzr
     mov     x0, x20
     blr     x19
+fen__context_end: /* where fen__begin says that it was called from */
     brk     #0
     .cfi_endproc
     .size   fen__context_entry, . - fen__context_entry

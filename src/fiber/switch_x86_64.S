@@ -38,6 +38,59 @@ fen__switch:
     .cfi_endproc
     .size   fen__switch, . - fen__switch
 
+/* void fen__begin(void **save_sp, void *top, uint64_t control, void *arg, void (*fn)(void *))
+ *
+ * The same to a stack that nobody has been on: fn(arg) begins there, with the control words as they
+ * are. Jumped to, not called: so the processor's stack of return addresses is, when the new fiber
+ * has ended and fen__resume goes back to who began it, as that one left it, and each return on its
+ * way up is predicted (5 ns each). */
+    .globl  fen__begin
+    .hidden fen__begin
+    .type   fen__begin, @function
+    .balign 16
+fen__begin:
+    .cfi_startproc
+    pushq   %rbp
+    pushq   %rbx
+    pushq   %r12
+    pushq   %r13
+    pushq   %r14
+    pushq   %r15
+    pushq   %rdx
+    movq    %rsp, (%rdi)
+    leaq    -16(%rsi), %rsp
+    leaq    fen__context_end(%rip), %rax
+    pushq   %rax
+    xorl    %ebp, %ebp
+    movq    %rcx, %rdi
+    jmpq    *%r8
+    .cfi_endproc
+    .size   fen__begin, . - fen__begin
+
+/* fen__resume(void *to_sp, uint64_t control), jumped to: away from a stack for good. */
+    .globl  fen__resume
+    .hidden fen__resume
+    .type   fen__resume, @function
+    .balign 16
+fen__resume:
+    .cfi_startproc
+    movq    %rdi, %rsp
+    cmpq    %rsi, (%rsp)
+    jne     2f
+1:  addq    $8, %rsp
+    popq    %r15
+    popq    %r14
+    popq    %r13
+    popq    %r12
+    popq    %rbx
+    popq    %rbp
+    ret
+2:  ldmxcsr (%rsp)
+    fldcw   4(%rsp)
+    jmp     1b
+    .cfi_endproc
+    .size   fen__resume, . - fen__resume
+
 /* bool fen__jump(void **save_sp, void *to_sp, bool value)
  *
  * The same between two functions that differ: returns `value` on the other stack, from the
@@ -84,7 +137,7 @@ fen__jump:
     .cfi_endproc
     .size   fen__jump, . - fen__jump
 
-/* First code of a fiber: r12 = function, r13 = argument, set by fen__context_init. */
+/* First code of a context: r12 = function, r13 = argument, set by fen__context_init. */
     .globl  fen__context_entry
     .hidden fen__context_entry
     .type   fen__context_entry, @function
@@ -95,6 +148,7 @@ fen__context_entry:
     xorl    %ebp, %ebp
     movq    %r13, %rdi
     callq   *%r12
+fen__context_end: /* where fen__begin says that it was called from */
     ud2
     .cfi_endproc
     .size   fen__context_entry, . - fen__context_entry

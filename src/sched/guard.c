@@ -26,42 +26,6 @@
 
 struct fen__sched fen__sched = {.global_tail = &fen__sched.global_head};
 
-/* While the fiber handles exceptions of C++. */
-FEN__NOINLINE static void swap_with_caught(struct fen__m *m, enum fen__act act)
-{
-    struct fen__cxx caught = fen__cxx_take(m->cxx);
-    fen__swap(m, act);
-    *fen__self()->cxx = caught;
-}
-
-/* Leaves the fiber's stack, for that of the next fiber when one is at hand, else for the M's own;
- * what act asks for is done there (run.c), when this context has been saved. Returns when the fiber
- * runs again, perhaps on another M. */
-void fen__swap(struct fen__m *m, enum fen__act act)
-{
-    if (FEN__UNLIKELY(fen__cxx_busy(m->cxx))) {
-        swap_with_caught(m, act);
-        return;
-    }
-    struct fen__g *g = m->cur;
-    uint64_t control = fen__control(); /* beside the charge's rdtsc it costs nothing */
-    fen__charge(m, g);
-    __atomic_store_n(&g->parked_at, m->bill.last, __ATOMIC_RELAXED); /* hibernate.c reads it */
-    g->alloc_bytes += fen__mem_end(m->mem);
-    m->act = act;
-    m->prev = g;
-    struct fen__g *next = act == FEN__ACT_LOST ? NULL : fen__find_quick(m);
-    if (FEN__LIKELY(next != NULL)) {
-        fen__run_begin(m, next);
-        fen__annot_leave(&g->annot, &next->annot, act == FEN__ACT_EXIT);
-        fen__switch(&g->sp, next->sp, control);
-    } else {
-        fen__annot_leave(&g->annot, &m->annot, act == FEN__ACT_EXIT);
-        fen__switch(&g->sp, m->g0_sp, control);
-    }
-    fen__arrive(&g->annot);
-}
-
 FEN__NOINLINE struct fen__m *fen__reacquire(struct fen__m *m)
 {
     if (fen__sched.sim)

@@ -18,7 +18,6 @@
 #define M_STACK_BYTES (256u << 10)
 #define MAX_THREADS 1000
 #define PATIENCE_NS (10 * FEN_MS)
-#define CONVICT_RUNS 16 /* slices with a short patience after a take for computing */
 
 struct boot {
     void (*fn)(void *arg);
@@ -27,102 +26,6 @@ struct boot {
 static struct boot boot;
 
 /* ---- an M's life ---- */
-
-static inline void check_stack(struct fen__g *g)
-{
-    if (FEN__UNLIKELY((char *)g->sp < g->stack.warn && !g->deep))
-        fen__see_deep(g, (size_t)((char *)fen__stack_top(&g->stack) - (char *)g->sp));
-    if (FEN__UNLIKELY(g->stack.canary && !fen__stack_intact(&g->stack)))
-        fen__crash_overflow(g);
-}
-
-/* Waits for what another fiber holds? Then one more fiber would most likely do the same. */
-static inline void note_jam(struct fen__p *p, const struct fen__g *g)
-{
-    bool held = g->reason == FEN__R_SEM || g->reason == FEN__R_MUTEX || g->reason == FEN__R_RWLOCK;
-    p->jam = held ? p->jam + 1 : 0;
-}
-
-/* Does what the fiber that switched out asked for; on the stack that was switched to. */
-static inline void after(struct fen__m *m, struct fen__g *g)
-{
-    switch (m->act) {
-    case FEN__ACT_YIELD:
-#ifdef FEN_HARD
-        fen__global_push(g, g, 1);
-        fen__wake_p();
-#else
-        fen__queue_yielded(m, g);
-#endif
-        break;
-    case FEN__ACT_PARK:
-        fen__count_add(&m->tally.parks, 1);
-        note_jam(m->p, g);
-        if (!fen__commit(g))
-            fen__queue_next(m, g);
-        break;
-    case FEN__ACT_EXIT:
-        m->p->jam = 0;
-        fen__g_free(m, g);
-        break;
-    case FEN__ACT_LOST:
-        if (atomic_load_explicit(&m->hog, memory_order_relaxed))
-            g->convicted = CONVICT_RUNS;
-        fen__global_push(g, g, 1);
-        fen__wake_p();
-        break;
-    }
-}
-
-static void set_patience(struct fen__m *m, struct fen__g *g)
-{
-    m->impatient = g->convicted > 0;
-    g->convicted -= m->impatient;
-    atomic_store_explicit(&m->patience_ns, m->impatient ? FEN_MS / 2 : PATIENCE_NS,
-                          memory_order_relaxed);
-}
-
-/* g is the next to run on m. */
-inline void fen__run_begin(struct fen__m *m, struct fen__g *g)
-{
-    if (m->meter)
-        g->wait_ticks += (int64_t)(m->bill.last - g->parked_at);
-    if (FEN__UNLIKELY(g->convicted || m->impatient))
-        set_patience(m, g);
-    if (FEN__UNLIKELY(!fen__g_begun(g)))
-        fen__g_bind(m, g);
-    fen__hibernate_end(g);
-    __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
-    fen__count_add(&m->tally.switches, 1);
-    fen__mem_begin(m->mem, &g->account, m->bill.last);
-}
-
-/* First thing on the stack of a fiber that begins or goes on. */
-inline void fen__arrive(struct fen__annot *self)
-{
-    struct fen__m *m = fen__self();
-    struct fen__g *prev = m->prev;
-    fen__annot_arrive(self, prev ? &prev->annot : &m->annot);
-    if (prev) {
-        check_stack(prev);
-        after(m, prev);
-    }
-}
-
-/* From the M's own stack. Fibers switch to each other as long as they find one another quickly;
- * whoever comes back here last is m->prev. */
-static void run_one(struct fen__m *m, struct fen__g *g)
-{
-    fen__run_begin(m, g);
-    m->prev = NULL;
-    fen__annot_leave(&m->annot, &g->annot, 0);
-    fen__switch(&m->g0_sp, g->sp, fen__control());
-    g = m->prev;
-    fen__annot_arrive(&m->annot, &g->annot);
-    __atomic_store_n(&m->cur, NULL, __ATOMIC_RELAXED);
-    check_stack(g);
-    after(m, g);
-}
 
 /* sched.lock held. */
 void fen__m_give(struct fen__m *m, struct fen__p *p)
@@ -196,7 +99,7 @@ static void *m_main(void *arg)
         }
         while (m->act != FEN__ACT_LOST && (!fen__procs_leaving(m->p) || !fen__procs_retire(m)) &&
                (g = fen__find(m)))
-            run_one(m, g);
+            fen__run_one(m, g);
         m->act = FEN__ACT_YIELD;
     }
     fen__charge(m, NULL);

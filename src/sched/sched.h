@@ -5,6 +5,7 @@
  *   sched_int.h the structures and who may touch what     run.c     start and stop
  *   guard.c     entering and leaving the runtime          find.c    who runs next; idle and wake
  *   queue.c     run queues                                park.c    waiting and waking
+ *   swap.c      from fiber to fiber
  *   timer.c     timers of a P                             monitor.c takes a P from a stuck M
  *   spawn.c     fibers and their stacks                   bill.c    CPU per fiber
  *   hibernate.c stacks of those that wait long
@@ -277,6 +278,9 @@ struct fen__start {
 };
 void fen__start_later(struct fen__start *s); /* RT */
 
+/* The fiber in that place of the slab, or the thread that waits with that id; it was handed out
+ * once. Any thread. */
+struct fen__g *fen__g_at(uint32_t id);
 /* Calls fn for each fiber slot in use or once used. Any thread; the fibers go on meanwhile. */
 void fen__each_g(void (*fn)(struct fen__g *g, void *arg), void *arg);
 /* A limit above all fibers of the run: ends detached fibers at shutdown. */

@@ -176,11 +176,10 @@ extern struct fen__sched fen__sched;
 
 /* guard.c */
 struct fen__m *fen__reacquire(struct fen__m *m);
-void fen__swap(struct fen__m *m, enum fen__act act);
 
-/* run.c */
-void fen__run_begin(struct fen__m *m, struct fen__g *g);
-void fen__arrive(struct fen__annot *self);
+/* swap.c */
+void fen__swap(struct fen__m *m, enum fen__act act); /* from a fiber; returns when it runs again */
+void fen__run_one(struct fen__m *m, struct fen__g *g); /* from the M's own stack */
 
 /* park.c */
 bool fen__commit(struct fen__g *g);
@@ -262,7 +261,6 @@ void fen__outside_fini(void);
 int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__g **ret_g);
 int fen__spawn_init(void);
 void fen__spawn_fini(void);
-struct fen__g *fen__g_at(uint32_t id);
 void fen__g_free(struct fen__m *m, struct fen__g *g);
 void fen__g_bind(struct fen__m *m, struct fen__g *g); /* g begins: it gets its stack */
 static inline bool fen__g_begun(const struct fen__g *g) { return g->sp != NULL; }

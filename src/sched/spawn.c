@@ -32,10 +32,6 @@ static struct {
     _Atomic uint64_t number;
 } slab;
 
-void (*fen__attached_end)(struct fen__g *g);
-
-static void fiber_main(void *arg);
-
 static size_t chunk_bytes(void)
 {
     size_t page = fen__sys_page_bytes();
@@ -194,7 +190,7 @@ void fen__g_bind(struct fen__m *m, struct fen__g *g)
         fen__stack_paint(&g->stack);
         g->painted = true;
     }
-    g->sp = fen__context_init(top, fiber_main, g, m->control);
+    g->sp = top; /* begun */
 }
 
 /* Not on the fiber's stack; it will not run again. */
@@ -210,25 +206,6 @@ void fen__g_free(struct fen__m *m, struct fen__g *g)
     g->scope = NULL;
     fen__count_add(&m->tally.exits, 1);
     drop(m, g);
-}
-
-/* First frame of every fiber. */
-static void fiber_main(void *arg)
-{
-    struct fen__g *g = arg;
-    fen__arrive(&g->annot);
-    fen__leave(fen__self());
-    g->fn(g->arg);
-    fen_assert(fen__self()); /* NULL: a forked child, which may only exec */
-    if (FEN__UNLIKELY(g->locals || g->labels))
-        __atomic_load_n(&fen__attached_end, __ATOMIC_RELAXED)(g);
-    g->live = FEN__ENDING;
-    fen__count_add(&fen__self()->tally.ended, 1); /* before a joiner can look */
-    if (g->end)
-        g->end(g);
-    struct fen__m *m = fen__enter();
-    fen_assert(m && g->timer.at < 0);
-    fen__swap(m, FEN__ACT_EXIT);
 }
 
 /* The first fibers are numbered one by one, as people like it; later ones by the block. */

@@ -61,7 +61,7 @@ static void describe(const struct fen__g *g, struct fen__on *ret)
         ret->have = peek(on, offsetof(fen_sem, permits));
         ret->have = ret->have == FEN__SEM_WAITED ? 0 : ret->have;
         break;
-    case FEN__R_WG: ret->have = peek(on, offsetof(fen_wg, count)); break;
+    case FEN__R_WG: ret->have = fen__wg_count((uint64_t)peek(on, offsetof(fen_wg, word))); break;
     case FEN__R_POOL:
         ret->have = small(on, offsetof(struct fen_pool, n_free));
         ret->of = small(on, offsetof(struct fen_pool, cfg.max));

@@ -1,4 +1,4 @@
-/* lock.c - mutex, semaphore, wait group: a word, a short lock and a wait queue.
+/* lock.c - mutex and semaphore: a word, a short lock and a wait queue.
  *
  * Ownership is handed over: unlock and release give the lock or permit straight to the first waiter
  * (claim, hand over, wake), so a late comer cannot overtake it. A waiter that was woken by its
@@ -16,20 +16,16 @@
  *                  WAITED --> who               under the lock: nobody waited any more
  *   sem.permits    n <--> n + 1, n >= 0         by anybody
  *                  0 --> WAITED --> 0           under the lock, likewise
- *   wg.count       n --> m, m > 0               by anybody
- *                  n --> 0                      under the lock
  *
  * Invariants: a waiter that can be claimed implies WAITED (mutex, semaphore), and who finds WAITED
  * gives under the lock. So whoever lets go without the lock has left nobody asleep, and a free
  * mutex or a permit that is to be had has nobody who came earlier. WAITED may stay when the last
- * waiter gave up: the next unlock finds out. A wait group's count above 0 cannot come to 0 while
- * one that waits queues itself, since both are under the lock.
+ * waiter gave up: the next unlock finds out.
  *
  * What frees a mutex or gives a permit is the last access of who does it (settle down, unlock,
- * then try again without the lock), so the next holder may end the object's life. A wait group's
- * count comes to 0 under the lock; a wait that sees 0 looks at the lock too before it returns.
+ * then try again without the lock), so the next holder may end the object's life.
  *
- * test/model/ explores these functions (mutex, permits, group). Rejected: WAITED taken off by the
+ * test/model/ explores these functions (mutex, permits). Rejected: WAITED taken off by the
  * waiter that gives up (one more writer of the word for a rare case); a futex-like word with
  * spinning (a late comer overtakes). */
 #include "sync/sync_int.h"
@@ -303,111 +299,4 @@ void fen_sem_fini(fen_sem *s)
     (void)__atomic_load_n(&s->permits, __ATOMIC_ACQUIRE); /* pairs with sem_give */
     fen_assert(!s->waiters.head);
     fen__unlock(&s->lock);
-}
-
-/* ---- wait group ---- */
-
-/* Not to 0, so that nobody who waits is concerned. Release: who does the last step to 0 acquires
- * it, in wg_move. */
-static inline bool wg_move_above(fen_wg *wg, int64_t n)
-{
-    int64_t seen = __atomic_load_n(&wg->count, __ATOMIC_RELAXED);
-    while (seen >= 0 && seen + n > 0)
-        if (__atomic_compare_exchange_n(&wg->count, &seen, seen + n, 1, __ATOMIC_RELEASE,
-                                        __ATOMIC_RELAXED))
-            return true;
-    return false;
-}
-
-/* Lock held. What comes to 0 lets everybody go. */
-static void wg_move(fen_wg *wg, int64_t n, struct fen__woken *w)
-{
-    int64_t left = __atomic_add_fetch(&wg->count, n, __ATOMIC_ACQ_REL);
-    if (FEN__UNLIKELY(left < 0))
-        fen_assert(wg->count >= 0); /* nobody else moves it there */
-    if (left > 0)
-        return;
-    /* atomic: a wait that begins reads it without the lock */
-    __atomic_store_n(&wg->zeros, wg->zeros + 1, __ATOMIC_RELAXED);
-    (void)fen__woken_all(w, &wg->waiters);
-}
-
-/* It is 0, and who brought it there has left: the acquires pair with wg_move's add, which comes
- * after its lock was taken, and with the release of that lock. */
-static inline bool wg_is_idle(fen_wg *wg)
-{
-    return __atomic_load_n(&wg->count, __ATOMIC_ACQUIRE) == 0 &&
-           __atomic_load_n(&wg->lock, __ATOMIC_ACQUIRE) == 0;
-}
-
-FEN__NOINLINE static void wg_add_slow(fen_wg *wg, int64_t n)
-{
-    struct fen__m *w = fen__enter_any();
-    struct fen__woken woken = {0};
-    fen__lock(&wg->lock);
-    wg_move(wg, n, &woken);
-    fen__unlock(&wg->lock);
-    fen__woken_done(&woken, 0);
-    fen__leave_any(w);
-}
-
-void fen_wg_add(fen_wg *wg, int64_t n)
-{
-    if (FEN__UNLIKELY(!fen__brief() || !wg_move_above(wg, n)))
-        wg_add_slow(wg, n);
-}
-
-void fen_wg_done(fen_wg *wg) { fen_wg_add(wg, -1); }
-
-FEN__NOINLINE static int wg_wait_slow(fen_wg *wg, int64_t deadline_ns)
-{
-    struct fen__m *w = fen__enter_wait();
-    if (!w)
-        return fen__enter_rc();
-    struct fen__g *g = fen__cur(w);
-    int rc = -EAGAIN;
-    uint32_t zeros = __atomic_load_n(&wg->zeros, __ATOMIC_RELAXED);
-    while (rc == -EAGAIN) {
-        fen__lock(&wg->lock);
-        /* it may be in use again by now */
-        if (__atomic_load_n(&wg->count, __ATOMIC_ACQUIRE) == 0 || wg->zeros != zeros) {
-            fen__unlock(&wg->lock);
-            rc = 0;
-            break;
-        }
-        fen__waitq_wait(&wg->waiters, g, wg); /* it cannot come to 0 before this has ended */
-        fen__unlock(&wg->lock);
-        rc = wait_round(&wg->waiters, &wg->lock, g, deadline_ns, FEN__R_WG);
-    }
-    fen__leave_wait(fen__self());
-    return rc;
-}
-
-int fen_wg_wait_until(fen_wg *wg, int64_t deadline_ns)
-{
-    if (fen__brief() && wg_is_idle(wg))
-        return 0;
-    return wg_wait_slow(wg, deadline_ns);
-}
-
-int fen_wg_wait(fen_wg *wg) { return fen_wg_wait_until(wg, FEN_NEVER); }
-
-int fen_wg_try_wait(fen_wg *wg)
-{
-    if (fen__brief() && wg_is_idle(wg))
-        return 0;
-    struct fen__m *w = fen__enter_any();
-    fen__lock(&wg->lock);
-    int rc = __atomic_load_n(&wg->count, __ATOMIC_ACQUIRE) == 0 ? 0 : -EAGAIN;
-    fen__unlock(&wg->lock);
-    fen__leave_any(w);
-    return rc;
-}
-
-void fen_wg_fini(fen_wg *wg)
-{
-    fen__lock(&wg->lock);
-    (void)__atomic_load_n(&wg->count, __ATOMIC_ACQUIRE); /* pairs with wg_move_above */
-    fen_assert(wg->count == 0 && !wg->waiters.head);
-    fen__unlock(&wg->lock);
 }

@@ -74,6 +74,8 @@ void fen__scope_pool_fini(void);
 void fen__scope_run_defers(struct fen_scope *s);
 void fen__defer_pool_fini(void);
 
+/* wg.c: the count in fen_wg.word. */
+int64_t fen__wg_count(uint64_t word);
 /* describe.c */
 void fen__describe_init(void);
 /* hibernate.c */

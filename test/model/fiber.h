@@ -103,6 +103,14 @@ static inline void fen__claim_done(struct fen__g *g, uint64_t epoch, int claim, 
     fiber_fire(g, claim, code);
 }
 
+static inline bool fen__wake(struct fen__g *g, uint64_t epoch, int code)
+{
+    bool waits = fiber_waits(g, epoch);
+    if (waits)
+        fiber_fire(g, (int)g->state, code);
+    return waits;
+}
+
 /* A wake by a deadline or a nudge, if it still waits. */
 static inline bool fiber_wake(struct fen__g *g, int code)
 {
@@ -126,6 +134,13 @@ static inline int fiber_commit(struct fen__g *g)
 
 /* What the parts that a model does not explore call. */
 #define FEN__G_THREAD UINT32_C(0x80000000)
+static struct fen__g *fiber_slab; /* the model's */
+static inline struct fen__g *fen__g_at(uint32_t id) { return &fiber_slab[id]; }
+static inline int fen__unarm(struct fen__g *g)
+{
+    (void)g;
+    abort();
+}
 static inline struct fen__m *fen__enter(void) { abort(); }
 static inline struct fen__m *fen__enter_wait(void) { abort(); }
 static inline void fen__leave_wait(struct fen__m *m) { (void)m; }
