@@ -226,6 +226,47 @@ static void left(struct state *s, int i)
     end_wait(s, i);
 }
 
+/* What a waiter does that was woken by something else. */
+static bool leaver(struct state *s, int i)
+{
+    struct actor *a = &s->a[i];
+    struct fen__g *g = &s->g[i];
+    switch (a->pc) {
+    case LEAVE_LOCK:
+        if (s->wg.lock && ex_mutant != LEAVES_WITHOUT_LOCK)
+            return false;
+        s->wg.lock = 1;
+        a->pc = LEAVE_MARK;
+        return true;
+    case LEAVE_MARK:
+        s->wg.word |= LEAVING;
+        a->pc = LEAVE_LIST;
+        return true;
+    case LEAVE_LIST: find(s, i); return true;
+    case LEAVE_TAKE: take_out(s, i); return true;
+    case LEAVE_END:
+        s->wg.word &= ~LEAVING;
+        a->pc = LEAVE_UNLOCK;
+        return true;
+    case LEAVE_UNLOCK:
+        s->wg.lock = 0;
+        a->pc = ex_mutant == ARMS_TOO_LATE && a->there && a->stays ? LATE_ARM : LEAVE_SPIN;
+        return true;
+    case LATE_ARM:
+        g->node.epoch = fen__arm_locked(g);
+        a->pc = COMMIT;
+        return true;
+    case LEAVE_SPIN:
+        if (!a->there && ex_mutant == LEAVES_AT_ONCE)
+            g->node.queue = NULL;
+        if (!a->there && g->node.queue)
+            return false;
+        left(s, i);
+        return true;
+    default: return false;
+    }
+}
+
 static bool waiter(struct state *s, int i)
 {
     struct actor *a = &s->a[i];
@@ -276,38 +317,7 @@ static bool waiter(struct state *s, int i)
             end_wait(s, i);
         }
         return true;
-    case LEAVE_LOCK:
-        if (s->wg.lock && ex_mutant != LEAVES_WITHOUT_LOCK)
-            return false;
-        s->wg.lock = 1;
-        a->pc = LEAVE_MARK;
-        return true;
-    case LEAVE_MARK:
-        s->wg.word |= LEAVING;
-        a->pc = LEAVE_LIST;
-        return true;
-    case LEAVE_LIST: find(s, i); return true;
-    case LEAVE_TAKE: take_out(s, i); return true;
-    case LEAVE_END:
-        s->wg.word &= ~LEAVING;
-        a->pc = LEAVE_UNLOCK;
-        return true;
-    case LEAVE_UNLOCK:
-        s->wg.lock = 0;
-        a->pc = ex_mutant == ARMS_TOO_LATE && a->there && a->stays ? LATE_ARM : LEAVE_SPIN;
-        return true;
-    case LATE_ARM:
-        g->node.epoch = fen__arm_locked(g);
-        a->pc = COMMIT;
-        return true;
-    case LEAVE_SPIN:
-        if (!a->there && ex_mutant == LEAVES_AT_ONCE)
-            g->node.queue = NULL;
-        if (!a->there && g->node.queue)
-            return false;
-        left(s, i);
-        return true;
-    default: return false;
+    default: return leaver(s, i);
     }
 }
 
