@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/sanitize.h"
 #include "sync/run_rig.h"
 
 #include <fen/group.h>
@@ -15,7 +16,11 @@
 
 #include <pthread.h>
 
-#define ROUNDS 20
+#ifdef FEN__TSAN /* which takes milliseconds for a fiber */
+enum { ROUNDS = 3, N_LIMITS = 4, SPAWNS = 300 };
+#else
+enum { ROUNDS = 20, N_LIMITS = 7, SPAWNS = 3000 };
+#endif
 
 static fen_wg gate;           /* what the fibers wait for */
 static _Atomic int ran, here; /* those that began; those that are not at their end */
@@ -89,7 +94,6 @@ static int every_way(void *arg)
 }
 
 static const int limits[] = {1, 2, 10, 65, 100, 300, 1000};
-#define N_LIMITS (int)(sizeof limits / sizeof limits[0])
 
 static void run_with(int (*fn)(void *), int max, int procs)
 {
@@ -158,7 +162,7 @@ static void counted(void *arg)
 static void spawns(void *arg)
 {
     int *refused = arg;
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < SPAWNS; i++) {
         int rc = fen_go(counted, NULL);
         if (rc == FEN_ELIMIT) {
             ++*refused;

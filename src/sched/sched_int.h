@@ -171,7 +171,7 @@ struct fen__sched {
     size_t stack_bytes;
     uint32_t max_fibers;
     _Atomic bool scarce; /* so many live that each spawn counts them; spawn.c */
-    bool sim; /* a simulated run; constant while Ms live */
+    bool sim;            /* a simulated run; constant while Ms live */
     struct fen__limit limit;
 };
 extern struct fen__sched fen__sched;

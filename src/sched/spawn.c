@@ -32,7 +32,7 @@
 static struct {
     uint32_t lock;
     struct fen__g *_Atomic chunk[FEN__FIBERS_MAX / CHUNK_G];
-    _Atomic uint32_t n; /* fibers that exist in chunks */
+    _Atomic uint32_t n;    /* fibers that exist in chunks */
     _Atomic uint32_t used; /* handed out at least once; under the lock */
     struct fen__g *free;
     _Atomic uint64_t number;
