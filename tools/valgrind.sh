@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 dir=build/valgrind
 log=$dir.log
 mkdir -p build
-names=$(ls src/sync/*_test.c src/sched/*_test.c src/fiber/*_test.c src/net/signal_test.c src/http/*_test.c |
+names=$(ls src/sync/*_test.c src/sched/*_test.c src/fiber/*_test.c src/http/*_test.c \
+    src/net/signal_test.c |
     sed 's|src/\(.*\)/\(.*\)\.c|\1_\2|' | grep -e "$1") || {
     echo "valgrind: no test is called like '$1'" >&2
     exit 2
