@@ -204,6 +204,52 @@ static void test_billed(void **state)
     run_clean(billed, NULL, 2);
 }
 
+/* ---- without standing in the queue ---- */
+
+static int touch(void *arg)
+{
+    ++*(int *)arg;
+    return 9;
+}
+
+static int trying(void *arg)
+{
+    (void)arg;
+    struct call first = {.deadline_ns = FEN_NEVER}, second = {.deadline_ns = FEN_NEVER};
+    int touched = 0, n = 1;
+    atomic_store(&begun, 0);
+    atomic_store(&let_go, 0);
+    must_equal(fen_try_blocking(touch, &touched), 9); /* a thread is made */
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(call_held, &first), 0);
+    while (atomic_load(&begun) < 1)
+        must_equal(fen_sleep(FEN_MS / 10), 0);
+    must_equal(fen_try_blocking(touch, &touched), 9); /* a second one */
+    must_equal(fen_go(call_held, &second), 0);
+    while (atomic_load(&begun) < 2)
+        must_equal(fen_sleep(FEN_MS / 10), 0);
+    must_equal(fen_try_blocking(touch, &touched), -EAGAIN); /* two are all, and both work */
+    must_equal(touched, 2);
+    atomic_store(&let_go, 1);
+    must_equal(fen_scope_close(scope), 0);
+    must(first.rc == 5 && second.rc == 5);
+    while (fen_try_blocking(touch, &touched) == -EAGAIN) /* until the threads are back */
+        fen_yield();
+    must_equal(touched, 3);
+    must_equal(fen_blocking(nap_counted, &n), 1); /* nothing of the refused is in the queue */
+    must_equal(touched, 3);
+    return 0;
+}
+
+static void test_trying(void **state)
+{
+    (void)state;
+    int touched = 0;
+    assert_int_equal(fen_run(trying, NULL, &(fen_config){.procs = 2, .max_blocking = 2}), 0);
+    assert_int_equal(fen_try_blocking(touch, &touched), 9); /* a thread runs it itself */
+    assert_int_equal(touched, 1);
+}
+
 /* ---- no thread to be had ---- */
 
 static int no_thread(const char *call) { return strcmp(call, "thread") ? 0 : -EAGAIN; }
@@ -214,6 +260,7 @@ static int threadless(void *arg)
     int n = 3, fd = open("/dev/null", O_RDONLY);
     fen__sys_fault = no_thread;
     must_equal(fen_blocking(nap_counted, &n), -EAGAIN);
+    must_equal(fen_try_blocking(nap_counted, &n), -EAGAIN);
     must_equal(fen_file_open("/dev/null", O_RDONLY, 0), -EAGAIN);
     must_equal(fen_file_close(fd), 0);
     fen__sys_fault = NULL;
@@ -257,7 +304,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files),     cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_canceling), cmocka_unit_test(test_billed),
-        cmocka_unit_test(test_no_thread), cmocka_unit_test(test_crowd),
+        cmocka_unit_test(test_no_thread), cmocka_unit_test(test_trying),
+        cmocka_unit_test(test_crowd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

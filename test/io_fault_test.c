@@ -1,14 +1,20 @@
-/* io_fault_test.c - every n-th system call of sockets, files and foreign descriptors fails: no
- * crash, no hang, nothing left behind. */
+/* io_fault_test.c - every n-th system call of sockets, files and foreign descriptors, and of child
+ * processes, signals and calls on the pool, fails: no crash, no hang, nothing left behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
 #include "fault.h"
+#include "fiber_check.h"
 #include "rig.h"
 
+#include <fen/process.h>
+#include <fen/signal.h>
+
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 /* ---- a mix of everything ----
  * Each step may fail; then the rest of it is left out. Peers that would wait for ever for a partner
@@ -180,7 +186,70 @@ static int mix(void *arg)
     return first;
 }
 
-static void nth_fails(const char *call, int rc)
+/* ---- children, signals, the pool ---- */
+
+/* Its exit code is a part of what is checked: an input that was cut short gives another. */
+static int child(void)
+{
+    const char *argv[] = {"/bin/sh", "-c", "read x; echo $x; exit 7", NULL};
+    fen_process_config cfg = {.argv = argv,
+                              .io = {{FEN_IO_PIPE, 0}, {FEN_IO_PIPE, 0}, {FEN_IO_NULL, 0}}};
+    fen_process *p;
+    fen_process_status st = {0};
+    char buf[8];
+    int rc = fen_process_open(&cfg, &p);
+    if (rc)
+        return rc;
+    ssize_t n = fen_process_write(p, "ok\n", 3, WAIT);
+    n = n < 0 ? n : fen_process_read(p, 1, buf, sizeof buf, WAIT);
+    if (n >= 0)
+        must_equal(n == 3 && !memcmp(buf, "ok\n", 3), 1);
+    fen_process_close_input(p);
+    rc = n < 0 ? (int)n : fen_process_wait(p, WAIT, &st);
+    if (rc == 0)
+        must_equal(st.code, 7);
+    fen_process_close(p);
+    return rc;
+}
+
+static int signalled(void)
+{
+    int usr1 = SIGUSR1, got = 0;
+    fen_signal *s;
+    int rc = fen_signal_open(&usr1, 1, &s);
+    if (rc)
+        return rc;
+    raise(SIGUSR1);
+    rc = fen_chan_recv_until(fen_signal_chan(s), &got, WAIT);
+    if (rc == 0)
+        must_equal(got, SIGUSR1);
+    fen_signal_close(s);
+    return rc == FEN_ECLOSED ? -ECANCELED : rc;
+}
+
+static int seven(void *arg)
+{
+    *(int *)arg = 7;
+    return 7;
+}
+
+static int on_the_pool(void)
+{
+    int ran = 0, rc = fen_blocking(seven, &ran);
+    must_equal(rc == 7 ? ran == 7 : ran == 0, 1);
+    return rc < 0 ? rc : 0;
+}
+
+static int guests(void *arg)
+{
+    int first = 0, rc[] = {child(), signalled(), on_the_pool()};
+    (void)arg;
+    for (size_t i = 0; i < sizeof rc / sizeof rc[0]; i++)
+        first = first ? first : rc[i];
+    return first;
+}
+
+static void nth_fails(int (*fn)(void *), const char *call, int rc)
 {
     const fen_config cfg = {.procs = 2, .max_blocking = 2};
     bool hit = true;
@@ -188,7 +257,7 @@ static void nth_fails(const char *call, int rc)
     for (; hit && nth < 400; nth += nth < 16 ? 1 : 11) {
         struct rig_count before = rig_counts();
         fault_arm(call, rc, nth);
-        int got = fen_run(mix, NULL, &cfg);
+        int got = fen_run(fn, NULL, &cfg);
         hit = fault_disarm();
         struct rig_count after = rig_counts();
         if (!hit && got && got != -ETIMEDOUT) /* a busy machine may be late */
@@ -198,7 +267,8 @@ static void nth_fails(const char *call, int rc)
                      after.open_fds, before.open_fds, (long)after.fibers, (long)after.fds,
                      (long)(after.heap_bytes - before.heap_bytes));
     }
-    assert_true(nth > 2); /* the mix makes the call at all */
+    if (nth <= 2) /* the mix has to make the call at all */
+        fail_msg("%s: never called", call);
 }
 
 static const struct {
@@ -229,12 +299,41 @@ static void test_every_call_fails(void **state)
     assert_int_equal(fen_run(mix, NULL, &(fen_config){.procs = 2, .max_blocking = 2}), 0);
     patience_ns = 50 * FEN_MS;
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
-        nth_fails(faults[i].call, faults[i].rc);
+        nth_fails(mix, faults[i].call, faults[i].rc);
     fault_end();
+}
+
+static void test_every_call_for_children_signals_and_the_pool_fails(void **state)
+{
+    static const struct {
+        const char *call;
+        int rc;
+    } calls[] = {
+        {"spawn", -EAGAIN},   {"pidfd_open", -EMFILE}, {"pipe", -EMFILE},
+        {"read", -EINTR},     {"read", -EIO},          {"write", -EINTR},
+        {"write", -EPIPE},    {"epoll_ctl", -ENOSPC},  {"epoll_create", -EMFILE},
+        {"eventfd", -EMFILE}, {"thread", -EAGAIN},     {"malloc", -ENOMEM},
+        {"mmap", -ENOMEM},
+    };
+    (void)state;
+    fault_begin();
+    patience_ns = 20 * FEN_S;
+    assert_int_equal(fen_run(guests, NULL, &(fen_config){.procs = 2, .max_blocking = 2}), 0);
+    patience_ns = FEN_S;
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
+        nth_fails(guests, calls[i].call, calls[i].rc);
+    fault_end();
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* no zombie */
+    struct sigaction sa;
+    assert_int_equal(sigaction(SIGUSR1, NULL, &sa), 0);
+    assert_true(sa.sa_handler == SIG_DFL);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_call_fails)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_call_fails),
+        cmocka_unit_test(test_every_call_for_children_signals_and_the_pool_fails),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -360,6 +360,8 @@ static int errors(void *arg)
     assert_int_equal(fen_wg_wait_until(&wg, 1), -ETIMEDOUT);
     fen_wg_done(&wg);
     assert_int_equal(fen_wg_wait_until(&wg, 1), 0);
+    assert_int_equal(fen_go_detached(NULL, receive, NULL), -EINVAL); /* only by name */
+    assert_int_equal(fen_go_detached("", receive, NULL), -EINVAL);
     return 0;
 }
 

@@ -214,7 +214,7 @@ ROWS = {
         Bench("parked", "rss_100000_parked", "<=", 450, "MB"),
     ]),
     "W07": ("fibers, threads and the right to run are three things", "-", [
-        Tests("sync/run_test", "test/handoff_test", "test/balance_test"),
+        Tests("sync/run_test", "test/handoff_test", "test/balance_test", "test/procs_test"),
         Bench("scaling", "scaling_1_to_2", ">=", 1.8, "x"),
     ]),
     "W08": ("the switch", "20-50 ns; thread 1-2 us", [
@@ -265,7 +265,8 @@ ROWS = {
         Tests("mem/objpool_test"),
     ]),
     "W26": ("descriptors wake exactly one waiter", "-", [
-        Tests("test/poll_race_test", "test/http_fault_test"),
+        Tests("test/poll_race_test", "test/fdwait_test", "test/sock_test", "model/slot_test",
+              "test/http_fault_test"),
     ]),
     "W27": ("select, poll and epoll", "2 copies, 0 copies", [
         Bench("poller", "event_spread", "<=", 20, "%"),
@@ -280,7 +281,10 @@ ROWS = {
         Tests("test/move_test", "test/no_copy_test"),
     ]),
     "W29": ("no wake-up is lost", "-", [
-        Tests("model/wait_test", "model/slot_test", "model/idle_test", "model/guard_test"),
+        Tests("model/wait_test", "model/slot_test", "model/idle_test", "model/guard_test",
+              "model/queue_test", "model/newborn_test", "model/hibernate_test", "model/chan_test",
+              "model/select_test", "model/timer_test", "model/mutex_test", "model/permits_test",
+              "model/rwlock_test", "model/cond_test", "model/group_test", "model/mutants_"),
     ]),
     "W34": ("the order handler", "router adds 3 KB", [
         Bench("router", "match_of_1000", "<=", 100, "ns"),

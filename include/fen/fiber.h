@@ -20,9 +20,9 @@ FEN_API int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(void *
                          void *arg) FEN_MUST_CHECK;
 
 /* Starts a fiber that no scope waits for; it is cancelled when the run ends. The name is required.
- * 0, -EINVAL, -ENOMEM, FEN_ELIMIT. Any thread: outside a fiber FEN_ECLOSED when no runtime runs or
- * it is about to end, FEN_EFORKED in a forked child. A thread starts fibers in a scope by
- * fen/spawner.h. */
+ * 0, -EINVAL (no name, or an empty one), -ENOMEM, FEN_ELIMIT. Any thread: outside a fiber
+ * FEN_ECLOSED when no runtime runs or it is about to end, FEN_EFORKED in a forked child. A thread
+ * starts fibers in a scope by fen/spawner.h. */
 FEN_API int fen_go_detached(const char *name, void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 
 /* Lets the other ready fibers of this P run first. Fibers only; elsewhere sched_yield. */

@@ -39,9 +39,11 @@ FEN_API void fen_fd_forget(int fd);
  * -ECANCELED, and fn is not called. Once fn runs, the call returns when fn does, whatever the scope
  * says: arg and what it points to may lie on the caller's stack. -EAGAIN: no thread can be had.
  * fn must not call what needs a fiber. At most fen_config.max_blocking calls run at once, the
- * others wait in order. Parks; outside a fiber fn runs on the calling thread. */
+ * others wait in order; try_: -EAGAIN instead of standing in that queue, so fn has not run then
+ * unless it returns -EAGAIN itself. Parks; outside a fiber fn runs on the calling thread. */
 FEN_API int fen_blocking(int (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 FEN_API int fen_blocking_until(int (*fn)(void *arg), void *arg, int64_t deadline_ns) FEN_MUST_CHECK;
+FEN_API int fen_try_blocking(int (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 
 #ifdef __cplusplus
 }

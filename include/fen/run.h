@@ -49,7 +49,8 @@ typedef struct fen_config {
                            * of the cores we may use and the cgroup's quota, rounded up */
     enum fen_guard guard; /* FEN_GUARD_AUTO: FEN_STACK_GUARD, else the first that works */
     size_t stack_bytes;   /* default stack of a fiber; 0: 64 KiB */
-    uint32_t max_fibers;  /* live fibers allowed; 0: 4,194,304 */
+    uint32_t max_fibers;  /* live fibers allowed, the first one included; 0: 4,194,304. Workers
+                           * that spawn at the same moment may pass it by one each */
     int max_threads;      /* Ms allowed, hand-off included; 0: 1,000 */
     int max_blocking;     /* threads for fen_blocking and files, 1 to 1,024; 0: 64 */
     bool meter_off;       /* no CPU bill; for measuring what the bill costs */

@@ -229,8 +229,8 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     s->max_blocking = cfg->max_blocking ? cfg->max_blocking : FEN__BLOCKING_DEFAULT;
     if (s->max_ms < s->nprocs || s->max_blocking < 0 || s->max_blocking > FEN__BLOCKING_MAX)
         return -EINVAL;
-    s->max_fibers = cfg->max_fibers ? cfg->max_fibers : 4u << 20;
-    if (s->max_fibers > 4u << 20)
+    s->max_fibers = cfg->max_fibers ? cfg->max_fibers : FEN__FIBERS_MAX;
+    if (s->max_fibers > FEN__FIBERS_MAX)
         return -EINVAL;
     s->meter = !cfg->meter_off && !s->sim;
     s->log = cfg->log;

@@ -35,6 +35,7 @@
 #define FEN__GLOBAL_TICK 61 /* every 61st tick looks at the global queue and the poller */
 #define FEN__STREAK_MAX 8   /* runnext in a row before the ring gets a turn */
 #define FEN__G_CACHE 64     /* finished fibers an M keeps */
+#define FEN__FIBERS_MAX (4u << 20)
 #define FEN__STACK_CACHE 64 /* their stacks */
 #define FEN__JAM 64         /* parks in a row on a lock before a P starts no more; find.c */
 
@@ -169,7 +170,8 @@ struct fen__sched {
     uint64_t seed;
     size_t stack_bytes;
     uint32_t max_fibers;
-    bool sim; /* a simulated run; constant while Ms live */
+    _Atomic bool scarce; /* so many live that each spawn counts them; spawn.c */
+    bool sim;            /* a simulated run; constant while Ms live */
     struct fen__limit limit;
 };
 extern struct fen__sched fen__sched;
@@ -258,6 +260,7 @@ void fen__outside_end(void);                 /* ends the waits of threads and se
 void fen__outside_fini(void);
 
 /* spawn.c */
+int64_t fen__fibers_unended(void); /* spawned, and their functions have not returned */
 int fen__spawn_make(struct fen__m *m, const struct fen__spawn *how, struct fen__g **ret_g);
 int fen__spawn_init(void);
 void fen__spawn_fini(void);

@@ -55,7 +55,7 @@ static struct {
     uint32_t faults;       /* one in so many; 0: none */
     uint32_t interrupt;    /* one call in so many; 0: none */
     uint32_t rivals;       /* draws of which the highest rank wins */
-    struct fen__g **ready; /* max_fibers places; touched as far as needed */
+    struct fen__g **ready; /* FEN__FIBERS_MAX places; touched as far as needed */
     _Atomic uint32_t n;
     bool faulty;        /* calls may fail now */
     _Atomic bool ended; /* the first fiber's function has returned */
@@ -151,7 +151,7 @@ static int fault(const char *call)
 
 /* ---- begin and end ---- */
 
-static size_t ready_bytes(void) { return fen__sched.max_fibers * sizeof *sim.ready; }
+static size_t ready_bytes(void) { return FEN__FIBERS_MAX * sizeof *sim.ready; }
 
 int fen__sim_open(void)
 {
@@ -269,7 +269,7 @@ static bool events(struct fen__m *m)
 static void add(struct fen__g *g)
 {
     uint32_t n = atomic_load_explicit(&sim.n, memory_order_relaxed);
-    fen_assert(n < fen__sched.max_fibers);
+    fen_assert(n < FEN__FIBERS_MAX);
     sim.ready[n] = g;
     atomic_store_explicit(&sim.n, n + 1, memory_order_relaxed); /* fen_stats_get counts them */
 }

@@ -4,6 +4,13 @@
  * late wakers may always look at it. A finished fiber goes to its M's cache (FEN__G_CACHE), half of
  * which overflows to a global list; a spawn takes from there in that order.
  *
+ * max_fibers bounds the living. As long as fewer objects than that were ever handed out nobody
+ * counts; later the list and new objects are given only to who counts first, because other Ms'
+ * caches hold objects too, which nobody but they can take. When so few are left that caches alone
+ * could pass the limit (`scarce`), they are not taken from unasked either. An object more than the
+ * limit is made for each that lies in a cache. Ms that count at the same moment may pass the limit
+ * by one each.
+ *
  * A fiber gets its stack when it first runs (fen__g_bind), from its M's cache of stacks of fibers
  * that have ended, which are warm. Until then sp is NULL. So that this cannot fail, a spawn takes a
  * reservation (fiber/stack.c), and an M reserves the room of its cache as well:
@@ -21,13 +28,12 @@
 #define CHUNK_G 1024 /* whole pages */
 #define NUMBERS 64   /* numbers an M takes at a time */
 #define CREDIT 32    /* reservations an M takes at a time */
-#define FIBERS_MAX (4u << 20)
 
 static struct {
     uint32_t lock;
-    struct fen__g *_Atomic chunk[FIBERS_MAX / CHUNK_G];
-    _Atomic uint32_t n; /* fibers that exist in chunks */
-    uint32_t used;      /* handed out at least once */
+    struct fen__g *_Atomic chunk[FEN__FIBERS_MAX / CHUNK_G];
+    _Atomic uint32_t n;    /* fibers that exist in chunks */
+    _Atomic uint32_t used; /* handed out at least once; under the lock */
     struct fen__g *free;
     _Atomic uint64_t number;
 } slab;
@@ -51,6 +57,7 @@ void fen__spawn_fini(void)
         slab.chunk[i] = NULL;
     }
     slab.n = slab.used = 0;
+    fen__sched.scarce = false;
     slab.free = NULL;
 }
 
@@ -65,7 +72,7 @@ struct fen__g *fen__g_at(uint32_t id)
 /* Lock held. A fiber that was never used. */
 static int fresh(struct fen__g **ret_g)
 {
-    if (slab.used >= fen__sched.max_fibers)
+    if (slab.used == FEN__FIBERS_MAX)
         return FEN_ELIMIT;
     if (slab.used == slab.n) {
         void *map;
@@ -82,8 +89,20 @@ static int fresh(struct fen__g **ret_g)
     return 0;
 }
 
+/* 0, or FEN_ELIMIT: as many live as may. */
+static int count(void)
+{
+    int64_t max = fen__sched.max_fibers, live = fen__fibers_unended();
+    int64_t cached = (int64_t)FEN__G_CACHE * __atomic_load_n(&fen__sched.n_ms, __ATOMIC_RELAXED);
+    atomic_store_explicit(&fen__sched.scarce, live + cached >= max, memory_order_relaxed);
+    return live < max ? 0 : FEN_ELIMIT;
+}
+
 static int take(struct fen__m *m, struct fen__g **ret_g)
 {
+    bool scarce = atomic_load_explicit(&fen__sched.scarce, memory_order_relaxed);
+    if (FEN__UNLIKELY(scarce) && count())
+        return FEN_ELIMIT;
     if (FEN__LIKELY(m->gfree != NULL)) {
         *ret_g = m->gfree;
         m->gfree = m->gfree->next;
@@ -92,6 +111,9 @@ static int take(struct fen__m *m, struct fen__g **ret_g)
             fen__prefetch(m->gfree->next, 3 * FEN__LINE);
         return 0;
     }
+    uint32_t used = atomic_load_explicit(&slab.used, memory_order_relaxed);
+    if (FEN__UNLIKELY(used >= fen__sched.max_fibers) && !scarce && count())
+        return FEN_ELIMIT;
     fen__lock(&slab.lock);
     int rc = 0;
     if (slab.free) {
@@ -294,7 +316,7 @@ void fen__each_g(void (*fn)(struct fen__g *g, void *arg), void *arg)
 uint64_t fen__number_of(uint32_t id)
 {
     struct fen__g *c =
-        id < FIBERS_MAX ? atomic_load(&slab.chunk[id / CHUNK_G]) : NULL; /* pairs with fresh */
+        id < FEN__FIBERS_MAX ? atomic_load(&slab.chunk[id / CHUNK_G]) : NULL; /* pairs with fresh */
     uint64_t number;
     bool ok = c && fen__sys_copy_all(&number, &c[id % CHUNK_G].number, sizeof number);
     return ok ? number : 0;

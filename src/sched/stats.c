@@ -52,6 +52,14 @@ static void add_spawns(struct fen__tally *t, void *n)
     *(int64_t *)n += fen__count_read(&t->spawns);
 }
 
+int64_t fen__fibers_unended(void)
+{
+    int64_t ended = 0, spawns = 0;
+    fen__each_tally(add_ended, &ended);
+    fen__each_tally(add_spawns, &spawns);
+    return spawns - ended;
+}
+
 /* All exits are read before any spawn, so the difference is never less than what lived between. */
 int64_t fen__fibers_live(void)
 {

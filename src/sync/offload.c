@@ -42,6 +42,7 @@ static struct {
     uint32_t lock;
     bool stop;
     int threads, idle, queued, max;
+    int running; /* jobs; a thread that runs none is idle, or will soon look for one */
     struct job *head, *tail;
     _Atomic uint32_t wake;
     pthread_t thread[FEN__BLOCKING_MAX];
@@ -91,6 +92,7 @@ static struct job *next_job(void)
     if (j) {
         take_out(j);
         j->state = RUNNING;
+        pool.running++;
     }
     return j;
 }
@@ -112,6 +114,7 @@ static void *thread_main(void *arg)
         struct fen__g *g = j->g;
         uint64_t epoch = j->epoch;
         j->state = DONE;
+        pool.running--;
         fen__unlock(&pool.lock);
         fen__wake(g, epoch, FEN__BY_SYNC);
         fen__lock(&pool.lock);
@@ -148,8 +151,8 @@ static int add_thread(void)
 
 /* ---- a fiber ---- */
 
-/* RT. */
-static int submit(struct job *j)
+/* RT. at_once: only if no other job has to end first. */
+static int submit(struct job *j, bool at_once)
 {
     static struct fen__at_end at_end = {.fn = pool_stop};
     fen__run_at_end(&at_end);
@@ -157,6 +160,8 @@ static int submit(struct job *j)
     pool.max = fen__max_blocking();
     push(j);
     int rc = add_thread();
+    if (at_once && pool.running + pool.queued > pool.threads)
+        rc = -EAGAIN;
     if (rc)
         take_out(j);
     atomic_fetch_add(&pool.wake, 1);
@@ -219,7 +224,7 @@ static int wait_for(struct job *j, struct fen__g *g, int64_t deadline_ns)
     return 0;
 }
 
-int fen_blocking_until(int (*fn)(void *arg), void *arg, int64_t deadline_ns)
+static int blocking(int (*fn)(void *arg), void *arg, bool at_once, int64_t deadline_ns)
 {
     struct fen__m *m = fen__enter();
     if (!m)
@@ -227,7 +232,7 @@ int fen_blocking_until(int (*fn)(void *arg), void *arg, int64_t deadline_ns)
     struct fen__g *g = fen__cur(m);
     struct job *j = (struct job *)(void *)g->job;
     *j = (struct job){.g = g, .fn = fn, .arg = arg, .state = QUEUED};
-    int rc = submit(j);
+    int rc = submit(j, at_once);
     if (!rc && FEN__UNLIKELY(fen__sim_here()))
         wait_here(j);
     if (!rc) {
@@ -241,4 +246,9 @@ int fen_blocking_until(int (*fn)(void *arg), void *arg, int64_t deadline_ns)
     return rc;
 }
 
-int fen_blocking(int (*fn)(void *arg), void *arg) { return fen_blocking_until(fn, arg, FEN_NEVER); }
+int fen_blocking_until(int (*fn)(void *arg), void *arg, int64_t deadline_ns)
+{
+    return blocking(fn, arg, false, deadline_ns);
+}
+int fen_blocking(int (*fn)(void *arg), void *arg) { return blocking(fn, arg, false, FEN_NEVER); }
+int fen_try_blocking(int (*fn)(void *arg), void *arg) { return blocking(fn, arg, true, FEN_NEVER); }

@@ -604,7 +604,7 @@ static void detached_main(void *arg)
 
 FEN__NOINLINE int fen_go_detached(const char *name, void (*fn)(void *), void *arg)
 {
-    if (!name)
+    if (!name || !*name)
         return -EINVAL;
     struct detached *d = fen__mem_alloc(sizeof *d);
     if (!d)

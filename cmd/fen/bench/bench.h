@@ -68,6 +68,10 @@ struct scenario {
 /* out[2k]: the median of the later rounds of round[k]; out[2k + 1]: the first one. */
 void scenario_main(void *scenario, double *out);
 
+/* Rivals for pairs_with: POSIX threads (threads.c). */
+void threads_channel(void *arg, double *out);
+void threads_spawn(void *arg, double *out);
+
 /* ---- children (child.c) ---- */
 
 struct child {

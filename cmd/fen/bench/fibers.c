@@ -268,6 +268,9 @@ void bench_spawn(void)
                                     .bar_on_ratio = true,
                                     .aim_on_value = true});
     pairs_emit_both(&p, 2, batch);
+    struct scenario single_only = {.procs = 1, .n = 1, .round = {single_round}};
+    pairs_with(&p, scenario_main, "pthread", threads_spawn, &single_only, 1, runs_or(7));
+    pairs_emit(&p, 0, 1, (struct figure){.name = "spawn_join_pthread", .unit = "ns"});
     pairs_with_go(&p, scenario_main, &all, 2, "spawn_batch", 0, runs_or(7));
     pairs_emit_both(&p, 0, (struct figure){.name = "spawn_10000_all_procs", .unit = "ms"});
     in_child(million_main, NULL, &s, 1);

@@ -101,6 +101,11 @@ void bench_channel(void)
     channel_figures(1, "unbuffered_message", "round_trip", "buffered_128_message");
     channel_figures(0, "unbuffered_message_all_procs", "round_trip_all_procs",
                     "buffered_128_message_all_procs");
+    struct pairs p;
+    struct scenario s = {.procs = 1, .n = 2, .round = {unbuffered_round, trip_round}};
+    pairs_with(&p, scenario_main, "pthread", threads_channel, &s, 4, runs_or(7));
+    pairs_emit(&p, 0, 1, (struct figure){.name = "unbuffered_message_pthread", .unit = "ns"});
+    pairs_emit(&p, 2, 1, (struct figure){.name = "round_trip_pthread", .unit = "ns"});
 }
 
 /* ---- select ---- */
