@@ -23,7 +23,7 @@ ALLOWED = {
     ("src/mem/blocks.c", "malloc"): "AddressSanitizer watches the C library's blocks",
     ("src/mem/blocks.c", "posix_memalign"): "as malloc",
     ("src/mem/blocks.c", "free"): "as malloc",
-    ("src/sched/run.c", "getenv"): "fen_run reads FEN_PROCS and FEN_STACK_GUARD",
+    ("src/sched/run.c", "getenv"): "fen_run reads FEN_PROCS, FEN_NUMA, FEN_STACK_GUARD",
     ("src/sched/see.c", "getenv"): "fen_run reads FEN_DEBUG",
     ("src/sched/pace.c", "getenv"): "fen_run reads FEN_MEM_PERCENT, FEN_MEMLIMIT, FEN_MEM_PROFILE",
     ("src/sched/sim.c", "getenv"): "fen_run reads FEN_SIM_SEED and FEN_SIM_FAULTS",

@@ -29,7 +29,7 @@ uintptr_t fen__heap_secret;
 
 static struct {
     uint32_t lock;
-    struct fen__cache *first, *free;
+    struct fen__cache *first, *free[FEN__NODES_MAX];
     _Atomic bool ready;
 } caches;
 
@@ -142,6 +142,8 @@ struct fen__span *fen__cache_refill(struct fen__cache *c, uint32_t bin)
         (void)fen__span_carve(s);
     if (!s)
         s = fen__span_new(c, bin);
+    if (!s && __atomic_load_n(&fen__nodes, __ATOMIC_RELAXED) > 1)
+        s = fen__central_far(c, bin);
     if (s)
         c->bin[bin] = s;
     return s;
@@ -200,27 +202,31 @@ void fen__mem_flush(void)
 void fen__mem_idle(void)
 {
     const struct fen__cache *c = fen__cache_self();
+    if (c && FEN__UNLIKELY(c->now.far))
+        fen__mem_send_home();
     if (c && c->epoch != __atomic_load_n(&fen__flush_epoch, __ATOMIC_RELAXED))
         fen__mem_flush();
 }
 
 /* ---- threads ---- */
 
-static void leave(void *arg)
+void fen__cache_leave(struct fen__cache *c)
 {
-    struct fen__cache *c = arg;
     fen__objpool_flush(c);
     fen__set_cache(NULL);
     fen__mag_flush(c);
     fen__remote_flush(c);
     fen__remote_close(c);
+    c->now.far = 0;
     for (uint32_t i = 0; i < FEN__BINS; i++)
         flush_bin(c, i);
     fen__lock(&caches.lock);
-    c->next_free = caches.free;
-    caches.free = c;
+    c->next_free = caches.free[c->node];
+    caches.free[c->node] = c;
     fen__unlock(&caches.lock);
 }
+
+static void leave(void *arg) { fen__cache_leave(arg); }
 
 bool fen__cache_disown(struct fen__cache *h, struct fen__span *s)
 {
@@ -292,12 +298,13 @@ FEN__NOINLINE struct fen__cache *fen__cache_get(bool for_alloc)
         make_ready();
     if ((c = fen__cache_self())) /* it allocated */
         return c;
+    int node = fen__sys_node();
     fen__lock(&caches.lock);
-    c = caches.free;
+    c = caches.free[node];
     if (c)
-        caches.free = c->next_free;
-    else
-        c = cache_new();
+        caches.free[node] = c->next_free;
+    else if ((c = cache_new()))
+        c->node = (uint8_t)node;
     if (c)
         fen__remote_open(c);
     fen__unlock(&caches.lock);

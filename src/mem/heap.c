@@ -190,7 +190,10 @@ static FEN__NOINLINE void free_other(struct fen__cache *c, struct fen__block *b)
     else
         fen__row_freed(c, account, bytes);
     b->mark = fen__mark_of(b);
-    fen__mag_put(c, s->bin, b);
+    if (FEN__UNLIKELY(s->node != c->node))
+        fen__far_free(c, s, b);
+    else
+        fen__mag_put(c, s->bin, b);
 }
 
 static FEN__NOINLINE void free_billed(struct fen__cache *c, struct fen__block *b, uint32_t bin)
@@ -201,7 +204,7 @@ static FEN__NOINLINE void free_billed(struct fen__cache *c, struct fen__block *b
     uint32_t account = own && n != UINT32_MAX ? own[n] : 0;
     int64_t freed = c->now.row->freed + (int64_t)s->bytes;
     if (FEN__UNLIKELY(n == UINT32_MAX || account != c->row_id || account != c->mag[bin].owner ||
-                      freed > c->now.fgate)) {
+                      freed > c->now.fgate || s->node != c->node)) {
         free_other(c, b);
         return;
     }

@@ -8,6 +8,7 @@
  *   magazine.c             free blocks at hand, between the fast paths and the spans
  *   remote.c               frees by other threads than the home
  *   pace.c, reclaim.c      when free memory goes back to the system, and how
+ *   node.c                 NUMA nodes: pages, central sets and caches of each
  *   ledger.c               who pays: rows of counters, one writer each
  *   objpool.c              objects of one type, kept ready: a shard of each cache
  *   heap.c                 the fast paths
@@ -28,6 +29,7 @@
 
 #include "mem/classes.h"
 #include "mem/mem.h"
+#include "sys/node.h"
 #include "sys/sys.h"
 
 #include <fen/objpool.h>
@@ -68,6 +70,7 @@ struct fen__span {
     bool listed; /* in the home's bin or the central set */
     bool idle;   /* listed, empty and counted in idle_bytes of the home */
     uint16_t carved;
+    uint8_t node;                    /* where its pages are; fixed */
     uint16_t *_Atomic own;           /* account of each block; NULL: all are account 0's */
     struct fen__cache *_Atomic home; /* NULL: the central set, or large */
     /* ---- everybody's, see remote.c ---- */
@@ -112,6 +115,7 @@ struct fen__mem_row {
 struct fen__cache {
     struct fen__mem_now now; /* what the scheduler sets */
     uint32_t row_id;         /* whose row `now.row` is */
+    uint8_t node;            /* of its thread; with no thread, of the one before */
     bool foreign;            /* no M's */
     bool exact;              /* foreign and has billed: looks at the clock each time */
     uint32_t epoch;          /* fen__flush_epoch at its last flush */
@@ -121,6 +125,7 @@ struct fen__cache {
     struct fen__list list[FEN__BINS]; /* further ones with free blocks */
     struct fen__out out[FEN__OUT_SLOTS];
     struct fen__mem_row *_Atomic rows[FEN__ACCOUNTS_MAX / FEN__ROW_GROUP];
+    int64_t far_blocks, far_batches; /* sent to other nodes; written by its thread alone */
     uint32_t pools; /* no object pool of a higher number has a shard here */
     struct fen__objshard *pool[FEN_OBJPOOLS_MAX]; /* objpool.c's; atomic */
     /* ---- others' ---- */
@@ -145,6 +150,7 @@ struct fen__region {
     uint64_t free[FEN__REGION_PAGES / 64];
     uint64_t dirty[FEN__REGION_PAGES / 64]; /* free and perhaps not zero */
     uint32_t longest;                       /* run of free pages */
+    uint8_t node;
     struct fen__region *next, *prev;        /* of the same bucket */
     struct fen__region *all;
 };
@@ -158,8 +164,8 @@ static inline uint8_t *fen__region_bins(const void *p)
     return (uint8_t *)((a & ~(FEN__REGION_BYTES - 1)) + FEN__PAGE_BYTES / 2 +
                        colour * FEN__REGION_PAGES);
 }
-/* Pages for a span, which is noted as theirs. align_pages: a power of two. *ret_zero: nothing was
- * ever written to them. 0 or -ENOMEM. */
+/* Pages for a span, which is noted as theirs, from its node if there are any. align_pages: a power
+ * of two. *ret_zero: nothing was ever written to them. 0 or -ENOMEM. */
 int fen__run_new(uint32_t pages, uint32_t align_pages, struct fen__span *s, char **ret_p,
                  bool *ret_zero) FEN_MUST_CHECK;
 void fen__run_free(char *p, uint32_t pages);
@@ -189,6 +195,7 @@ struct fen__page_stats {
 void fen__pages_stats(struct fen__page_stats *ret);
 /* retain_percent above 100: nothing is given back but by fen__pages_release. */
 void fen__pages_options(uint32_t retain_percent, bool hugepages);
+void fen__pages_nodes(uint32_t n); /* there are so many nodes; never fewer again */
 void fen__pages_lock(void);
 void fen__pages_unlock(void);
 void fen__regions_each(void (*fn)(struct fen__span *s, void *arg), void *arg); /* all locks held */
@@ -213,6 +220,13 @@ static inline struct fen__span *fen__span_in_region(const void *p)
     return r->page[(uintptr_t)p % FEN__REGION_BYTES / FEN__PAGE_BYTES];
 }
 
+/* ---- node.c ---- */
+extern uint32_t fen__nodes; /* with memory of their own; 1: none of what follows ever matters */
+/* Every free by a thread of another node goes the slow way, to here. The block is off the bill. */
+void fen__far_free(struct fen__cache *c, struct fen__span *s, struct fen__block *b);
+void fen__far_sent(struct fen__cache *c, uint32_t blocks);
+void fen__far_stats(int64_t *ret_blocks, int64_t *ret_batches);
+
 /* ---- span.c ---- */
 /* Carved records, never given back to the system; zeroed on first use only. */
 enum fen__record { FEN__REC_SPAN, FEN__REC_CACHE, FEN__REC_ROWS, FEN__REC_OWN, FEN__RECS };
@@ -229,11 +243,14 @@ bool fen__span_carve(struct fen__span *s); /* more free blocks, if it was never 
 uint16_t *fen__span_owners(struct fen__span *s);
 /* False: all blocks and all threads are account 0's. Set before the first one is not. */
 extern bool fen__billed;
+/* Of the cache's node; from any other node. */
 struct fen__span *fen__central_get(struct fen__cache *c, uint32_t bin);
+struct fen__span *fen__central_far(struct fen__cache *c, uint32_t bin);
 void fen__central_put(struct fen__span *s);
 /* Looks at up to n spans of a set, which go to its end, and frees those that are empty: bytes. */
-size_t fen__central_sweep(uint32_t bin, uint32_t n);
-uint32_t fen__central_spans(uint32_t bin);
+size_t fen__central_sweep(uint32_t set, uint32_t n);
+uint32_t fen__central_spans(uint32_t set);
+uint32_t fen__central_sets(void); /* of all bins and nodes */
 void fen__central_lock(void);
 void fen__central_unlock(void);
 
@@ -261,6 +278,8 @@ void fen__cache_relist(struct fen__cache *c,
                        struct fen__span *s);                      /* FULL, a free block came back */
 void fen__cache_empty(struct fen__cache *c, struct fen__span *s); /* its last block came back */
 void fen__cache_flush(struct fen__cache *c);
+/* The calling thread has no cache any more; the next one is for the node it has entered then. */
+void fen__cache_leave(struct fen__cache *c);
 /* True: h has no thread and s, which names it, is the caller's alone. */
 bool fen__cache_disown(struct fen__cache *h, struct fen__span *s);
 

@@ -47,6 +47,7 @@ void *fen__large_new(struct fen__cache *c, size_t n, size_t align, uint32_t acco
     if (!s)
         return NULL;
     init(s, bytes, account);
+    s->node = c->node;
     if (get_memory(s, pages, align, ret_zero)) {
         fen__record_free(FEN__REC_SPAN, s, 0);
         return NULL;

@@ -113,6 +113,10 @@ void fen__block_back(struct fen__cache *c, struct fen__span *s, struct fen__bloc
         put_back(NULL, b);
         return;
     }
+    if (FEN__UNLIKELY(s->node != c->node)) {
+        fen__far_free(c, s, b);
+        return;
+    }
     uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
     if (own)
         own[fen__block_index(s, b)] = c->mag[s->bin].owner;

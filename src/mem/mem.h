@@ -33,6 +33,7 @@ struct fen__mem_now {
     uint32_t *carrier; /* the fiber's id, kept up to date; NULL: none runs */
     int64_t from;      /* of the row: bytes allocated when the slice began */
     int64_t taken;     /* bytes the slice allocated on other rows */
+    uint32_t far;      /* blocks gathered for other nodes; not 0: fen__mem_send_home */
 };
 
 /* Of the calling thread, which is an M's; NULL: no memory, then its fibers' blocks are charged to
@@ -69,6 +70,15 @@ static inline int64_t fen__mem_end(struct fen__mem_now *n)
 void fen__mem_flush(void);
 /* The same for one that has nothing to do just now: if there was a reclaim since. */
 void fen__mem_idle(void);
+
+/* ---- NUMA nodes: for the scheduler (node.c) ---- */
+/* There are so many, by fen__sys_nodes_open; before the workers start. */
+void fen__mem_nodes(int n);
+/* The calling M works for a P of that node from now on: it runs there, and so does its memory.
+ * In place of fen__mem_attach, and again whenever the node is another; no fiber may run. */
+struct fen__mem_now *fen__mem_enter(int node);
+/* The calling thread sends off what it has gathered for other nodes. */
+void fen__mem_send_home(void);
 
 /* ---- when free memory goes back: for the scheduler (pace.c) ---- */
 

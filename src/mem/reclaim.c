@@ -66,10 +66,10 @@ static int64_t until(const struct work *w) { return w->from_ns + w->budget_ns / 
 
 static void sweep_sets(struct work *w)
 {
-    for (uint32_t bin = 0; bin < FEN__BINS; bin++)
-        for (uint32_t n = fen__central_spans(bin); n;) {
+    for (uint32_t set = 0; set < fen__central_sets(); set++)
+        for (uint32_t n = fen__central_spans(set); n;) {
             uint32_t step = n < STEP_SPANS ? n : STEP_SPANS;
-            w->c->held_after -= (int64_t)fen__central_sweep(bin, step);
+            w->c->held_after -= (int64_t)fen__central_sweep(set, step);
             n -= step;
             if (fen__sys_now() >= until(w))
                 end_slice(w);

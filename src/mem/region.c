@@ -23,9 +23,15 @@
  * Blocks above RUN_PAGES_MAX have maps of their own: the block starts at a multiple of 2 MiB (or of
  * a larger alignment), its head in the page before, so that the map byte and one load find it.
  *
+ * Where there are several NUMA nodes (node.c), a region belongs to one: its pages are asked for
+ * there, and each node has its own buckets and reserve. Locks, counters and marks are common: the
+ * footprint is the process's.
+ *
  * Rejected: a radix tree from page to span (a third dependent load in each free); one reserved
  * range for the whole heap (a limit on address space then is a limit on the heap). */
 #include "mem/heap_int.h"
+
+#include "sys/node.h"
 
 #include <assert.h>
 #include <string.h>
@@ -43,8 +49,11 @@ struct fen__span fen__span_none = {.special = FEN__SPAN_NONE};
 
 static struct {
     uint32_t lock;
-    struct fen__region *bucket[BUCKETS], *all;
-    char *reserve, *reserve_end;
+    struct {
+        struct fen__region *bucket[BUCKETS];
+        char *reserve, *reserve_end;
+    } node[FEN__NODES_MAX];
+    struct fen__region *all;
     size_t used_pages, dirty_pages; /* used: runs and huge maps, without heads */
     size_t regions, huge_bytes, returned_bytes;
     uint32_t retain_percent;
@@ -113,7 +122,7 @@ static void bucket_out(struct fen__region *r)
     if (r->prev)
         r->prev->next = r->next;
     else
-        heap.bucket[bucket_of(r->longest)] = r->next;
+        heap.node[r->node].bucket[bucket_of(r->longest)] = r->next;
     if (r->next)
         r->next->prev = r->prev;
 }
@@ -139,7 +148,7 @@ static void bucket_move(struct fen__region *r)
     r->longest = longest;
     if (!longest)
         return;
-    struct fen__region **head = &heap.bucket[bucket_of(longest)];
+    struct fen__region **head = &heap.node[r->node].bucket[bucket_of(longest)];
     r->prev = NULL;
     r->next = *head;
     if (r->next)
@@ -159,25 +168,27 @@ static uint32_t page_of(const void *p)
     return (uint32_t)((uintptr_t)p % FEN__REGION_BYTES / FEN__PAGE_BYTES);
 }
 
-static int reserve(void)
+static int reserve(uint32_t node)
 {
     for (size_t n = RESERVE_REGIONS; n; n = n > 1 ? 1 : 0) {
         void *p;
         if (fen__sys_map_aligned(n * FEN__REGION_BYTES, FEN__REGION_BYTES, 0, &p))
             continue;
-        heap.reserve = p;
-        heap.reserve_end = heap.reserve + n * FEN__REGION_BYTES;
+        heap.node[node].reserve = p;
+        heap.node[node].reserve_end = (char *)p + n * FEN__REGION_BYTES;
+        fen__sys_node_prefer(p, n * FEN__REGION_BYTES, (int)node);
         return 0;
     }
     return -ENOMEM;
 }
 
-static struct fen__region *region_new(void)
+static struct fen__region *region_new(uint32_t node)
 {
-    if (heap.reserve == heap.reserve_end && reserve())
+    if (heap.node[node].reserve == heap.node[node].reserve_end && reserve(node))
         return NULL;
-    struct fen__region *r = (struct fen__region *)heap.reserve;
-    heap.reserve += FEN__REGION_BYTES;
+    struct fen__region *r = (struct fen__region *)heap.node[node].reserve;
+    heap.node[node].reserve += FEN__REGION_BYTES;
+    r->node = (uint8_t)node;
     if (heap.hugepages)
         fen__sys_hugepages(r, FEN__REGION_BYTES);
     set_bits(r->free, 1, FEN__REGION_PAGES - 1, true);
@@ -204,14 +215,24 @@ static uint32_t find_run(const struct fen__region *r, uint32_t pages, uint32_t a
     return 0;
 }
 
-static struct fen__region *find_region(uint32_t pages, uint32_t align, uint32_t *ret_at)
+static struct fen__region *find_on(uint32_t node, uint32_t pages, uint32_t align, uint32_t *ret_at)
 {
     for (uint32_t b = bucket_of(pages); b < BUCKETS; b++)
-        for (struct fen__region *r = heap.bucket[b]; r; r = r->next)
+        for (struct fen__region *r = heap.node[node].bucket[b]; r; r = r->next)
             if ((*ret_at = find_run(r, pages, align)))
                 return r;
-    struct fen__region *r = region_new();
-    *ret_at = r ? find_run(r, pages, align) : 0;
+    return NULL;
+}
+
+/* On that node; elsewhere rather than nowhere. */
+static struct fen__region *find_region(uint32_t node, uint32_t pages, uint32_t align,
+                                       uint32_t *ret_at)
+{
+    struct fen__region *r = find_on(node, pages, align, ret_at);
+    if (!r && (r = region_new(node)))
+        *ret_at = find_run(r, pages, align);
+    for (uint32_t other = 0; !r && other < fen__nodes; other++)
+        r = find_on(other, pages, align, ret_at);
     return r;
 }
 
@@ -374,10 +395,12 @@ int fen__run_new(uint32_t pages, uint32_t align_pages, struct fen__span *s, char
 {
     uint32_t at;
     fen__lock(&heap.lock);
-    struct fen__region *r = find_region(pages, align_pages, &at);
+    struct fen__region *r = find_region(s->node, pages, align_pages, &at);
     if (r && forbidden(pages - count_bits(r->dirty, at, pages)))
         r = NULL;
     bool zero = r && occupy(r, at, pages, s);
+    if (r)
+        s->node = r->node;
     unlock_and_tell();
     if (!r)
         return -ENOMEM;
@@ -495,6 +518,21 @@ void fen__pages_options(uint32_t retain_percent, bool hugepages)
     fen__lock(&heap.lock);
     heap.retain_percent = retain_percent;
     __atomic_store_n(&heap.hugepages, hugepages, __ATOMIC_RELAXED);
+    fen__unlock(&heap.lock);
+}
+
+/* Under the lock, and so are the system calls: nodes are set once, before there are workers. */
+void fen__pages_nodes(uint32_t n)
+{
+    fen__lock(&heap.lock);
+    bool first = fen__nodes == 1 && n > 1;
+    for (struct fen__region *r = first ? heap.all : NULL; r; r = r->all)
+        fen__sys_node_prefer(r, FEN__REGION_BYTES, 0);
+    if (first && heap.node[0].reserve < heap.node[0].reserve_end)
+        fen__sys_node_prefer(heap.node[0].reserve,
+                             (size_t)(heap.node[0].reserve_end - heap.node[0].reserve), 0);
+    if (n > fen__nodes)
+        __atomic_store_n(&fen__nodes, n, __ATOMIC_RELAXED);
     fen__unlock(&heap.lock);
 }
 

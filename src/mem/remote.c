@@ -137,10 +137,12 @@ static void push(struct fen__span *s, struct fen__block *first, struct fen__bloc
 
 /* ---- batches ---- */
 
-static void dispatch(struct fen__out *o)
+static void dispatch(struct fen__cache *c, struct fen__out *o)
 {
     struct fen__span *s = o->span;
     o->span = NULL;
+    if (FEN__UNLIKELY(s->node != c->node))
+        fen__far_sent(c, o->n);
     push(s, o->first, o->last);
 }
 
@@ -163,19 +165,19 @@ void fen__remote_free(struct fen__cache *c, struct fen__span *s, struct fen__blo
         o->n++;
     } else {
         if (o->span)
-            dispatch(o);
+            dispatch(c, o);
         b->next = NULL;
         *o = (struct fen__out){s, b, b, 1};
     }
     if (FEN__UNLIKELY(o->n >= FEN__OUT_MAX || o->n * s->bytes >= OUT_BYTES))
-        dispatch(o);
+        dispatch(c, o);
 }
 
 void fen__remote_flush(struct fen__cache *c)
 {
     for (uint32_t i = 0; i < FEN__OUT_SLOTS; i++)
         if (c->out[i].span)
-            dispatch(&c->out[i]);
+            dispatch(c, &c->out[i]);
 }
 
 /* ---- the inbox ---- */

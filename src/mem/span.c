@@ -112,6 +112,7 @@ static void span_init(struct fen__span *s, struct fen__cache *c, uint32_t bin)
     s->listed = true;
     s->idle = false;
     s->account = 0;
+    s->node = c->node;
     atomic_store_explicit(&s->own, NULL, memory_order_relaxed);
     atomic_store_explicit(&s->home, c, memory_order_relaxed);
     atomic_store_explicit(&s->remote, FEN__REMOTE_LISTED, memory_order_relaxed);
@@ -190,7 +191,9 @@ static struct set {
     uint32_t puts;
     struct fen__span *first, *last;
     uint32_t n;
-} FEN__ALIGN(FEN__LINE) sets[FEN__BINS];
+} FEN__ALIGN(FEN__LINE) sets[FEN__NODES_MAX * FEN__BINS]; /* touched for nodes there are */
+
+static struct set *set_of(uint32_t node, uint32_t bin) { return &sets[node * FEN__BINS + bin]; }
 
 static void set_out(struct set *t, struct fen__span *s)
 {
@@ -236,9 +239,8 @@ static size_t sweep(struct set *t, uint32_t n)
     return bytes;
 }
 
-struct fen__span *fen__central_get(struct fen__cache *c, uint32_t bin)
+static struct fen__span *get(struct fen__cache *c, struct set *t)
 {
-    struct set *t = &sets[bin];
     if (!__atomic_load_n(&t->n, __ATOMIC_RELAXED)) /* a miss costs a new span, no more */
         return NULL;
     fen__lock(&t->lock);
@@ -253,9 +255,23 @@ struct fen__span *fen__central_get(struct fen__cache *c, uint32_t bin)
     return s;
 }
 
+struct fen__span *fen__central_get(struct fen__cache *c, uint32_t bin)
+{
+    return get(c, set_of(c->node, bin));
+}
+
+struct fen__span *fen__central_far(struct fen__cache *c, uint32_t bin)
+{
+    struct fen__span *s = NULL;
+    uint32_t nodes = __atomic_load_n(&fen__nodes, __ATOMIC_RELAXED);
+    for (uint32_t node = 0; !s && node < nodes; node++)
+        s = get(c, set_of(node, bin));
+    return s;
+}
+
 void fen__central_put(struct fen__span *s)
 {
-    struct set *t = &sets[s->bin];
+    struct set *t = set_of(s->node, s->bin);
     fen__lock(&t->lock);
     atomic_store_explicit(&s->home, NULL, memory_order_relaxed);
     s->listed = true;
@@ -273,27 +289,32 @@ void fen__central_put(struct fen__span *s)
     fen__unlock(&t->lock);
 }
 
-size_t fen__central_sweep(uint32_t bin, uint32_t n)
+uint32_t fen__central_sets(void)
 {
-    fen__lock(&sets[bin].lock);
-    size_t bytes = sweep(&sets[bin], n);
-    fen__unlock(&sets[bin].lock);
+    return FEN__BINS * __atomic_load_n(&fen__nodes, __ATOMIC_RELAXED);
+}
+
+size_t fen__central_sweep(uint32_t set, uint32_t n)
+{
+    fen__lock(&sets[set].lock);
+    size_t bytes = sweep(&sets[set], n);
+    fen__unlock(&sets[set].lock);
     return bytes;
 }
 
-uint32_t fen__central_spans(uint32_t bin)
+uint32_t fen__central_spans(uint32_t set)
 {
-    return __atomic_load_n(&sets[bin].n, __ATOMIC_RELAXED);
+    return __atomic_load_n(&sets[set].n, __ATOMIC_RELAXED);
 }
 
 void fen__central_lock(void)
 {
-    for (uint32_t i = 0; i < FEN__BINS; i++)
+    for (uint32_t i = 0; i < fen__central_sets(); i++)
         fen__lock(&sets[i].lock);
 }
 
 void fen__central_unlock(void)
 {
-    for (uint32_t i = 0; i < FEN__BINS; i++)
+    for (uint32_t i = 0; i < fen__central_sets(); i++)
         fen__unlock(&sets[i].lock);
 }

@@ -33,6 +33,8 @@
  * (an event between the two registrations would be lost or come twice). */
 #include "sched/sched_int.h"
 
+#include "sys/node.h"
+
 static struct {
     uint32_t lock;
     bool open;
@@ -41,6 +43,7 @@ static struct {
 void fen__procs_init(struct fen__p *p, int number)
 {
     p->number = (uint32_t)number;
+    p->node = fen__sys_node_of(number);
     p->rand = fen__sched.seed + (uint64_t)number * 7919 + 1;
     fen__queue_init(p);
     fen__timers_init(p);

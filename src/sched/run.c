@@ -8,6 +8,7 @@
 #include "sched/see.h"
 
 #include "mem/mem.h"
+#include "sys/node.h"
 #include "sys/process.h"
 #include "sys/trace.h"
 
@@ -51,6 +52,10 @@ static bool wait_for_p(struct fen__m *m)
             s->spares = m;
         }
         fen__unlock(&s->lock);
+        if (have && !end && FEN__UNLIKELY(m->node != m->p->node)) {
+            m->node = m->p->node;
+            m->mem = fen__mem_enter(m->node);
+        }
         if (have || end)
             return !end;
         fen__mem_flush(); /* it may sleep for long */
@@ -85,7 +90,6 @@ static void *m_main(void *arg)
     fen__trace_unblock();
     fen__sys_block_sigpipe(); /* a peer that leaves is an error code, never the process's end */
     fen__bill_start(m);
-    m->mem = fen__mem_attach();
     static struct fen__cxx none; /* stays empty */
     m->cxx = fen__cxx_now() ? fen__cxx_now() : &none;
     m->control = fen__control();
@@ -173,6 +177,8 @@ struct fen__m *fen__m_new(struct fen__p *p)
     m->statfd = -1;
     m->meter = atomic_load_explicit(&s->meter, memory_order_relaxed);
     m->act = FEN__ACT_YIELD;
+    m->mem = NULL;
+    m->node = -1;
     if (p)
         fen__m_give(m, p);
     if (start_thread(m)) {
@@ -211,6 +217,34 @@ static int env_guard(enum fen_guard *ret)
             return 0;
         }
     return text && *text ? -EINVAL : 0;
+}
+
+/* FEN_NUMA: 0 nodes to be faked, or for "fake=N" so many; 1: as if there was one. */
+static int env_nodes(int *ret_fake)
+{
+    const char *text = getenv("FEN_NUMA");
+    *ret_fake = 0;
+    if (!text || !*text || !strcmp(text, "auto"))
+        return 0;
+    if (!strcmp(text, "off")) {
+        *ret_fake = 1;
+        return 0;
+    }
+    char *end = NULL;
+    long n = strncmp(text, "fake=", 5) ? 0 : strtol(text + 5, &end, 10);
+    if (n < 2 || n > FEN__NODES_MAX || *end)
+        return -EINVAL;
+    *ret_fake = (int)n;
+    return 0;
+}
+
+/* A simulated run has one worker and decides nothing by the machine it runs on. */
+static int open_nodes(void)
+{
+    int fake, rc = env_nodes(&fake);
+    if (!rc)
+        fen__mem_nodes(fen__sys_nodes_open("", fen__sched.sim ? 1 : fake));
+    return rc;
 }
 
 static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
@@ -410,6 +444,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
     rc = fen__sys_mark_forks(&s->running);
     rc = rc ? rc : fen__see_config(cfg);
     rc = rc ? rc : fen__pace_configure(cfg);
+    rc = rc ? rc : open_nodes();
     if (rc)
         goto out;
     fen__bill_units();

@@ -75,6 +75,7 @@ struct fen__p {
     int64_t anchor_ns;
     uint64_t rand;
     uint32_t number;
+    int node;           /* NUMA; whoever is its M runs there */
     bool idle;          /* sched.lock: in the idle list */
     _Atomic bool leave; /* above the number wanted: procs.c */
     struct fen__p *next_idle;
@@ -130,6 +131,7 @@ struct fen__m {
     bool ended, joined;        /* sched.lock: its thread retired; there is none (any more) */
     pthread_t thread;
     struct fen__m *next_spare, *next;
+    int node; /* that its thread has entered; -1: none */
     int64_t cpu_start_ns;
     /* the monitor's notes */
     uint32_t seen_calls, seen_phase;

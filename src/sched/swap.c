@@ -58,6 +58,8 @@ INLINE void after(struct fen__m *m, struct fen__g *g)
     case FEN__ACT_EXIT:
         m->p->jam = 0;
         fen__g_free(m, g);
+        if (FEN__UNLIKELY(m->mem && m->mem->far))
+            fen__mem_send_home();
         break;
     case FEN__ACT_LOST:
         if (atomic_load_explicit(&m->hog, memory_order_relaxed))

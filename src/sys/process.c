@@ -2,6 +2,7 @@
  * the address space; a pidfd opened by the parent before it reaps cannot mean another process. */
 #include "sys/process.h"
 
+#include "sys/node.h"
 #include "sys/sys.h"
 
 #include <errno.h>
@@ -79,9 +80,14 @@ static int spawn(const struct fen__sys_child *how, const int *up, int *ret_pid)
             rc = attributes(&at, how);
         if (!rc)
             rc = fault("spawn");
+        int node = fen__sys_node_entered();
+        if (node >= 0) /* a child may run everywhere */
+            (void)!fen__sys_node_enter(-1);
         if (!rc)
             rc = -posix_spawnp(&pid, how->file, &fa, &at, (char *const *)(uintptr_t)how->argv,
                                how->env ? (char *const *)(uintptr_t)how->env : environ);
+        if (node >= 0)
+            (void)!fen__sys_node_enter(node);
         posix_spawnattr_destroy(&at);
     }
     posix_spawn_file_actions_destroy(&fa);

@@ -2,6 +2,7 @@
 #include "sys/sys_int.h"
 
 #include "sys/cgroup.h"
+#include "sys/node.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -66,8 +67,12 @@ int fen__sys_at_fork(void (*before)(void), void (*after)(void))
 int fen__sys_thread(pthread_t *ret_thread, size_t stack_bytes, void *(*fn)(void *arg), void *arg)
 {
     FAULT("thread");
+    size_t bytes;
+    const void *everywhere = fen__sys_node_everywhere(&bytes);
     pthread_attr_t attr;
     pthread_attr_init(&attr);
+    if (everywhere) /* not where its maker is bound */
+        pthread_attr_setaffinity_np(&attr, bytes, everywhere);
     pthread_attr_setstacksize(&attr, stack_bytes);
     int rc = pthread_create(ret_thread, &attr, fn, arg);
     pthread_attr_destroy(&attr);
