@@ -18,7 +18,7 @@
  *
  * After fork the child has the caches of threads it does not have. Their free blocks are lost to
  * it, their live blocks can be freed: pushes go to inboxes that nobody reads. All locks are held
- * across the fork. */
+ * across the fork, and the child's heap is not paced. */
 #include "mem/heap_int.h"
 
 #include <string.h>
@@ -240,22 +240,36 @@ bool fen__cache_disown(struct fen__cache *h, struct fen__span *s)
 
 static void before_fork(void)
 {
+    fen__hooks_lock();
     fen__objpool_lock();
     fen__central_lock();
+    fen__pace_lock();
     fen__pages_lock();
     fen__records_lock();
     fen__lock(&caches.lock);
     fen__ledger_lock();
+    fen__check_lock();
 }
 
-static void after_fork(void)
+static void unlock_all(bool child)
 {
+    fen__check_unlock();
     fen__ledger_unlock();
     fen__unlock(&caches.lock);
     fen__records_unlock();
     fen__pages_unlock();
+    fen__pace_unlock();
     fen__central_unlock();
-    fen__objpool_unlock();
+    fen__objpool_unlock(child);
+    fen__hooks_unlock(child);
+}
+
+static void after_fork(void) { unlock_all(false); }
+
+static void in_child(void)
+{
+    unlock_all(true);
+    fen__pace_forget();
 }
 
 static void make_ready(void)
@@ -269,7 +283,7 @@ static void make_ready(void)
     atomic_store_explicit(&caches.ready, true, memory_order_release);
     fen__unlock(&caches.lock);
     if (first) /* may allocate; without it only forks of busy processes are unsafe */
-        (void)!fen__sys_at_fork(before_fork, after_fork);
+        (void)!fen__sys_at_fork(before_fork, after_fork, in_child);
 }
 
 /* Lock held. */

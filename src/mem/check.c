@@ -109,6 +109,9 @@ static void let_go(struct fen__cache *c, struct fen__span *s, char *p)
     fen__block_back(c, s, (struct fen__block *)p);
 }
 
+void fen__check_lock(void) { fen__lock(&quarantine.lock); }
+void fen__check_unlock(void) { fen__unlock(&quarantine.lock); }
+
 /* The oldest block of the quarantine, while there is too much in it. */
 static bool oldest(uint32_t keep, size_t keep_bytes, struct fen__span **ret_s, char **ret_p)
 {

@@ -352,18 +352,27 @@ enum {
     FEN__DUE_GOAL = 1,
     FEN__DUE_LIMIT = 2, /* near the limit */
     FEN__DUE_LOOK = 4,  /* more dirty pages than one keeps for long */
-    FEN__DUE_STOP = 8
+    FEN__DUE_STOP = 8,
+    FEN__DUE_KEPT = 16 /* a room keeps what it may want to let go in a while */
 };
 void fen__pace_due(uint32_t why); /* any thread; the page heap's lock is not held */
 /* Goes up when the caches should be flushed. */
 extern uint32_t fen__flush_epoch;
 /* A whole reclaim on the calling thread; the bytes given back. */
 size_t fen__pace_reclaim(void);
+/* Around a fork. In the child the heap is not paced: it has no reclaimer. */
+void fen__pace_lock(void);
+void fen__pace_unlock(void);
+void fen__pace_forget(void);
 
 /* ---- hooks.c ---- */
-/* Asks every hook to let go; each(arg), unless NULL, after each of them. Bytes; 0 when another
- * thread is asking them just now. */
-size_t fen__hooks_call(bool all, void (*each)(void *arg), void *arg);
+enum fen__hooks { FEN__HOOKS_TIMED, FEN__HOOKS_AGED, FEN__HOOKS_ALL };
+/* Asks the timed hooks, or every one, to let go of what was not used, or of all; each(arg), unless
+ * NULL, after each call. Bytes; 0 when another thread is asking them just now. */
+size_t fen__hooks_call(enum fen__hooks which, void (*each)(void *arg), void *arg);
+/* Around a fork; in the child nobody is asking. */
+void fen__hooks_lock(void);
+void fen__hooks_unlock(bool child);
 
 /* ---- large.c ---- */
 void *fen__large_new(struct fen__cache *c, size_t n, size_t align, uint32_t account,
@@ -374,8 +383,9 @@ bool fen__large_resize(struct fen__cache *c, struct fen__span *s, size_t n);
 /* ---- objpool.c ---- */
 /* What the thread has at hand goes where others find it. */
 void fen__objpool_flush(struct fen__cache *c);
+/* Around a fork, as for the others. */
 void fen__objpool_lock(void);
-void fen__objpool_unlock(void);
+void fen__objpool_unlock(bool child);
 
 /* ---- check.c ---- */
 extern bool fen__checked; /* new blocks have a red zone and are poisoned */
@@ -385,6 +395,8 @@ void *fen__check_new(struct fen__cache *c, size_t n, uint32_t account);
 void fen__check_free(struct fen__cache *c, struct fen__span *s, void *p);
 size_t fen__check_size(const struct fen__span *s, const void *p);
 void fen__check_drain(struct fen__cache *c); /* empties the quarantine */
+void fen__check_lock(void);
+void fen__check_unlock(void);
 
 #ifndef FEN_SHARED
 #pragma GCC visibility pop

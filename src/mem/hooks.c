@@ -52,16 +52,27 @@ static struct fen__reclaim_hook *after(const struct fen__reclaim_hook *h)
     return next;
 }
 
-size_t fen__hooks_call(bool all, void (*each)(void *arg), void *arg)
+size_t fen__hooks_call(enum fen__hooks which, void (*each)(void *arg), void *arg)
 {
     size_t bytes = 0;
     if (!enter())
         return 0;
-    for (struct fen__reclaim_hook *h = after(NULL); h; h = after(h)) {
-        bytes += h->fn(h, all);
-        if (each)
-            each(arg);
-    }
+    for (struct fen__reclaim_hook *h = after(NULL); h; h = after(h))
+        for (h->more = which != FEN__HOOKS_TIMED || h->timed; h->more;) {
+            h->more = false;
+            bytes += h->fn(h, which == FEN__HOOKS_ALL);
+            if (each)
+                each(arg);
+        }
     atomic_store(&hooks.busy, 0);
     return bytes;
+}
+
+void fen__hooks_lock(void) { fen__lock(&hooks.lock); }
+
+void fen__hooks_unlock(bool child)
+{
+    if (child) /* whoever was asking is not here */
+        atomic_store(&hooks.busy, 0);
+    fen__unlock(&hooks.lock);
 }

@@ -38,10 +38,10 @@ static void all_are_asked(void **state)
         k[i].hook.fn = let_go;
         fen__reclaim_register(&k[i].hook);
     }
-    assert_int_equal(fen__hooks_call(false, count, &between), 30);
+    assert_int_equal(fen__hooks_call(FEN__HOOKS_AGED, count, &between), 30);
     assert_int_equal(between, 3);
     fen__reclaim_unregister(&k[1].hook);
-    assert_int_equal(fen__hooks_call(true, NULL, NULL), 20);
+    assert_int_equal(fen__hooks_call(FEN__HOOKS_ALL, NULL, NULL), 20);
     assert_int_equal(k[0].calls, 2);
     assert_int_equal(k[0].alls, 1);
     assert_int_equal(k[1].calls, 1);
@@ -50,13 +50,13 @@ static void all_are_asked(void **state)
     fen__reclaim_unregister(&k[0].hook);
     fen__reclaim_unregister(&k[2].hook);
     fen__reclaim_unregister(&k[2].hook); /* it is not there: nothing happens */
-    assert_int_equal(fen__hooks_call(true, NULL, NULL), 0);
+    assert_int_equal(fen__hooks_call(FEN__HOOKS_ALL, NULL, NULL), 0);
 }
 
 static void *call_them(void *arg)
 {
     (void)arg;
-    (void)fen__hooks_call(true, NULL, NULL);
+    (void)fen__hooks_call(FEN__HOOKS_ALL, NULL, NULL);
     return NULL;
 }
 
@@ -69,7 +69,7 @@ static void taking_one_out_waits_for_it(void **state)
     assert_int_equal(pthread_create(&t, NULL, call_them, NULL), 0);
     while (!atomic_load(&k.inside))
         fen__sys_nap(FEN_MS / 10);
-    assert_int_equal(fen__hooks_call(true, NULL, NULL), 0); /* they are being asked */
+    assert_int_equal(fen__hooks_call(FEN__HOOKS_ALL, NULL, NULL), 0); /* they are being asked */
     fen__reclaim_unregister(&k.hook);
     assert_int_equal(atomic_load(&k.inside), 0);
     assert_int_equal(k.calls, 1);

@@ -125,8 +125,15 @@ int64_t fen__pace_cpu_ns(void); /* of that thread, in this run */
 struct fen__reclaim_hook {
     struct fen__reclaim_hook *next; /* the list's */
     size_t (*fn)(struct fen__reclaim_hook *h, bool all);
+    bool more;  /* set by fn: that was a slice, call at once for the next one */
+    bool timed; /* call fn also by time, see fen__reclaim_later */
 };
 void fen__reclaim_register(struct fen__reclaim_hook *h);
+/* For a timed hook that has begun to keep something: while the heap is paced, fn is called (all:
+ * false) about FEN__KEPT_NS from now, whatever the heap does. Once for each call of this: fn calls
+ * it again while there is anything left. Any thread, also in fn; cheap when it has been asked. */
+#define FEN__KEPT_NS (2 * FEN_S)
+void fen__reclaim_later(void);
 /* When it returns, fn does not run and will not; waits for it, a thread's wait. */
 void fen__reclaim_unregister(struct fen__reclaim_hook *h);
 

@@ -332,8 +332,33 @@ void fen__objpool_flush(struct fen__cache *c)
     fen__unlock(&pools.lock);
 }
 
-void fen__objpool_lock(void) { fen__lock(&pools.lock); }
-void fen__objpool_unlock(void) { fen__unlock(&pools.lock); }
+/* With the table's lock held no pool goes and no shard comes. */
+void fen__objpool_lock(void)
+{
+    fen__lock(&pools.lock);
+    for (uint32_t i = 0; i < FEN_OBJPOOLS_MAX; i++) {
+        fen_objpool *p = pools.at[i];
+        for (struct fen__objshard *s = p ? first_shard(p) : NULL; s; s = s->next)
+            fen__lock(&s->lock);
+        if (p)
+            fen__lock(&p->lock);
+    }
+}
+
+void fen__objpool_unlock(bool child)
+{
+    for (uint32_t i = 0; i < FEN_OBJPOOLS_MAX; i++) {
+        fen_objpool *p = pools.at[i];
+        for (struct fen__objshard *s = p ? first_shard(p) : NULL; s; s = s->next)
+            fen__unlock(&s->lock);
+        if (!p)
+            continue;
+        fen__unlock(&p->lock);
+        if (child) /* who held it is not here */
+            p->pins = 0;
+    }
+    fen__unlock(&pools.lock);
+}
 
 /* ---- reclaim ---- */
 

@@ -11,6 +11,7 @@
  *           same rule for a heap that shrinks
  *   LOOK    more free pages than retain_percent: those that nobody took for IDLE_NS go back
  *   LIMIT   the process comes near its limit
+ *   KEPT    a room above keeps something (warm stacks): what it does not use goes back by time
  *
  * The limit is for the process's own memory (anonymous pages: heap, stacks, other libraries), which
  * the kernel knows. It is read every LOOK_NS while anybody works (fen__pace_tick), and between two
@@ -24,7 +25,7 @@
  *
  * The thread is started by the first need and sleeps on `due`. A bit is cleared when it has been
  * dealt with, marks set anew before, so that who meets a mark that is still reached sets it again.
- * Only LOOK and LIMIT make it wake by time, and both end by themselves: an idle process has no
+ * LOOK, LIMIT and KEPT make it wake by time, and all end by themselves: an idle process has no
  * wake-ups. Without the thread (none could be had) nothing goes back but on request.
  *
  * Lock: pace.lock guards settings, marks and counters; it is taken before the page heap's.
@@ -67,7 +68,9 @@ static struct {
     bool started;
     pthread_t thread;
     int64_t limit_at, look_at; /* its own: not before; when free pages have waited long enough */
+    int64_t kept_at;           /* when rooms are asked for what they keep; 0: not yet known */
 } helper;
+static _Atomic bool kept; /* somebody keeps something since they were asked last */
 
 static const struct {
     const char *name;
@@ -239,6 +242,31 @@ static bool look_step(int64_t now)
     return more;
 }
 
+void fen__reclaim_later(void)
+{
+    if (atomic_load_explicit(&kept, memory_order_relaxed))
+        return;
+    atomic_store(&kept, true); /* pairs with the load in help() */
+    fen__pace_due(FEN__DUE_KEPT);
+}
+
+/* True: there is, or may be, something that is kept. */
+static bool kept_step(int64_t now)
+{
+    if (!helper.kept_at)
+        helper.kept_at = now + FEN__KEPT_NS;
+    if (now < helper.kept_at)
+        return true;
+    struct fen__reclaim_cycle c = {0};
+    atomic_store(&kept, false); /* who asks from now on is asked again */
+    fen__reclaim_kept(&c);
+    fen__lock(&pace.lock);
+    pace.slice_max_ns = fen__max_i64(pace.slice_max_ns, c.slice_max_ns);
+    fen__unlock(&pace.lock);
+    helper.kept_at = 0;
+    return false;
+}
+
 static bool goal_reached(void)
 {
     fen__lock(&pace.lock);
@@ -265,6 +293,8 @@ static uint32_t deal_with(uint32_t why)
     }
     if (why & FEN__DUE_LOOK && !look_step(now))
         done |= FEN__DUE_LOOK;
+    if (why & FEN__DUE_KEPT && !kept_step(now))
+        done |= FEN__DUE_KEPT;
     __atomic_store_n(&cpu_ns, fen__sys_thread_cpu(), __ATOMIC_RELAXED);
     return done;
 }
@@ -277,13 +307,18 @@ static void *help(void *arg)
         if (why & FEN__DUE_STOP)
             return NULL;
         atomic_fetch_and(&due_bits, ~deal_with(why));
+        if (atomic_load(&kept)) /* perhaps while the bit was still set */
+            atomic_fetch_or(&due_bits, FEN__DUE_KEPT);
         why = atomic_load(&due_bits);
         if (why & (FEN__DUE_GOAL | FEN__DUE_STOP))
             continue;
         int64_t until = why & FEN__DUE_LOOK ? helper.look_at : FEN_NEVER;
+        if (why & FEN__DUE_KEPT)
+            until = fen__min_i64(until, helper.kept_at);
         if (fen_mem_pressure() != FEN_MEM_EASY)
             until = fen__min_i64(until, fen__sys_now() + LOOK_NS);
-        if (!(why & FEN__DUE_LOOK) || helper.look_at)
+        if ((!(why & FEN__DUE_LOOK) || helper.look_at) &&
+            (!(why & FEN__DUE_KEPT) || helper.kept_at))
             fen__sys_futex_wait(&due_bits, why, until);
     }
 }
@@ -327,7 +362,8 @@ void fen__pace_open(const struct fen__pace_config *cfg)
     int64_t limit = limit_of(cfg->limit_bytes);
     fen_assert(!helper.started);
     atomic_store(&due_bits, 0);
-    helper.limit_at = helper.look_at = 0;
+    atomic_store(&kept, false);
+    helper.limit_at = helper.look_at = helper.kept_at = 0;
     __atomic_store_n(&cpu_ns, 0, __ATOMIC_RELAXED);
     fen__lock(&pace.lock);
     pace.open = true;
@@ -353,6 +389,27 @@ void fen__pace_close(void)
     pace.limit = 0;
     pace.told = NULL;
     look();
+    fen__unlock(&pace.lock);
+}
+
+/* ---- forks ---- */
+
+void fen__pace_lock(void) { fen__lock(&pace.lock); }
+void fen__pace_unlock(void) { fen__unlock(&pace.lock); }
+
+/* The child of a process that was paced: its thread is not there, so who frees gives back, as
+ * without a runtime, and the limit, which the parent keeps, is not the child's. */
+void fen__pace_forget(void)
+{
+    helper.started = false;
+    atomic_store(&due_bits, 0);
+    atomic_store(&kept, false);
+    fen__lock(&pace.lock);
+    pace.open = false;
+    pace.limit = 0;
+    pace.told = NULL;
+    __atomic_store_n(&level, FEN_MEM_EASY, __ATOMIC_RELAXED);
+    set_marks();
     fen__unlock(&pace.lock);
 }
 

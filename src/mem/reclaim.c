@@ -93,11 +93,17 @@ void fen__reclaim_run(struct fen__reclaim_cycle *c, int64_t budget_ns, size_t ke
     bool hurry = c->why == FEN__RECLAIM_LIMIT || c->why == FEN__RECLAIM_ASKED;
     struct work w = {c, budget_ns, fen__sys_now(), keep_bytes, !hurry};
     note(&w);
-    (void)fen__hooks_call(hurry, end_hook, &w);
+    (void)fen__hooks_call(hurry ? FEN__HOOKS_ALL : FEN__HOOKS_AGED, end_hook, &w);
     __atomic_fetch_add(&fen__flush_epoch, 1, __ATOMIC_RELAXED);
     fen__mem_flush();
     sweep_sets(&w);
     give_back(&w);
     if (c->why == FEN__RECLAIM_ASKED) /* a round of another reclaim may have been under way */
         give_back(&w);
+}
+
+void fen__reclaim_kept(struct fen__reclaim_cycle *c)
+{
+    struct work w = {.c = c, .from_ns = fen__sys_now(), .rests = true};
+    (void)fen__hooks_call(FEN__HOOKS_TIMED, end_slice, &w);
 }

@@ -92,7 +92,7 @@ void fen__set_cache(struct fen__cache *c);
  * has run: it runs once more. 0 or -errno; then nothing happens at the end. */
 int fen__sys_at_thread_exit(void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 bool fen__sys_thread_ends(void); /* fn has run on this thread */
-int fen__sys_at_fork(void (*before)(void), void (*after)(void));
+int fen__sys_at_fork(void (*before)(void), void (*after)(void), void (*child)(void));
 
 /* ---- fork ---- */
 /* Set in a child forked while *running was not 0: it has one thread, and locks that nobody will let

@@ -59,9 +59,9 @@ int fen__sys_at_thread_exit(void (*fn)(void *arg), void *arg)
 
 bool fen__sys_thread_ends(void) { return ends; }
 
-int fen__sys_at_fork(void (*before)(void), void (*after)(void))
+int fen__sys_at_fork(void (*before)(void), void (*after)(void), void (*child)(void))
 {
-    return -pthread_atfork(before, after, after);
+    return -pthread_atfork(before, after, child);
 }
 
 int fen__sys_thread(pthread_t *ret_thread, size_t stack_bytes, void *(*fn)(void *arg), void *arg)
