@@ -7,6 +7,7 @@
 
 /* Each returns the exit code: 0 done, 1 failed, 2 wrong usage or input. */
 int cmd_bench(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_load(int argc, char **argv);
 int cmd_prove(int argc, char **argv);
 int cmd_serve(int argc, char **argv);

@@ -14,6 +14,7 @@ static const struct {
     {"serve", cmd_serve, "run a service: fen serve orders --http-addr=:8080 --db=orders.db"},
     {"load", cmd_load, "put load on a server and measure it"},
     {"prove", cmd_prove, "compare fen with baselines on the same work, and show the money"},
+    {"doctor", cmd_doctor, "what of this machine's settings a service will notice"},
     {"bench", cmd_bench, "measure one mechanism: fen bench switch --json"},
 };
 
