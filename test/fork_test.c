@@ -1,5 +1,5 @@
-/* fork_test.c - children of a process whose heap is at work in every corner: they may allocate, free
- * and ask, as with the C library's heap; what the parent's reclaimer and limit were is not theirs. */
+/* fork_test.c - children of a process whose heap is at work in every corner: they may allocate,
+ * free and ask, as with the C library's heap; the parent's reclaimer and limit are not theirs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

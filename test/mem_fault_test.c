@@ -1,6 +1,6 @@
 /* mem_fault_test.c - the n-th allocation or map fails, for every n, in pools of resources and of
- * objects, arenas, buffers, clean-ups of every form, groups and the pacer's knobs: each call returns
- * -ENOMEM or NULL, or works; every clean-up that was registered runs once; nothing is left. */
+ * objects, arenas, blocks, clean-ups, groups and the pacer's knobs: each call returns -ENOMEM or
+ * NULL, or works; every clean-up that was registered runs once; nothing is left. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -157,8 +157,8 @@ static void clean_ups(void)
     ran = 0;
     memcpy(big, &one, sizeof one);
     for (int i = 0; i < 300; i++) {
-        int got = fen_defer_dyn(s, ran_dyn, i % 2 ? big : (void *)&one,
-                                i % 2 ? sizeof big : sizeof one);
+        int got =
+            fen_defer_dyn(s, ran_dyn, i % 2 ? big : (void *)&one, i % 2 ? sizeof big : sizeof one);
         must(ok_or_nomem(got));
         expected += got == 0;
     }

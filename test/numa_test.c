@@ -33,9 +33,11 @@ static void drop_elsewhere(void *arg)
     atomic_store(&work.done, far ? 1 : 2);
 }
 
-static void sent(int64_t *ret_blocks, int64_t *ret_batches)
+static fen_mem_stats stats(void)
 {
-    fen__far_stats(ret_blocks, ret_batches);
+    fen_mem_stats s;
+    fen_mem_stats_get(&s);
+    return s;
 }
 
 /* While this fiber computes, the other P takes the child; unless the monitor was quicker. */
@@ -60,22 +62,22 @@ static bool one_try(void)
 
 static int two(void *arg)
 {
-    int64_t blocks, batches, before, ignored;
     (void)arg;
-    assert_int_equal(fen__nodes, 2);
     int left = TRIES;
-    sent(&before, &ignored);
+    fen_mem_stats before = stats(), now = before;
+    assert_int_equal(before.nodes, 2);
     while (left && !one_try())
         left--;
     assert_true(left > 0);
     for (int64_t until = fen_now() + 5 * FEN_S; fen_now() < until;) {
-        sent(&blocks, &batches);
-        if (blocks - before >= BLOCKS)
+        now = stats();
+        if (now.far_blocks - before.far_blocks >= BLOCKS)
             break;
         assert_int_equal(fen_sleep(FEN_MS), 0);
     }
-    assert_true(blocks - before >= BLOCKS);
-    assert_true(batches - ignored <= (blocks - before) / 4); /* and not one by one */
+    int64_t blocks = now.far_blocks - before.far_blocks;
+    assert_true(blocks >= BLOCKS);
+    assert_true(now.far_batches - before.far_batches <= blocks / 4); /* and not one by one */
     return 0;
 }
 

@@ -93,14 +93,12 @@ static int crowd(void *arg)
 
 static void *runs(void *ret)
 {
-    *(int *)ret = fen_run(crowd, NULL, &(fen_config){.procs = 2, .on_deadlock = FEN_DEADLOCK_IGNORE});
+    const fen_config cfg = {.procs = 2, .on_deadlock = FEN_DEADLOCK_IGNORE};
+    *(int *)ret = fen_run(crowd, NULL, &cfg);
     return NULL;
 }
 
-static void nap_ms(long ms)
-{
-    nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
-}
+static void nap_ms(long ms) { nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL); }
 
 static void the_stacks_of_a_crowd_go_back(void **state)
 {

@@ -323,6 +323,13 @@ ROWS = {
         Bench("tasks", "threads_made", "==", 10000, "threads"),
         Tests("test/balance_test"),
     ]),
+    "H04": ("short slices of reclaim, and a knob", "hundreds of us", [
+        Bench("mem", "balanced_slice_p99", "<=", 300, "us"),
+        Bench("mem", "latency_slice_p99", "<=", 300, "us"),
+        Bench("mem", "container_slice_p99", "<=", 300, "us"),
+        Bench("mem", "balanced_slice_longest", ">=", 0, "us"),
+        Tests("mem/pace_test", "test/memtrace_test", "test/warm_test"),
+    ]),
     "H14": ("hot fields in lines of their own", "alignas(64)", [
         Bench("sharing", "packed_over_padded", ">=", 3, "x"),
         Output(["grep", "-c", "static_assert", "src/sched/sched_int.h"], r"(\d+)", ">=", 8,
@@ -335,6 +342,9 @@ ROWS = {
     "H16": ("from a list to arrays", "-", [
         Bench("locality", "soa_over_list", ">=", 20, "x"),
         Bench("locality", "prefetch_by_number", ">=", 5, "%"),
+    ]),
+    "H17": ("memory stays on its node", "batches at deterministic points", [
+        Tests("sys/node_test", "mem/node_test", "test/numa_test", "test/doctor_test"),
     ]),
     "H01": ("fewer cores, less memory, fewer instances", "-", [
         Prove("orders", "pool200", "per:cores", ">=", 1.0),

@@ -75,6 +75,9 @@ typedef struct fen_mem_stats {
     int64_t mapped_bytes;   /* address space of regions and large blocks */
     int64_t returned_bytes; /* given back to the system since the process began */
     int64_t records_bytes;  /* the heap's own book-keeping */
+    int64_t nodes;          /* NUMA nodes that it keeps apart */
+    /* freed on another node than they are from and sent home, and in how many batches */
+    int64_t far_blocks, far_batches;
 } fen_mem_stats;
 
 /* Sums over the process; behind by what is under way. */

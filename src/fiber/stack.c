@@ -49,10 +49,10 @@ static struct {
     struct fen__stack *cold;  /* array used as a stack */
     size_t first, nwarm, cap; /* cap: a power of two; nwarm is looked at without the lock */
     size_t ncold;
-    size_t least;    /* warm, since the last look */
-    size_t due;      /* of the present look: so many still are to become cold */
-    int64_t seen_ns; /* when the last look was */
-    bool seen;       /* somebody will look */
+    size_t least;             /* warm, since the last look */
+    size_t due;               /* of the present look: so many still are to become cold */
+    int64_t seen_ns;          /* when the last look was */
+    bool seen;                /* somebody will look */
     uint32_t slots, reserved; /* slots >= reserved, those in use included */
     uint32_t used;            /* of the slots: handed out at least once */
     int64_t mapped;

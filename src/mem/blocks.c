@@ -122,7 +122,9 @@ int fen_aligned_alloc(size_t align_bytes, size_t size_bytes, void **ret_p)
 void fen_mem_stats_get(fen_mem_stats *ret_stats)
 {
     struct fen__page_stats pages;
+    int64_t far_blocks, far_batches;
     fen__pages_stats(&pages);
+    fen__far_stats(&far_blocks, &far_batches);
     *ret_stats = (fen_mem_stats){
         .live_bytes = fen__mem_live_bytes(),
         .held_bytes = pages.used_bytes,
@@ -130,6 +132,9 @@ void fen_mem_stats_get(fen_mem_stats *ret_stats)
         .mapped_bytes = pages.mapped_bytes,
         .returned_bytes = pages.returned_bytes,
         .records_bytes = fen__records_bytes(),
+        .nodes = (int64_t)__atomic_load_n(&fen__nodes, __ATOMIC_RELAXED),
+        .far_blocks = far_blocks,
+        .far_batches = far_batches,
     };
 }
 

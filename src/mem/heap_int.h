@@ -126,7 +126,7 @@ struct fen__cache {
     struct fen__out out[FEN__OUT_SLOTS];
     struct fen__mem_row *_Atomic rows[FEN__ACCOUNTS_MAX / FEN__ROW_GROUP];
     int64_t far_blocks, far_batches; /* sent to other nodes; written by its thread alone */
-    uint32_t pools; /* no object pool of a higher number has a shard here */
+    uint32_t pools;                  /* no object pool of a higher number has a shard here */
     struct fen__objshard *pool[FEN_OBJPOOLS_MAX]; /* objpool.c's; atomic */
     /* ---- others' ---- */
     _Atomic uintptr_t inbox FEN__ALIGN(FEN__LINE); /* spans; FEN__INBOX_CLOSED */
@@ -151,7 +151,7 @@ struct fen__region {
     uint64_t dirty[FEN__REGION_PAGES / 64]; /* free and perhaps not zero */
     uint32_t longest;                       /* run of free pages */
     uint8_t node;
-    struct fen__region *next, *prev;        /* of the same bucket */
+    struct fen__region *next, *prev; /* of the same bucket */
     struct fen__region *all;
 };
 /* The bin of each page, FEN__BIN_SLOW where the span is special or there is none. It lies behind

@@ -133,6 +133,8 @@ int fen__sys_node_of(int i)
         return 0;
     for (int k = 0; k < nodes.n; k++)
         all += nodes.node[k].cpus;
+    if (!all)
+        return 0;
     i %= all; /* more than processors: once more from the beginning */
     for (int round = 0;; round++)
         for (int k = 0; k < nodes.n; k++)

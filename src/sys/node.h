@@ -19,7 +19,7 @@ int fen__sys_node_of(int i);
 /* The calling thread's; -ve: -errno, and it runs where it did. A node of -1: all processors, as if
  * it had never entered one. */
 int fen__sys_node_enter(int node);
-int fen__sys_node(void); /* the one entered, or else where the thread happens to run */
+int fen__sys_node(void);         /* the one entered, or else where the thread happens to run */
 int fen__sys_node_entered(void); /* the one entered, or -1 */
 
 /* Pages of that memory that are touched from now on come from the node while it has any. A wish. */

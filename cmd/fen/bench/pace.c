@@ -97,9 +97,9 @@ static void emit_profile(const char *profile, double v[FIGURES][BENCH_RUNS_MAX],
     static const struct {
         const char *what, *unit;
         double at_least, aim;
-    } shown[FIGURES] = {{"slice_p95", "us", 300, 100}, {"slice_p99", "us", 300, 100},
-                        {"slice_longest", "us", 0, 0}, {"reclaims", "", 0, 0},
-                        {"reclaim_cpu", "%", 0, 0},    {"peak_memory", "MiB", 0, 0},
+    } shown[FIGURES] = {{"slice_p95", "us", 300, 100},       {"slice_p99", "us", 300, 100},
+                        {"slice_longest", "us", 0, 0},       {"reclaims", "", 0, 0},
+                        {"reclaim_cpu", "%", 0, 0},          {"peak_memory", "MiB", 0, 0},
                         {"allocated_per_cpu_s", "MiB", 0, 0}};
     for (int i = 0; i < FIGURES; i++) {
         char name[64];

@@ -1,5 +1,5 @@
-/* doctor.c - fen doctor: what of this machine's settings a service will notice, and what to do about
- * it. Reads, and writes nothing but its report: the settings are the operator's.
+/* doctor.c - fen doctor: what of this machine's settings a service will notice, and what to do
+ * about it. Reads, and writes nothing but its report: the settings are the operator's.
  *
  * Each probe reads one file below --root and says a value and, where something could be better, an
  * advice. What is not there (another kernel, a container that hides it) is "-" and no advice. */
@@ -51,7 +51,7 @@ static int64_t number_in(const char *path)
 
 /* ---- reporting ---- */
 
-/* Values and advice hold neither quotes nor backslashes: numbers, words of the kernel, our texts. */
+/* Values and advice hold no quotes or backslashes: numbers, words of the kernel, our texts. */
 static void say(const char *name, const char *value, const char *advice)
 {
     advices += advice != NULL;
