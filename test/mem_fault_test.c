@@ -12,7 +12,6 @@
 #include "fiber_check.h"
 #include "mem/mem.h"
 
-#include <fen/buf.h>
 #include <fen/mem.h>
 #include <fen/objpool.h>
 #include <fen/pace.h>
@@ -112,12 +111,12 @@ static void objects(void)
     must_equal(living, 0);
 }
 
-/* ---- arenas, buffers, blocks ---- */
+/* ---- arenas, blocks ---- */
 
 static void blocks(void)
 {
     fen_arena *a = fen_arena_new();
-    for (size_t n = 1; n < 100000; n *= 3) {
+    for (size_t n = 1; a && n < 100000; n *= 3) {
         char *p = fen_arena_alloc(a, n), *q = fen_arena_dup(a, "text", 4);
         if (p)
             memset(p, 1, n);

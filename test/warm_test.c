@@ -113,11 +113,12 @@ static void the_stacks_of_a_crowd_go_back(void **state)
         nap_ms(50);
         now = own_kib();
         most = now > most ? now : most;
-        if (most > crowded && now < crowded / 4)
+        if (most > crowded && most - now > crowded / 4 * 3)
             break;
     }
+#ifndef FEN__TSAN /* its shadow of a stack stays, and it has a thread that wakes by itself */
     assert_true(most > crowded);
-    assert_true(now < crowded / 4);
+    assert_true(most - now > crowded / 4 * 3);
     long before = 0, after = -1;
     for (int i = 0; i < 12 && before != after; i++) { /* one more look, then silence */
         before = sleeps();
@@ -128,6 +129,7 @@ static void the_stacks_of_a_crowd_go_back(void **state)
     before = sleeps();
     nap_ms(2500);
     assert_int_equal(sleeps(), before);
+#endif
     assert_int_equal(fen_chan_send(end, &rc), 0);
     pthread_join(t, NULL);
     assert_int_equal(rc, 0);
