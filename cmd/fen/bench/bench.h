@@ -34,6 +34,7 @@ int runs_or(int own);
 
 double median(double *v, int n); /* sorts v; NAN when one of v is */
 double now_s(void);
+int64_t own_rss(void); /* bytes resident of this process */
 
 /* ---- fen and a rival in turn (pairs.c) ---- */
 
@@ -71,6 +72,10 @@ void scenario_main(void *scenario, double *out);
 /* Rivals for pairs_with: POSIX threads (threads.c). */
 void threads_channel(void *arg, double *out);
 void threads_spawn(void *arg, double *out);
+void threads_select(void *arg, double *out);
+void threads_timer(void *arg, double *out);
+void threads_idle(void *n, double *out);        /* int: how many */
+void threads_skynet(void *leaves, double *out); /* int64_t */
 
 /* ---- children (child.c) ---- */
 

@@ -9,11 +9,14 @@
  * The ticks are an open loop: a tick's time is 5 ms after the last one's, however late that came,
  * and what is overdue when a window closes counts with the lateness it has by then. The windows are
  * opened and closed by a thread outside the runtime, which would see a standstill too. Work is a
- * loop of fixed length, calibrated before the others start. */
+ * loop of fixed length, calibrated before the others start.
+ *
+ * The pthread columns are the same company as threads, which the kernel's scheduler shares out. */
 #include "bench/bench.h"
 
 #include <fen/fen.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +42,8 @@ struct company {
 enum { P99_ALONE, P99_GOOD, SHARE, CALLS, NUMBERS };
 
 /* In the child only. */
-static atomic_bool stop;
+static bool threads; /* the company are threads, not fibers */
+static atomic_bool stop, good_may_start;
 static atomic_int recording; /* the window that is open, 1 or 2 */
 static _Atomic int64_t due, good_cpu, calls;
 static int64_t late[3][TICKS_MAX];
@@ -76,6 +80,29 @@ static void calibrate(void)
     loops = (int)((int64_t)loops * CHUNK_NS / best);
 }
 
+static void pause_ns(int64_t ns)
+{
+    struct timespec t = {ns / FEN_S, ns % FEN_S};
+    nanosleep(&t, NULL);
+}
+
+static void sleep_until(int64_t at)
+{
+    struct timespec t = {at / FEN_S, at % FEN_S};
+    if (threads)
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+    else
+        (void)fen_sleep_until(at);
+}
+
+static void let_others(void)
+{
+    if (threads)
+        sched_yield();
+    else
+        fen_yield();
+}
+
 static void record(int window, int64_t ns)
 {
     int at = atomic_fetch_add(&ticks[window], 1);
@@ -90,7 +117,7 @@ static void ticker(void *arg)
     while (!atomic_load(&stop)) {
         int64_t at = atomic_load(&due) + GAP;
         atomic_store(&due, at);
-        fen_sleep_until(at);
+        sleep_until(at);
         int window = atomic_load(&recording);
         if (window)
             record(window, fen_now() - at);
@@ -103,7 +130,10 @@ static void ticker(void *arg)
 static void good(void *arg)
 {
     (void)arg;
-    (void)!fen_chan_recv(start_good, NULL); /* closed */
+    if (!threads)
+        (void)!fen_chan_recv(start_good, NULL); /* closed */
+    while (threads && !atomic_load(&good_may_start))
+        pause_ns(FEN_MS);
     while (!atomic_load(&stop)) {
         int64_t from = thread_cpu();
         for (int i = 0; i < GOOD_CHUNKS; i++)
@@ -111,7 +141,7 @@ static void good(void *arg)
         int64_t spent = thread_cpu() - from;
         if (atomic_load(&recording) == 2)
             atomic_fetch_add(&good_cpu, spent);
-        fen_yield();
+        let_others();
     }
 }
 
@@ -129,14 +159,13 @@ static void yield_every_15_ms(void *arg)
         int64_t end = fen_now() + 15 * FEN_MS;
         while (fen_now() < end && !atomic_load(&stop))
             chunk();
-        fen_yield();
+        let_others();
     }
 }
 
 static void nap_100_ms(void)
 {
-    struct timespec t = {0, 100 * FEN_MS};
-    nanosleep(&t, NULL);
+    pause_ns(100 * FEN_MS);
     if (atomic_load(&recording))
         atomic_fetch_add(&calls, 1);
 }
@@ -146,7 +175,7 @@ static void call_undeclared(void *arg)
     (void)arg;
     while (!atomic_load(&stop)) {
         nap_100_ms();
-        fen_yield();
+        let_others();
     }
 }
 
@@ -161,12 +190,6 @@ static void call_declared(void *arg)
 }
 
 /* ---- the child ---- */
-
-static void pause_ns(int64_t ns)
-{
-    struct timespec t = {ns / FEN_S, ns % FEN_S};
-    nanosleep(&t, NULL);
-}
 
 /* Seconds that the window was open. */
 static double window(int which)
@@ -199,6 +222,7 @@ static double p99_ms(int which)
 struct keeper {
     const struct company *company;
     double *out;
+    int procs;
 };
 
 static void *keep_time(void *arg)
@@ -208,43 +232,110 @@ static void *keep_time(void *arg)
     double seconds = window(1);
     k->out[P99_ALONE] = p99_ms(1);
     k->out[CALLS] = (double)atomic_load(&calls) / seconds;
-    fen_chan_close(start_good);
+    atomic_store(&good_may_start, true);
+    if (!threads)
+        fen_chan_close(start_good);
     if (k->company->with_good) {
         pause_ns(SETTLE);
         seconds = window(2);
         k->out[P99_GOOD] = p99_ms(2);
-        k->out[SHARE] = (double)atomic_load(&good_cpu) / 1e9 / seconds / fen_procs() * 100;
+        k->out[SHARE] = (double)atomic_load(&good_cpu) / 1e9 / seconds / k->procs * 100;
     }
     atomic_store(&stop, true);
     return NULL;
+}
+
+struct job {
+    void (*fn)(void *arg);
+};
+
+static void *as_thread(void *arg)
+{
+    ((struct job *)arg)->fn(NULL);
+    return NULL;
+}
+
+static int start(void (*fn)(void *arg))
+{
+    if (!threads)
+        return fen_go(fn, NULL);
+    pthread_t t;
+    struct job *j = malloc(sizeof *j); /* the process is short */
+    if (!j)
+        return -1;
+    j->fn = fn;
+    return pthread_create(&t, NULL, as_thread, j);
+}
+
+/* The time is kept on `t`, and the end is when it ends. */
+static void start_all(struct keeper *k, pthread_t *t)
+{
+    calibrate();
+    int rc = start(ticker);
+    for (int i = 0; i < GOOD && !rc; i++)
+        rc = start(good);
+    for (int i = 0; i < k->company->n && !rc; i++)
+        rc = start(k->company->fn);
+    if (rc || pthread_create(t, NULL, keep_time, k))
+        _exit(1);
 }
 
 static int company_run(void *arg)
 {
     struct keeper *k = arg;
     pthread_t t;
+    k->procs = fen_procs();
     start_good = fen_chan_new(0, 0);
-    calibrate();
-    int rc = start_good ? fen_go(ticker, NULL) : -1;
-    for (int i = 0; i < GOOD && !rc; i++)
-        rc = fen_go(good, NULL);
-    for (int i = 0; i < k->company->n && !rc; i++)
-        rc = fen_go(k->company->fn, NULL);
-    if (rc || pthread_create(&t, NULL, keep_time, k))
+    if (!start_good)
         _exit(1);
+    start_all(k, &t);
     return pthread_detach(t); /* stop is its last act, and the run ends after it */
 }
 
 static void company_main(void *arg, double *out)
 {
-    struct keeper k = {arg, out};
+    struct keeper k = {arg, out, 0};
     for (int i = 0; i < NUMBERS; i++)
         out[i] = 0;
     if (fen_run(company_run, &k, NULL))
         out[0] = NAN;
 }
 
+static void company_of_threads(void *arg, double *out)
+{
+    struct keeper k = {arg, out, (int)sysconf(_SC_NPROCESSORS_ONLN)};
+    pthread_t t;
+    for (int i = 0; i < NUMBERS; i++)
+        out[i] = 0;
+    threads = true;
+    start_all(&k, &t);
+    pthread_join(t, NULL); /* the others end with the process */
+}
+
 /* ---- figures ---- */
+
+/* The bar is for the median of the runs; the worst of them stands beside it. */
+static void late_figure(const struct pairs *p, int number, struct figure f)
+{
+    char name[80], note[40];
+    double worst = 0;
+    for (int i = 0; i < p->runs; i++)
+        worst = p->fen[number][i] > worst ? p->fen[number][i] : worst;
+    pairs_emit(p, number, 1, f);
+    snprintf(name, sizeof name, "%s_worst", f.name);
+    snprintf(note, sizeof note, "of %d runs", p->runs);
+    emit(FIGURE(.name = name, .unit = f.unit, .value = worst, .note = note));
+}
+
+static void threads_beside(const struct company *c, const char *name, bool with_good)
+{
+    struct pairs p;
+    char longer[80];
+    pairs_with(&p, company_main, "pthread", company_of_threads, (void *)c, NUMBERS, runs_or(1));
+    snprintf(longer, sizeof longer, "%s_pthread", name);
+    pairs_emit(&p, with_good ? P99_GOOD : P99_ALONE, 1,
+               (struct figure){.name = longer, .unit = "ms"});
+}
 
 static void loops_beside(int n, double late_bar, double late_aim, double share_bar,
                          double share_aim)
@@ -256,12 +347,12 @@ static void loops_beside(int n, double late_bar, double late_aim, double share_b
     snprintf(alone, sizeof alone, "tick_p99_%d_loops", n);
     snprintf(together, sizeof together, "tick_p99_%d_loops_4_good", n);
     snprintf(share, sizeof share, "share_of_4_good_%d_loops", n);
-    pairs_with_go(&p, company_main, &c, NUMBERS, scenario, 0, runs_or(1));
+    pairs_with_go(&p, company_main, &c, NUMBERS, scenario, 0, runs_or(3));
     struct figure f = {.unit = "ms", .bar = true, .at_least = late_bar, .aim = late_aim};
     f.name = alone;
-    pairs_emit(&p, P99_ALONE, 1, f);
+    late_figure(&p, P99_ALONE, f);
     f.name = together;
-    pairs_emit(&p, P99_GOOD, 1, f);
+    late_figure(&p, P99_GOOD, f);
     pairs_emit(&p, SHARE, 1,
                (struct figure){.name = share,
                                .unit = "%",
@@ -269,6 +360,7 @@ static void loops_beside(int n, double late_bar, double late_aim, double share_b
                                .bar = true,
                                .at_least = share_bar,
                                .aim = share_aim});
+    threads_beside(&c, together, true);
 }
 
 static void calls_beside(const char *late_name, const char *calls_name, void (*fn)(void *),
@@ -276,15 +368,17 @@ static void calls_beside(const char *late_name, const char *calls_name, void (*f
 {
     struct pairs p;
     struct company c = {64, fn, false};
-    pairs_with_go(&p, company_main, &c, NUMBERS, "calls", 0, runs_or(1));
-    pairs_emit(
-        &p, P99_ALONE, 1,
+    pairs_with_go(&p, company_main, &c, NUMBERS, "calls", 0, runs_or(3));
+    late_figure(
+        &p, P99_ALONE,
         (struct figure){
             .name = late_name, .unit = "ms", .bar = true, .at_least = late_bar, .aim = late_aim});
     pairs_emit(
         &p, CALLS, 1,
         (struct figure){
             .name = calls_name, .unit = "1/s", .more_is_better = true, .note = "640 would be all"});
+    if (fn == call_undeclared)
+        threads_beside(&c, late_name, false);
 }
 
 void bench_hogs(void)
@@ -294,13 +388,13 @@ void bench_hogs(void)
     loops_beside(2, 8, 1, 85, 95);
     loops_beside(16, 12, 2, 80, 91);
     loops_beside(64, 25, 10, 60, 70);
-    pairs_with_go(&p, company_main, &yielders, NUMBERS, "yielders", 0, runs_or(1));
-    pairs_emit(&p, P99_ALONE, 1,
-               (struct figure){.name = "tick_p99_4_yield_every_15_ms",
-                               .unit = "ms",
-                               .bar = true,
-                               .at_least = 25,
-                               .aim = 10});
+    pairs_with_go(&p, company_main, &yielders, NUMBERS, "yielders", 0, runs_or(3));
+    late_figure(&p, P99_ALONE,
+                (struct figure){.name = "tick_p99_4_yield_every_15_ms",
+                                .unit = "ms",
+                                .bar = true,
+                                .at_least = 25,
+                                .aim = 10});
     calls_beside("tick_p99_64_undeclared_calls", "undeclared_calls", call_undeclared, 10, 2.5);
     calls_beside("tick_p99_64_declared_calls", "declared_calls", call_declared, 2, 0.4);
 }

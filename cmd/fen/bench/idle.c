@@ -23,7 +23,7 @@ struct crowd {
 
 enum { EACH, LIVE, MAPS, NUMBERS };
 
-static int64_t own_rss(void)
+int64_t own_rss(void)
 {
     long pages = 0;
     FILE *f = fopen("/proc/self/statm", "re");
@@ -111,6 +111,26 @@ void bench_parked(void)
 /* A stack that is copied out leaves less than a page. */
 static bool hibernates(const struct pairs *p) { return p->fen[EACH][0] < 3072; }
 
+/* As many threads as any system allows, and as many fibers. */
+static void idle_threads(void)
+{
+    int n = 2000;
+    struct crowd few = {n, 0};
+    double threads[BENCH_RUNS_MAX], fibers[BENCH_RUNS_MAX];
+    int runs = runs_or(3);
+    for (int i = 0; i < runs; i++) {
+        double v[NUMBERS];
+        in_child(crowd_main, &few, v, NUMBERS);
+        fibers[i] = v[EACH] / 1024;
+        in_child(threads_idle, &n, v, 1);
+        threads[i] = v[0] / 1024;
+    }
+    double fen = median(fibers, runs), other = median(threads, runs);
+    emit(FIGURE(.name = "resident_per_fiber_of_2000", .unit = "KB", .value = fen,
+                .rival = "pthread", .rival_value = other, .ratio = fen / other, .runs = runs,
+                .note = "a thread's 16 KB in the kernel are not counted"));
+}
+
 void bench_idle(void)
 {
     struct pairs p;
@@ -127,6 +147,7 @@ void bench_idle(void)
                                .at_least = 1.3,
                                .aim = 1.0,
                                .note = hibernates(&p) ? NULL : "the stacks were not given back"});
+    idle_threads();
 }
 
 void bench_million(void)
@@ -186,12 +207,29 @@ static int64_t switches_of(pid_t pid)
     return sum;
 }
 
+/* What the process did before still has to be booked, and the standstill reported: that is over
+ * when it has used no CPU for half a second. False: not within 20 s. */
+static bool has_settled(const struct child *c)
+{
+    int64_t was = -1;
+    for (int i = 0; i < 40; i++) {
+        int64_t now = child_cpu_ns(c);
+        if (now == was)
+            return true;
+        was = now;
+        usleep(500000);
+    }
+    return false;
+}
+
 static void wakeups(void *argv, double *out)
 {
     struct child c;
     if (!child_ready(&c, argv, argv ? NULL : quiet_main, NULL))
         return;
     sleep(1);
+    bool settled = has_settled(&c); /* if it never does, the count says so */
+    (void)settled;
     int64_t before = switches_of(c.pid);
     sleep(WATCH_S);
     int64_t after = switches_of(c.pid);

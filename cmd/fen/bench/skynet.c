@@ -10,6 +10,7 @@
 
 #define LEAVES INT64_C(1000000)
 #define FAN 10
+#define FEW INT64_C(1000) /* what threads can do */
 #define SKYNET_ROUNDS 2
 #define PROCS 2
 
@@ -51,30 +52,34 @@ static void grow(void *arg)
     (void)!fen_chan_send(n->to, &v);
 }
 
+static double *skynet_out; /* in the child only */
+
 static int skynet_run(void *arg)
 {
-    double *out = arg;
+    double *out = skynet_out;
+    int64_t leaves = *(const int64_t *)arg;
     for (int i = 0; i < SKYNET_ROUNDS; i++) {
         double from = now_s();
         fen_scope *s = fen_scope_open(FEN_NEVER);
-        int64_t sum = s ? sum_below(0, LEAVES) : -1;
+        int64_t sum = s ? sum_below(0, leaves) : -1;
         if (s && fen_scope_close(s))
             sum = -1;
-        out[i] = sum == LEAVES * (LEAVES - 1) / 2 ? (now_s() - from) * 1e3 : NAN;
+        out[i] = sum == leaves * (leaves - 1) / 2 ? (now_s() - from) * 1e3 : NAN;
     }
     return 0;
 }
 
 static void skynet_main(void *arg, double *out)
 {
-    (void)arg;
-    fen_run(skynet_run, out, &(fen_config){.procs = PROCS});
+    skynet_out = out;
+    fen_run(skynet_run, arg, &(fen_config){.procs = PROCS});
 }
 
 void bench_skynet(void)
 {
     struct pairs p;
-    pairs_with_go(&p, skynet_main, NULL, SKYNET_ROUNDS, "skynet", PROCS, runs_or(5));
+    int64_t leaves = LEAVES, few = FEW;
+    pairs_with_go(&p, skynet_main, &leaves, SKYNET_ROUNDS, "skynet", PROCS, runs_or(5));
     pairs_emit(&p, 1, 1,
                (struct figure){.name = "skynet_1000000_second",
                                .unit = "ms",
@@ -83,4 +88,6 @@ void bench_skynet(void)
                                .aim = 0.4,
                                .bar_on_ratio = true});
     pairs_emit(&p, 0, 1, (struct figure){.name = "skynet_1000000_first", .unit = "ms"});
+    pairs_with(&p, skynet_main, "pthread", threads_skynet, &few, SKYNET_ROUNDS, runs_or(5));
+    pairs_emit(&p, 1, 1, (struct figure){.name = "skynet_1000_pthread", .unit = "ms"});
 }

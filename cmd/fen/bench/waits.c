@@ -171,6 +171,9 @@ void bench_select(void)
     pairs_emit_both(&p, 0, f);
     f.name = "send_and_ready_select_of_2";
     pairs_emit_both(&p, 2, f);
+    struct scenario waiting = {.procs = 1, .n = 1, .round = {waiting_round}};
+    pairs_with(&p, scenario_main, "pthread", threads_select, &waiting, 1, runs_or(7));
+    pairs_emit(&p, 0, 1, (struct figure){.name = "message_by_select_of_2_pthread", .unit = "ns"});
 }
 
 /* ---- timer ---- */
@@ -286,6 +289,12 @@ static void start_stop_figures(void)
                (struct figure){.name = "scope_with_deadline_and_hook",
                                .unit = "ns",
                                .note = "Go: context.WithTimeout, context.AfterFunc, both undone"});
+    s.n = 1;
+    pairs_with(&p, scenario_main, "pthread", threads_timer, &s, 1, runs_or(7));
+    pairs_emit(&p, 0, 1,
+               (struct figure){.name = "start_stop_pthread",
+                               .unit = "ns",
+                               .note = "the rival: a timerfd set and unset"});
 }
 
 void bench_timer(void)
