@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "fault.h"
 #include "fiber_check.h"
 
 #include <stdio.h>
@@ -309,12 +310,85 @@ static int proxy_ends(void *arg)
     return 0;
 }
 
+/* Who waits for bytes has no pipe: many quiet transfers need no descriptors of their own. */
+static int quiet_ones(void *arg)
+{
+    enum { N = 100, PIPES = 32 }; /* more than are kept */
+    static fen_sock *a[N][2], *b[N][2];
+    static struct proxy x[N];
+    (void)arg;
+    for (int i = 0; i < N; i++) {
+        must_equal(fen_sock_pair(false, a[i]), 0);
+        must_equal(fen_sock_pair(false, b[i]), 0);
+    }
+    int before = count_fds();
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < N; i++) {
+        x[i] = (struct proxy){.from = a[i][1], .to = b[i][0], .n = SIZE_MAX};
+        must_equal(fen_go(relay, &x[i]), 0);
+    }
+    must_equal(fen_sleep(20 * FEN_MS), 0);
+    must(count_fds() - before <= 2 * PIPES);
+    for (int i = 0; i < N; i++) { /* each is still at work */
+        char got[8];
+        must_equal(fen_sock_write(a[i][0], "hello", 5, soon()), 5);
+        must_equal(fen_sock_read(b[i][1], got, sizeof got, soon()), 5);
+        must_equal(memcmp(got, "hello", 5), 0);
+        fen_sock_close(a[i][0]);
+    }
+    must_equal(fen_scope_close(scope), 0);
+    must(count_fds() - before + N <= 2 * PIPES);
+    for (int i = 0; i < N; i++) {
+        must_equal(x[i].rc, 5);
+        fen_sock_close(a[i][1]);
+        fen_sock_close(b[i][0]);
+        fen_sock_close(b[i][1]);
+    }
+    return 0;
+}
+
+/* The only pipe is in another transfer, which is stuck, and there is no descriptor for a second
+ * one: what has begun goes on when there is. */
+static int short_of_pipes(void *arg)
+{
+    fen_sock *a[2], *b[2], *c[2], *d[2];
+    char got[8];
+    must_equal(fen_sock_pair(false, a), 0);
+    must_equal(fen_sock_pair(false, b), 0);
+    must_equal(fen_sock_pair(false, c), 0);
+    must_equal(fen_sock_pair(false, d), 0);
+    struct proxy x = {.from = a[1], .to = b[0], .n = SIZE_MAX},
+                 y = {.from = c[1], .to = d[0], .n = SIZE_MAX};
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(relay, &x), 0);
+    must_equal(fen_sleep(5 * FEN_MS), 0);
+    must_equal(fen_go(relay, &y), 0); /* nobody reads d[1] */
+    must_equal(fen_sock_write(c[0], arg, BYTES, fen_now() + 20 * FEN_MS), -ETIMEDOUT);
+    fault_arm("pipe", -EMFILE, 1);
+    must_equal(fen_sock_write(a[0], "hello", 5, soon()), 5);
+    must_equal(fen_sock_read(b[1], got, sizeof got, soon()), 5);
+    must(fault_disarm());
+    fen_sock_close(a[0]);
+    fen_sock_close(d[1]);
+    must_equal(fen_scope_close(scope), 0);
+    must_equal(x.rc, 5);
+    must_equal(y.rc, -EPIPE);
+    fen_sock *rest[] = {a[1], b[0], b[1], c[0], c[1], d[0]};
+    for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++)
+        fen_sock_close(rest[i]);
+    return 0;
+}
+
 static void test_splice(void **state)
 {
     (void)state;
     unsigned char *bytes = noise();
     run_clean(proxies, bytes, 2);
     run_clean(proxy_ends, NULL, 2);
+    run_clean(quiet_ones, NULL, 2);
+    fault_begin();
+    run_clean(short_of_pipes, bytes, 1);
+    fault_end();
     free(bytes);
 }
 

@@ -76,9 +76,11 @@ static int read_failed(ssize_t got)
     return got == -ETIMEDOUT ? -408 : got == 0 ? -400 : (int)got;
 }
 
+/* The rest of a body follows what came with the head, or all of it goes to a block of its own. */
 static int read_sized(struct fen__conn *c, struct fen__work *w)
 {
     size_t want = (size_t)w->x.req.content_length, have = w->to - w->from;
+    bool in_place = want <= w->in_cap - w->from;
     if (w->x.req.content_length > (int64_t)c->srv->cfg.max_body_bytes)
         return -413;
     if (have >= want) { /* in place */
@@ -86,21 +88,25 @@ static int read_sized(struct fen__conn *c, struct fen__work *w)
         w->from += want;
         return 0;
     }
-    int rc = body_room(w, want);
+    int rc = in_place ? 0 : body_room(w, want);
     if (!rc)
         rc = before_wait(c, w);
     if (rc)
         return rc;
-    memcpy(w->body, w->in + w->from, have);
+    char *body = in_place ? w->in + w->from : w->body;
+    if (in_place)
+        w->to += want - have;
+    else
+        memcpy(body, w->in + w->from, have);
     w->from = w->to;
     int64_t deadline = fen_now() + c->srv->cfg.body_timeout_ns;
     while (have < want) {
-        ssize_t got = fen__net_read(c->slot, w->body + have, want - have, deadline);
+        ssize_t got = fen__net_read(c->slot, body + have, want - have, deadline);
         if (got <= 0)
             return read_failed(got);
         have += (size_t)got;
     }
-    w->x.body = (fen_slice){w->body, want};
+    w->x.body = (fen_slice){body, want};
     return 0;
 }
 

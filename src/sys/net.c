@@ -146,8 +146,12 @@ ssize_t fen__sys_splice(int from, int to, size_t n)
     return moved;
 }
 
-int fen__sys_pipe(int ret_fd[2])
+int fen__sys_pipe(int ret_fd[2], size_t bytes)
 {
     FAULT("pipe");
-    return pipe2(ret_fd, O_NONBLOCK | O_CLOEXEC) ? -errno : 0;
+    if (pipe2(ret_fd, O_NONBLOCK | O_CLOEXEC))
+        return -errno;
+    if (bytes) /* refused to a user who has many: it stays as it is */
+        (void)fcntl(ret_fd[1], F_SETPIPE_SZ, (int)bytes);
+    return 0;
 }

@@ -223,7 +223,8 @@ int fen__sys_disconnect(int fd);
 /* Moves bytes of a file, may wait for the disk; never raises SIGPIPE. */
 ssize_t fen__sys_sendfile(int fd, int file, int64_t *offset, size_t n);
 ssize_t fen__sys_splice(int from, int to, size_t n); /* one of them a pipe; never SIGPIPE */
-int fen__sys_pipe(int ret_fd[2]);
+/* Of about so many bytes where the kernel allows it; 0: of its usual size. */
+int fen__sys_pipe(int ret_fd[2], size_t bytes);
 
 /* ---- files (file.c); they wait for the disk ---- */
 struct stat;

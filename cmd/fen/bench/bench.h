@@ -127,6 +127,8 @@ char *admin_page(const struct child *c, const char *path); /* heap, or NULL */
 
 /* Two halves of the allowed cores; both whole when there is only one. */
 void split_cpus(cpu_set_t *ret_server, cpu_set_t *ret_load);
+/* The calling thread runs on the nth of the allowed cores, if there are so many. */
+void on_core(int n);
 
 /* ---- benches ---- */
 void bench_switch(void);

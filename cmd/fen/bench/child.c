@@ -294,6 +294,18 @@ void split_cpus(cpu_set_t *ret_server, cpu_set_t *ret_load)
             CPU_SET(i, seen++ < n / 2 ? ret_server : ret_load);
 }
 
+void on_core(int n)
+{
+    cpu_set_t all, one;
+    sched_getaffinity(0, sizeof all, &all);
+    CPU_ZERO(&one);
+    for (int i = 0, seen = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &all) && seen++ == n)
+            CPU_SET(i, &one);
+    if (CPU_COUNT(&one))
+        sched_setaffinity(0, sizeof one, &one);
+}
+
 static int load_main(void *arg)
 {
     const char *const *argv = arg;

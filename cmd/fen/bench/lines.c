@@ -46,18 +46,6 @@ struct adder {
     double seconds;
 };
 
-static void on_core(int n)
-{
-    cpu_set_t all, one;
-    sched_getaffinity(0, sizeof all, &all);
-    CPU_ZERO(&one);
-    for (int i = 0, seen = 0; i < CPU_SETSIZE; i++)
-        if (CPU_ISSET(i, &all) && seen++ == n)
-            CPU_SET(i, &one);
-    if (CPU_COUNT(&one))
-        sched_setaffinity(0, sizeof one, &one);
-}
-
 /* As a counter with one writer is kept: a load and a store, no locked operation. */
 static void *add(void *arg)
 {
