@@ -238,6 +238,10 @@ ROWS = {
         Bench("c10k", "trivial_little_off", "<=", 5, "%"),
         Bench("c10k", "backend_requests", ">=", 1.78, "x", "ratio"),
         Bench("c10k", "backend_p99", "<=", 0.33, "x", "ratio"),
+        Bench("c10k", "trivial_p999", "<=", 1, "x", "ratio"),
+        Bench("c10k", "backend_p999", "<=", 1, "x", "ratio"),
+        Bench("c10k", "trivial_cpu_per_request", "<=", 1, "x", "ratio"),
+        Bench("c10k", "backend_cpu_per_request", "<=", 1, "x", "ratio"),
         Bench("c10k", "trivial_errors", "==", 0),
         Bench("c10k", "backend_errors", "==", 0),
     ]),
@@ -278,7 +282,7 @@ ROWS = {
     "W28": ("no needless copies", "4 copies, then none", [
         Bench("move", "send_file", "<=", 0.6, "x", "ratio"),
         Bench("move", "splice", "<=", 0.6, "x", "ratio"),
-        Tests("test/move_test", "test/no_copy_test"),
+        Tests("test/move_test", "test/no_copy_test", "test/pass_test"),
     ]),
     "W29": ("no wake-up is lost", "-", [
         Tests("model/wait_test", "model/slot_test", "model/idle_test", "model/guard_test",

@@ -113,7 +113,8 @@ bool start_orders(struct child *c, const cpu_set_t *cpus);
 /* One run of `fen load`. */
 struct load_figures {
     double qps, cpu_us, requests, errors; /* cpu_us: of the server, a request */
-    double p50_ms, p99_ms, little_off;    /* little_off: percent; see `fen load` */
+    double p50_ms, p99_ms, p999_ms;
+    double little_off; /* percent; see `fen load` */
 };
 bool run_load(const struct child *server, const char *path, int connections, double seconds,
               const cpu_set_t *cpus, struct load_figures *ret);

@@ -342,6 +342,7 @@ bool run_load_open(const struct child *server, const char *path, int rate, int c
     ret->errors = number_in(page, "", "errors_total");
     ret->p50_ms = number_in(page, "\"latency_ns\":", "p50") / 1e6;
     ret->p99_ms = number_in(page, "\"latency_ns\":", "p99") / 1e6;
+    ret->p999_ms = number_in(page, "\"latency_ns\":", "p99.9") / 1e6;
     ret->little_off = number_in(page, "\"littles_law\":", "deviation_percent");
     ret->cpu_us = number_in(page, "\"server\":", "cpu_us_per_request");
     return !isnan(ret->cpu_us);
