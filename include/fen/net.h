@@ -142,7 +142,8 @@ FEN_API ssize_t fen_sock_send_file(fen_sock *s, int file, int64_t offset, size_t
 
 /* Moves up to n bytes from one stream to another inside the kernel, through a pipe. The count, less
  * than n when `from` ends first, or -errno; then bytes taken from `from` may be lost, so close
- * both. Counts as a reader of `from` and a writer of `to`. Parks. */
+ * both. The pipe is there only while bytes pass; -EMFILE when there is none to begin with. Counts
+ * as a reader of `from` and a writer of `to`. Parks. */
 FEN_API ssize_t fen_sock_splice(fen_sock *from, fen_sock *to, size_t n,
                                 int64_t deadline_ns) FEN_MUST_CHECK;
 

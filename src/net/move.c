@@ -66,8 +66,8 @@ ssize_t fen_sock_send_file(fen_sock *s, int file, int64_t offset, size_t n, int6
 /* ---- socket to socket ---- */
 
 struct pipe {
-    int fd[2];  /* read from 0, write to 1 */
-    bool wide;  /* counted as such, also when the kernel refused the size */
+    int fd[2]; /* read from 0, write to 1 */
+    bool wide; /* counted as such, also when the kernel refused the size */
 };
 
 static struct {

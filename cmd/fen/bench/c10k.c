@@ -201,11 +201,13 @@ static void nothing_to_do(const char *db)
         "--quiet",   db,      NULL};
     const char *threads[] = {beside("fen-baseline"), "--mode=pthread", "--addr=127.0.0.1:0", db,
                              NULL};
-    static const char *const names[NUMBERS] = {
-        [P50] = "trivial_p50",           [P999] = "trivial_p999",
-        [CPU] = "trivial_cpu_per_request", [PERCENT] = "trivial_cpu",
-        [BALANCE] = "trivial_balance",   [LITTLE] = "trivial_little_off",
-        [ERRORS] = "trivial_errors"};
+    static const char *const names[NUMBERS] = {[P50] = "trivial_p50",
+                                               [P999] = "trivial_p999",
+                                               [CPU] = "trivial_cpu_per_request",
+                                               [PERCENT] = "trivial_cpu",
+                                               [BALANCE] = "trivial_balance",
+                                               [LITTLE] = "trivial_little_off",
+                                               [ERRORS] = "trivial_errors"};
     p.runs = runs_or(5);
     p.rival = "pthread";
     in_turn(&p, fen, threads, "/");

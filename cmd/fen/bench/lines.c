@@ -45,7 +45,7 @@ static_assert(sizeof(struct hot_data) == LINE, "one line, not a line and an int"
 #define TURNS 400
 #define TURNS_MIN (TURNS / 20)
 #define THREADS 2
-#define APART 128 /* bytes of a worker's own */
+#define APART 128    /* bytes of a worker's own */
 #define ON_CORE 0.97 /* of a round's time, on its core: it was not disturbed */
 
 enum { PACKED, NEIGHBOUR, PADDED, ONE_PACKED, ONE_PADDED, SHARINGS };

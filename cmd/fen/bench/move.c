@@ -226,8 +226,8 @@ static int plain_accept(int host, int port)
 static long plain_file(int to, bool copying)
 {
     for (off_t from = 0; from < FILE_BYTES;) {
-        ssize_t n = copying ? pread(source, buffer, buffer_bytes, from)
-                            : sendfile(to, source, &from, WIDE);
+        ssize_t n =
+            copying ? pread(source, buffer, buffer_bytes, from) : sendfile(to, source, &from, WIDE);
         if (n <= 0 || (copying && !send_whole(to, buffer, (size_t)n)))
             return -1;
         from += copying ? n : 0;
@@ -326,8 +326,7 @@ static void all_ways(int runs, enum way first, enum way last, size_t bytes, int 
         }
 }
 
-static void beside_copying(enum way moving, enum way copying, int number, int runs,
-                           struct figure f)
+static void beside_copying(enum way moving, enum way copying, int number, int runs, struct figure f)
 {
     static struct pairs p;
     p = (struct pairs){.runs = runs, .n = 1, .rival = "copying"};
@@ -372,9 +371,9 @@ static void splice_figures(int runs, bool together)
 static void wide_figures(int runs)
 {
     all_ways(runs, SPLICE, PLAIN_RELAY, WIDE, 0);
-    beside_copying(SPLICE, RELAY, MIDDLE, runs,
-                   (struct figure){.name = "splice_beside_wide",
-                                   .note = "copying through a buffer of 1 MiB"});
+    beside_copying(
+        SPLICE, RELAY, MIDDLE, runs,
+        (struct figure){.name = "splice_beside_wide", .note = "copying through a buffer of 1 MiB"});
     beside_copying(PLAIN_SPLICE, PLAIN_RELAY, MIDDLE, runs,
                    (struct figure){.name = "splice_beside_wide_floor"});
 }
