@@ -1,7 +1,7 @@
 #!/bin/sh
-# pass_test.sh - examples/pass under strace: a file goes out by sendfile alone, a connection is passed
-# on by splice alone, and what arrives is what was sent. Every system call is looked at, so there is
-# no other way for the bytes to come to user space and back.
+# pass_test.sh - examples/pass under strace: a file goes out by sendfile alone, a connection is
+# passed on by splice alone, and what arrives is what was sent. Every system call is looked at, so
+# there is no other way for the bytes to come to user space and back.
 . "$FEN_SOURCE_DIR/test/lib.sh"
 [ -z "${FEN_SANITIZE:-}" ] || skip "sanitizers and strace do not go together"
 need python3 curl strace
@@ -57,7 +57,7 @@ MOVES = re.compile(r"p?(read|write)v?2?(64)?$|recv|send|splice|tee|copy_file_ran
 
 
 def moved(prefix, what):
-    """Bytes by call, of the calls that move bytes from or to a descriptor that looks like `what`."""
+    """Bytes by call, of those that move bytes from or to a descriptor that looks like `what`."""
     sums = collections.Counter()
     for name in glob.glob(f"{sys.argv[1]}/{prefix}.*"):
         for line in open(name, encoding="utf-8", errors="replace"):
