@@ -136,7 +136,7 @@ static int cut(int fd, int round)
     size_t at = 1 + 4 * (size_t)round % (sizeof REQUEST - 2);
     bool sent = rig_send(fd, REQUEST, at);
     rig_nap(3 * FEN_MS);
-    return sent && rig_say(fd, REQUEST + at);
+    return sent && rig_say(fd, &REQUEST[at]);
 }
 
 static void test_one_at_a_time(void **state)
