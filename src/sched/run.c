@@ -38,14 +38,14 @@ void fen__m_give(struct fen__m *m, struct fen__p *p)
     atomic_fetch_add(&m->wake, 1);
 }
 
-/* Sleeps as a spare until it has a P. False: the run ends, or this M retires. */
-static bool wait_for_p(struct fen__m *m)
+/* Sleeps as a spare until it has a P or a guest. False: the run ends, or this M retires. */
+static bool wait_for_work(struct fen__m *m)
 {
     struct fen__sched *s = &fen__sched;
     for (;;) {
         fen__lock(&s->lock);
         uint32_t seen = m->wake;
-        bool have = m->p != NULL, end = s->stop || (!have && m->demoted);
+        bool have = m->p || m->guest, end = s->stop || (!have && m->demoted);
         if (!have && !end && !m->spare) {
             m->spare = true;
             m->next_spare = s->spares;
@@ -62,6 +62,20 @@ static bool wait_for_p(struct fen__m *m)
         fen__sys_futex_wait(&m->wake, seen, FEN_NEVER);
         fen__charge_sleep(m);
     }
+}
+
+/* A fiber's section, without a P; the fiber leaves as one does that has lost its P. */
+static void run_guest(struct fen__m *m)
+{
+    fen__bill_follow(m);
+    int64_t from = fen__sys_now(), cpu = fen__sys_thread_cpu();
+    atomic_store_explicit(&m->hog, false, memory_order_relaxed); /* of an earlier take */
+    fen__charge(m, NULL);
+    fen__run_one(m, m->guest);
+    int64_t slept = fen__sys_now() - from - (fen__sys_thread_cpu() - cpu);
+    fen__section_ended(atomic_load_explicit(&m->site, memory_order_relaxed), slept);
+    m->guest = NULL; /* after the push: stuck.c sees the fiber somewhere at any moment */
+    m->act = FEN__ACT_YIELD;
 }
 
 static void first_fiber(void)
@@ -95,8 +109,12 @@ static void *m_main(void *arg)
     m->control = fen__control();
     bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
-    while (wait_for_p(m)) {
+    while (wait_for_work(m)) {
         struct fen__g *g;
+        if (m->guest) {
+            run_guest(m);
+            continue;
+        }
         if (m->first) { /* not before every M could be had: see start_ms */
             m->first = false;
             first_fiber();

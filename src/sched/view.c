@@ -49,11 +49,14 @@ struct fen__running *fen__running_take(void)
         *r = (struct fen__running){.cap = cap};
     for (; m && r->n < cap; m = m->next) {
         const struct fen__g *cur = NULL; /* its M writes it as it likes */
-        if (!fen__sys_copy_all(&cur, &m->cur, sizeof(cur)) || !cur)
+        bool guest = atomic_load(&m->guest) != NULL;
+        if (!fen__sys_copy_all(&cur, &m->cur, sizeof(cur)))
+            continue;
+        if (!cur && !(cur = atomic_load(&m->guest)))
             continue;
         r->at[r->n].g = cur;
         r->at[r->n].tid = atomic_load(&m->tid);
-        r->at[r->n++].blocking = atomic_load(&m->phase) == FEN__BLOCK;
+        r->at[r->n++].blocking = guest || atomic_load(&m->phase) == FEN__BLOCK;
     }
     fen__unlock(&fen__sched.lock);
     return r;
