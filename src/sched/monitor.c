@@ -35,7 +35,8 @@
  * When no P was found standing still for CALM looks and none is idle, it naps up to 4 ms: on a
  * saturated core each wake-up pushes a worker off and costs some 15 us. The price: the first stuck
  * M after a calm time is noticed up to 4 ms late instead of 1 ms; from then on, for CALM looks, it
- * is 1 ms again. With an idle P it stays at 1 ms, because share() must find work for it. */
+ * is 1 ms again. With an idle P it stays at 1 ms, because share() must find work for it.
+ * A section that should have been moved and found no spare ends the nap (section.c). */
 #include "sched/see.h"
 
 #include "mem/mem.h"

@@ -1,6 +1,7 @@
 /* run.c - starting Ps and Ms, an M's life, stopping.
  *
- * An M without a P is a spare and sleeps on its futex until it is given one. A P always has an M.
+ * An M without a P is a spare and sleeps on its futex until it is given one, or a guest: a fiber
+ * whose section it runs without a P (section.c). A P always has an M.
  * An M that lost its P parks its fiber on the global queue and becomes a spare; one that was
  * demoted to SCHED_IDLE cannot be promoted again without privilege, so it ends. M structures stay
  * until the run ends, because the books need their tallies; a new thread takes over that of one

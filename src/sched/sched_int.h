@@ -11,7 +11,8 @@
  * its M in RT           fen__p.tick, quick_until, streak, jam, last_poll, anchor_*, ring.tail,
  *                       push of runnext
  * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
- * sched.lock            idle list, spare list, global queue, M list, fen__m.p while it has none
+ * sched.lock            idle list, spare list, global queue, M list; fen__m.p while it has none,
+ *                       a spare's guest
  * its M, any phase      cur, g0_sp, bill, tally, gfree, stacks, spares (what user code can
  *                       touch belongs to the M)
  * the monitor           fen__m.seen_*, since_ns, cpu_* */
