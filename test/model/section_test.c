@@ -1,12 +1,12 @@
-/* section_test.c - sections that last (src/sched/section.c): the fiber moves to a spare, or its P is
- * taken from it, and never is one fiber, or the P, in two places.
+/* section_test.c - sections that last (src/sched/section.c): the fiber moves to a spare, or its P
+ * is taken from it, and never is one fiber, or a P, in two places.
  *
- * One P or two, two fibers, a spare, and an M that is born when the monitor restocks. Fiber 0 leaves
- * its section only when fiber 1 has ended, so a P must come free meanwhile; fiber 1 has two sections,
- * or one beside two Ps.
- * The monitor's naps have no end of their own: whoever finds no spare has to wake it. How the word
- * decides who has the P is guard_test.c's; here a take is one step, and the P is there or gone.
- * Of a futex's word it matters only whether it has moved since its sleeper looked. */
+ * One P or two, two fibers, a spare, and an M that is born when the monitor restocks. Fiber 0
+ * leaves its section only when fiber 1 has ended, so a P must come free meanwhile; fiber 1 has two
+ * sections, or one beside two Ps. The monitor's naps have no end of their own: whoever finds no
+ * spare has to wake it. How the word decides who has the P is guard_test.c's; here a take is one
+ * step, and the P is there or gone. Of a futex's word it matters only whether it has moved since
+ * its sleeper looked. */
 #include "explore.h"
 
 enum {
