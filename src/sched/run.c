@@ -53,7 +53,8 @@ static bool wait_for_work(struct fen__m *m)
             s->spares = m;
         }
         fen__unlock(&s->lock);
-        if (have && !end && FEN__UNLIKELY(m->node != m->p->node)) {
+        /* a guest comes without a P, and stays on the memory that its M is at */
+        if (have && !end && m->p && FEN__UNLIKELY(m->node != m->p->node)) {
             m->node = m->p->node;
             m->mem = fen__mem_enter(m->node);
         }
