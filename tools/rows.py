@@ -229,7 +229,8 @@ ROWS = {
         Bench("blocked", "pooled_over_alone", "<=", 2, "x"),
         Bench("blocked", "declared_over_alone", "<=", 2, "x"),
         Bench("blocked", "named_within", "<=", 20, "ms"),
-        Tests("test/stall_test", "test/handoff_test", "test/monitor_test"),
+        Tests("sched/section_test", "model/section_test", "test/stall_test", "test/handoff_test",
+              "test/monitor_test"),
     ]),
     "W11": ("10,000 connections at work", "1.78x, P99 0.33x", [
         Bench("c10k", "trivial_requests", ">=", 1, "x", "ratio"),
