@@ -87,7 +87,7 @@ typedef struct fen_defer_item {
 
 /* Caller's memory, until the scope has closed; a parent may not copy it. */
 typedef struct fen_defer_group {
-    fen_defer_record record; /* all of this is fen's */
+    fen_defer_record record;          /* all of this is fen's */
     fen_defer_item *items, *at, *end; /* items <= at <= end: those before at wait */
     int *ret_rc;
     fen_defer_item first[FEN_DEFER_GROUP_INLINE];
@@ -139,7 +139,8 @@ static inline int fen_defer_group_run(fen_defer_group *d)
 {
     int first = 0;
     while (d->at != d->items) { /* read anew: it may have added, and so moved the array */
-        const fen_defer_item *i = --d->at; /* before the call: an abort in it goes on with the rest */
+        const fen_defer_item *i =
+            --d->at; /* before the call: an abort in it goes on with the rest */
         int rc = i->fn(i->arg);
         if (__builtin_expect(rc < 0, 0) && !first)
             first = rc;

@@ -60,7 +60,8 @@ static const struct {
     {"billed", bench_billed, "what an account for every block costs"},
     {"pool", bench_pool, "an object from a pool and back, beside building it; reuse"},
     {"defer", bench_defer, "a clean-up in each form; a million; a batch"},
-    {"defer-service", bench_defer_service, "a service that cleans up by hand, by records, in batches"},
+    {"defer-service", bench_defer_service,
+     "a service that cleans up by hand, by records, in batches"},
     {"arena", bench_arena, "1,000 small blocks and one reset, beside malloc and free"},
     {"mem", bench_memory, "the memory profiles: slices of reclaims, their CPU, peak memory"},
     {"vars", bench_vars, "the page of 1,000 variables"},
@@ -271,7 +272,7 @@ int cmd_bench(int argc, char **argv)
     const struct arg tab[] = {
         {"json", ARG_BOOL, &as_json, 0, 0, "one JSON object a figure"},
         {"runs", ARG_INT, &runs, 1, BENCH_RUNS_MAX, "of each measurement (each bench's own)"},
-        {"seconds", ARG_INT, &seconds, 1, 600, "of the trace of rss (30), of each load of defer-service (2)"},
+        {"seconds", ARG_INT, &seconds, 1, 600, "of the trace of rss (30)"},
         {"profile", ARG_STR, &bench_profile, 0, 0, "of mem: balanced, latency, container (all)"},
     };
     memset(words, 0, sizeof words);

@@ -1,12 +1,18 @@
 /* deferred.c - defer-service: does it matter to a service how its handlers clean up?
  *
- * One server, three routes that take five blocks, answer, and give them back: by hand, by a record
- * each, by one batch for all. 10,000 connections ask for one route at a time at a fixed rate (open
- * loop), the routes in turn, each round in another order; server and load have half of the cores
- * each. Figures are compared within a round. What the clean-ups cost is measured apart, in a loop,
- * and given as a share of the CPU that a request takes; where perf is installed, a profile of each
- * mode is kept beside the program. */
+ * One server whose handler takes five blocks, answers, and gives them back: by hand, by a record
+ * each, or by one batch for all. 10,000 connections ask at a fixed rate (open loop). Time is cut
+ * into windows of half a second, and each window belongs to a mode: server and load tell which from
+ * the same clock. Three windows make a round, each with another order; figures are compared within
+ * it, so what disturbs the machine for longer than a second meets all alike. What was due within
+ * EDGE_NS of a border is not counted. Server and load have half of the cores each.
+ *
+ * What the clean-ups cost is measured apart, in a loop, and given as a share of the CPU that a
+ * request takes; where perf is installed, a profile of each mode is kept beside the program. */
 #include "bench/bench.h"
+
+#include "load/load.h"
+#include "prove/prove.h"
 
 #include <errno.h>
 #include <fen/fen.h>
@@ -14,14 +20,37 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #define CONNS 10000
-#define RATE 20000
-#define SECONDS 2
+#define RATE 10000
+#define WARM_NS (3 * FEN_S)
+#define WINDOW_NS (500 * FEN_MS)
+#define EDGE_NS (20 * FEN_MS)
+#define PROFILE_NS (4 * FEN_S)
 #define BLOCKS 5
 
 enum mode { BY_HAND, RECORDS, BATCH, MODES };
+
+/* Shared by this process, the server and the load. */
+static struct turns {
+    int64_t from_ns; /* where the first window begins; FEN_NEVER: mode `fixed` */
+    enum mode fixed;
+} * turns;
+
+static int64_t window_at(int64_t ns) { return (ns - turns->from_ns) / WINDOW_NS; }
+
+static enum mode mode_of(int64_t window)
+{
+    return (enum mode)((window % MODES + window / MODES) % MODES);
+}
+
+static enum mode mode_at(int64_t ns)
+{
+    return ns < turns->from_ns ? turns->fixed : mode_of(window_at(ns));
+}
+
 static const char *const names[MODES] = {"manual", "record", "batch"};
 
 static const size_t sizes[BLOCKS] = {64, 192, 512, 1024, 4096};
@@ -68,8 +97,10 @@ static void give_back(struct held *h)
 
 /* ---- the service ---- */
 
-static int handle(fen_exchange *x, enum mode mode)
+static int handle(fen_exchange *x, void *arg)
 {
+    (void)arg;
+    enum mode mode = mode_at(fen_now());
     struct held *h = fen_arena_alloc(fen_exchange_arena(x), sizeof *h);
     int rc = h ? take_all(mode, h, fen_scope_current()) : -ENOMEM;
     if (rc)
@@ -80,16 +111,11 @@ static int handle(fen_exchange *x, enum mode mode)
     return rc;
 }
 
-static int by_hand(fen_exchange *x, void *arg) { return (void)arg, handle(x, BY_HAND); }
-static int by_records(fen_exchange *x, void *arg) { return (void)arg, handle(x, RECORDS); }
-static int by_batch(fen_exchange *x, void *arg) { return (void)arg, handle(x, BATCH); }
-
 static int serve(void *arg)
 {
     (void)arg;
     fen_server *s = fen_server_new(NULL);
-    if (!s || fen_route(s, "GET /manual", by_hand, NULL) ||
-        fen_route(s, "GET /record", by_records, NULL) || fen_route(s, "GET /batch", by_batch, NULL))
+    if (!s || fen_route(s, "GET /five", handle, NULL))
         return -ENOMEM;
     int rc = fen_server_run(
         s, &(fen_service_config){.addr = "127.0.0.1:0", .admin_addr = "", .quiet = true});
@@ -141,44 +167,107 @@ static void alone(int runs, double ret[MODES])
 
 /* ---- under load ---- */
 
-enum { P50, P99, CPU, QPS, ERRORS, NUMBERS };
-static double got[MODES][NUMBERS][BENCH_RUNS_MAX];
+enum { P50, P99, CPU, NUMBERS };
+#define WINDOWS_MAX (MODES * BENCH_RUNS_MAX)
 
-static void ask(const struct child *c, enum mode mode, const cpu_set_t *client, int round)
+struct load_of {
+    const struct child *server;
+    const cpu_set_t *cpus;
+    int64_t duration_ns;
+    int windows; /* 0: none are kept */
+};
+
+/* What the load's thread keeps of each window: out[NUMBERS * window + ...]. */
+static struct {
+    double *out;
+    int pid, windows, now; /* now: -1 before the first */
+    int64_t cpu_ns;
+    fen_hist latency;
+} watch;
+
+static void window_end(int next)
 {
-    struct load_figures l;
-    char path[32];
-    double seconds = bench_seconds > 0 ? bench_seconds : SECONDS;
-    snprintf(path, sizeof path, "/%s", names[mode]);
-    bool good = run_load_open(c, path, RATE, CONNS, seconds, client, &l);
-    const double v[NUMBERS] = {l.p50_ms, l.p99_ms, l.cpu_us, l.qps, l.errors};
-    for (int k = 0; k < NUMBERS; k++)
-        got[mode][k][round] = good ? v[k] : NAN;
+    int64_t cpu = proc_cpu_ns(watch.pid);
+    if (watch.now >= 0) {
+        double *v = watch.out + (ptrdiff_t)NUMBERS * watch.now;
+        v[P50] = (double)fen_hist_quantile(&watch.latency, 0.5) / 1e6;
+        v[P99] = (double)fen_hist_quantile(&watch.latency, 0.99) / 1e6;
+        v[CPU] = (double)(cpu - watch.cpu_ns) / 1e3 / (RATE / (double)FEN_S * WINDOW_NS);
+    }
+    watch.now = next;
+    watch.cpu_ns = cpu;
+    fen_hist_init(&watch.latency);
+}
+
+static void answered(void *arg, int64_t intended_ns, int64_t now_ns)
+{
+    (void)arg;
+    int64_t now = window_at(now_ns), in = (intended_ns - turns->from_ns) % WINDOW_NS;
+    if (now_ns < turns->from_ns || watch.now >= watch.windows)
+        return;
+    if (now != watch.now)
+        window_end((int)now);
+    if (watch.now < watch.windows && in >= EDGE_NS && in < WINDOW_NS - EDGE_NS)
+        fen_hist_record(&watch.latency, now_ns - intended_ns);
+}
+
+/* out: the windows' figures, then the errors; in a process of its own. */
+static void load_child(void *arg, double *out)
+{
+    const struct load_of *l = arg;
+    struct load_conf c;
+    struct load_result r;
+    char url[64];
+    load_conf_init(&c);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/five", l->server->port);
+    for (int i = 0; i < NUMBERS * l->windows + 1; i++)
+        out[i] = NAN;
+    if (load_conf_url(&c, "bench", url))
+        return;
+    c.connections = CONNS;
+    c.rate = RATE;
+    c.expect = 200;
+    c.warmup_ns = WARM_NS;
+    c.duration_ns = l->duration_ns;
+    c.server_pid = l->server->pid;
+    c.cpus = l->cpus;
+    watch.out = out;
+    watch.pid = l->server->pid;
+    watch.windows = l->windows;
+    watch.now = -1;
+    if (l->windows) {
+        c.answered = answered;
+        turns->from_ns = fen_now() + WARM_NS + FEN_S / 2;
+    }
+    if (!load_run(&c, &r)) {
+        out[NUMBERS * l->windows] = (double)(load_errors(&r) + r.unexpected);
+        load_result_fini(&r);
+    }
 }
 
 /* A profile of the server while it serves one mode; what could not be had is said on fd 2. */
 static void profile(const struct child *c, enum mode mode, const cpu_set_t *client)
 {
     char dir[PATH_MAX], command[3 * PATH_MAX];
+    struct load_of l = {.server = c, .cpus = client, .duration_ns = PROFILE_NS};
+    double errors;
     snprintf(dir, sizeof dir, "%s", self_path());
-    snprintf(strrchr(dir, '/'), 24, "/defer-service");
-    (void)mkdir(dir, 0755);
+    *strrchr(dir, '/') = 0;
+    snprintf(command, sizeof command, "%s/defer-service", dir);
+    (void)mkdir(command, 0755);
+    turns->from_ns = FEN_NEVER;
+    turns->fixed = mode;
     snprintf(command, sizeof command,
-             "perf record -q -F 999 -g -p %d -o '%s/%s.perf' -- sleep 2 >&2 2>/dev/null",
-             (int)c->pid, dir, names[mode]);
+             "perf record -q -F 999 -g -p %d -o '%s/defer-service/%s.perf' -- sleep %d >&2 2>&-",
+             (int)c->pid, dir, names[mode], (int)((WARM_NS + PROFILE_NS) / FEN_S));
     FILE *perf = popen(command, "re");
-    ask(c, mode, client, BENCH_RUNS_MAX - 1);
+    in_child(load_child, &l, &errors, 1);
     if (!perf || pclose(perf)) {
         fprintf(stderr, "skipped: no profile of %s: perf is not installed, or may not\n",
                 names[mode]);
         return;
     }
-    snprintf(command, sizeof command,
-             "perf report --stdio --no-children -g none --percent-limit 0.01 -i '%s/%s.perf' "
-             "2>/dev/null >'%s/%s.txt'",
-             dir, names[mode], dir, names[mode]);
-    if (!system(command))
-        fprintf(stderr, "profile: %s/%s.perf, .txt\n", dir, names[mode]);
+    fprintf(stderr, "profile: %s/defer-service/%s.perf\n", dir, names[mode]);
 }
 
 /* ---- figures ---- */
@@ -197,69 +286,69 @@ static void emit_interval(enum mode mode, double *sorted, int n)
                 .note = "its upper end"));
 }
 
+static double got[MODES][NUMBERS][BENCH_RUNS_MAX];
+
 static void emit_mode(enum mode mode, int runs, double alone_ns)
 {
-    static const struct {
-        const char *what, *unit;
-    } shown[NUMBERS] = {{"p50", "ms"}, {"p99", "ms"}, {"cpu", "us"}, {"requests", "1/s"}, {"", ""}};
-    double ratio[BENCH_RUNS_MAX], mid[NUMBERS], errors = 0;
+    static const char *const shown[NUMBERS] = {"p50", "p99", "cpu"};
+    double ratio[BENCH_RUNS_MAX], mid[NUMBERS], hand[BENCH_RUNS_MAX];
     char name[48];
-    for (int i = 0; i < runs; i++) {
+    for (int i = 0; i < runs; i++)
         ratio[i] = got[mode][P99][i] / got[BY_HAND][P99][i];
-        errors += got[mode][ERRORS][i];
-    }
-    double times = median(ratio, runs), hand[BENCH_RUNS_MAX];
     memcpy(hand, got[BY_HAND][P99], sizeof hand);
-    double hand_p99 = median(hand, runs);
-    for (int k = 0; k < ERRORS; k++) {
+    double times = median(ratio, runs), hand_p99 = median(hand, runs);
+    for (int k = 0; k < NUMBERS; k++) {
         double v[BENCH_RUNS_MAX];
+        bool bar = k == P99 && mode != BY_HAND;
         memcpy(v, got[mode][k], sizeof v);
         mid[k] = median(v, runs);
-        snprintf(name, sizeof name, "%s_%s", names[mode], shown[k].what);
-        bool bar = k == P99 && mode != BY_HAND;
-        emit(FIGURE(.name = name, .unit = shown[k].unit, .more_is_better = k == QPS,
-                    .value = mid[k], .rival = bar ? "by hand" : NULL, .rival_value = hand_p99,
+        snprintf(name, sizeof name, "%s_%s", names[mode], shown[k]);
+        emit(FIGURE(.name = name, .unit = k == CPU ? "us" : "ms", .value = mid[k],
+                    .rival = bar ? "by hand" : NULL, .rival_value = hand_p99,
                     .ratio = bar ? times : NAN, .bar = bar, .bar_on_ratio = true, .at_least = 1.05,
                     .runs = runs));
     }
-    if (mode != BY_HAND && !isnan(times))
-        emit_interval(mode, ratio, runs);
-    snprintf(name, sizeof name, "%s_errors", names[mode]);
-    emit(FIGURE(.name = name, .value = errors, .bar = true, .exact = true, .at_least = 0,
-                .unit = "", .runs = runs));
     if (mode == BY_HAND)
         return;
+    if (!isnan(times))
+        emit_interval(mode, ratio, runs);
     snprintf(name, sizeof name, "%s_of_5_alone", names[mode]);
-    emit(FIGURE(.name = name, .unit = "ns", .value = alone_ns, .runs = runs,
+    emit(FIGURE(.name = name, .unit = "ns", .value = alone_ns,
                 .note = "beyond the same frees by hand"));
     snprintf(name, sizeof name, "%s_share_of_cpu", names[mode]);
-    emit(FIGURE(.name = name, .unit = "%", .value = alone_ns / mid[CPU] / 10, .runs = runs,
+    emit(FIGURE(.name = name, .unit = "%", .value = alone_ns / mid[CPU] / 10,
                 .note = "that, of a request's CPU"));
 }
 
 void bench_defer_service(void)
 {
+    static double out[WINDOWS_MAX * NUMBERS + 1];
     cpu_set_t server, client;
     struct child c;
-    int runs = runs_or(15);
     double ns[MODES];
-    runs = runs < BENCH_RUNS_MAX - 1 ? runs : BENCH_RUNS_MAX - 1; /* the last place: profiles */
+    int runs = runs_or(40);
+    turns = mmap(NULL, sizeof *turns, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (turns == MAP_FAILED)
+        return;
+    turns->from_ns = FEN_NEVER;
     raise_files();
     split_cpus(&server, &client);
-    alone(runs, ns);
+    alone(5, ns);
+    int windows = MODES * runs, numbers = NUMBERS * windows + 1;
+    struct load_of l = {&c, &client, (windows + 2) * WINDOW_NS, windows};
     bool up = child_start(&c, NULL, serve_main, NULL, &server);
-    for (int i = 0; i < runs; i++)
-        for (int m = 0; m < MODES; m++) {
-            enum mode mode = (enum mode)((m + i) % MODES);
-            if (up)
-                ask(&c, mode, &client, i);
-            else
-                got[mode][P50][i] = got[mode][P99][i] = got[mode][CPU][i] = got[mode][QPS][i] =
-                    got[mode][ERRORS][i] = NAN;
-        }
+    if (!up || !in_child(load_child, &l, out, numbers))
+        for (int i = 0; i < numbers; i++)
+            out[i] = NAN;
+    for (int w = 0; w < windows; w++)
+        for (int k = 0; k < NUMBERS; k++)
+            got[mode_of(w)][k][w / MODES] = out[NUMBERS * w + k];
     for (int m = 0; up && m < MODES; m++)
         profile(&c, (enum mode)m, &client);
     child_stop(&c);
     for (int m = 0; m < MODES; m++)
         emit_mode((enum mode)m, runs, ns[m]);
+    emit(FIGURE(.name = "errors", .unit = "", .value = out[numbers - 1], .bar = true, .exact = true,
+                .at_least = 0));
+    munmap(turns, sizeof *turns);
 }
