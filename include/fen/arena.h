@@ -44,7 +44,8 @@ FEN_API char *fen_arena_dup(fen_arena *a, const void *p, size_t n) FEN_MUST_CHEC
 /* Forgets every block; keeps at most one chunk for reuse. */
 FEN_API void fen_arena_reset(fen_arena *a);
 
-/* Bytes handed out since the last reset (rounded up to FEN_ARENA_ALIGN each), and bytes of chunks held. */
+/* Bytes handed out since the last reset (rounded up to FEN_ARENA_ALIGN each), and bytes of chunks
+ * held. */
 FEN_API size_t fen_arena_used_bytes(const fen_arena *a);
 FEN_API size_t fen_arena_held_bytes(const fen_arena *a);
 

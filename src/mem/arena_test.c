@@ -1,4 +1,5 @@
-/* arena_test.c - blocks of an arena: where they lie, what is counted, what a reset keeps, who pays. */
+/* arena_test.c - blocks of an arena: where they lie, what is counted, what a reset keeps, who
+ * pays. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -202,8 +202,8 @@ static double block_round(void)
 
 enum what { BY_HAND, RECORDS, BY_HAND_5, GROUPS };
 
-/* Scopes with EACH records or groups of five in them, or with the same calls by hand. The five stand
- * one after the other, as a handler has them. */
+/* Scopes with EACH records or groups of five in them, or with the same calls by hand. The five
+ * stand one after the other, as a handler has them. */
 static double scopes(enum what what)
 {
     static fen_defer_record r[EACH];
