@@ -109,8 +109,8 @@ static inline void fen_defer_group_init(fen_defer_group *d, fen_scope *s, int *r
         *ret_rc = 0;
 }
 
-/* Makes room for more items: what fen_defer_group_add does when the group is full. 0 or -ENOMEM. The
- * scope's owner only. */
+/* Makes room for more items: what fen_defer_group_add does when the group is full. 0 or -ENOMEM.
+ * The scope's owner only. */
 FEN_API int fen_defer_group_grow(fen_defer_group *d) FEN_MUST_CHECK;
 
 /* Gives back what fen_defer_group_grow took; the group is empty (asserted). The scope's owner
