@@ -183,11 +183,13 @@ class Output:
 
     def check(self):
         rc, out, err = run(self.argv)
-        m = re.search(self.regex, out)
+        m = re.search(self.regex, out, re.M)
         bar = f"{self.op} {number(self.bar)} {self.unit}".rstrip()
         what = " ".join(self.argv)
         if not m:
-            yield Result(False, what, f"exit {rc}: {last_line(err or out)}", bar)
+            skipped = re.search(r"^skipped: .*", out, re.M)
+            why = skipped[0] if skipped else f"exit {rc}: {last_line(err or out)}"
+            yield Result(False, what, why, bar)
         else:
             value = float(m[1].replace(",", ""))
             good = rc == 0 and OPS[self.op](value, self.bar)
@@ -257,6 +259,32 @@ ROWS = {
         Bench("hibernate", "resident_of_1000000", "<=", 1.3, "KB"),
         Bench("hibernate", "neighbour_p99_ratio", "<=", 2, "x"),
         Tests("test/overflow_test", "test/high_water_test", "sync/hibernate_test"),
+    ]),
+    "W14": ("memory goes back in short slices", "sub-millisecond pauses", [
+        Bench("mem", "orders_slice_p95", "<=", 300, "us"),
+        Bench("mem", "balanced_slice_p95", "<=", 300, "us"),
+        Bench("mem", "balanced_slice_p99", "<=", 300, "us"),
+        Tests("test/memory_page_test"),
+    ]),
+    "W15": ("one knob paces memory", "1.5x at 50 %", [
+        Tests("mem/pace_test"),
+    ]),
+    "W16": ("a line for each reclaim", "gctrace=1", [
+        Tests("test/memtrace_test"),
+    ]),
+    "W17": ("off is off, and by hand gives everything back", "-1, runtime.GC()", [
+        Tests("mem/pace_test", "test/memory_page_test"),
+    ]),
+    "W18": ("a limit that refuses instead of dying", "GOMEMLIMIT=1G", [
+        Output(["env", "FEN_MEMLIMIT_SECONDS=60", BUILD + "/test_memlimit_test"],
+               r"^60 s: \d+ served, \d+ refused, 0 others, at most (\d+) KiB", "<=", 58982, "KiB"),
+        Tests("test/memlimit_test", "mem/pace_test", "test/memtrace_test"),
+    ]),
+    "W19": ("three profiles instead of knobs", "-30 %", [
+        Bench("mem", "latency_slice_p95", "<=", 0.7, "x", "ratio"),
+        Bench("mem", "latency_slice_p95", "<=", 300, "us"),
+        Bench("mem", "container_slice_p95", "<=", 300, "us"),
+        Tests("test/memtrace_test"),
     ]),
     "W25": ("readiness costs next to nothing", "constant system calls", [
         Bench("netpoll", "epoll_wait_per_request", "<=", 0.25, "calls"),
@@ -379,6 +407,12 @@ ROWS = {
         Bench("defer", "batch_call", "<=", 29.1, "cycles"),
         Bench("defer", "batch_of_100000", "<=", 0.69, "x", "ratio"),
         Tests("sync/defer_test"),
+    ]),
+    "H19": ("how a service cleans up does not matter to it", "P99 42.1 to 28.3 ms", [
+        Bench("defer-service", "record_p99", "<=", 1.05, "x", "ratio"),
+        Bench("defer-service", "batch_p99", "<=", 1.05, "x", "ratio"),
+        Bench("defer-service", "errors", "==", 0),
+        Bench("defer-service", "record_share_of_cpu", "<=", 1, "%"),
     ]),
     "H20": ("a group of clean-ups, each of which runs", "127 to 38 ns", [
         Bench("defer", "group_of_5", "<=", 15, "ns"),

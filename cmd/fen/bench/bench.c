@@ -60,6 +60,8 @@ static const struct {
     {"billed", bench_billed, "what an account for every block costs"},
     {"pool", bench_pool, "an object from a pool and back, beside building it; reuse"},
     {"defer", bench_defer, "a clean-up in each form; a million; a batch"},
+    {"defer-service", bench_defer_service,
+     "a service that cleans up by hand, by records, in batches"},
     {"arena", bench_arena, "1,000 small blocks and one reset, beside malloc and free"},
     {"mem", bench_memory, "the memory profiles: slices of reclaims, their CPU, peak memory"},
     {"vars", bench_vars, "the page of 1,000 variables"},

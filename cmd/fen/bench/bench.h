@@ -167,6 +167,7 @@ void bench_rss(void);
 void bench_billed(void);
 void bench_pool(void);
 void bench_defer(void);
+void bench_defer_service(void);
 void bench_arena(void);
 void bench_sharing(void);
 void bench_locality(void);
