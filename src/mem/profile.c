@@ -6,12 +6,12 @@
  * 1 - exp(-s / rate), and then counts as 1 / chance blocks: the estimates have no bias, whatever
  * the sizes. After a point the next gap begins at the end of the block.
  *
- * A block that is not noted costs nothing of its own: the fast path compares the row's bytes with a
- * gate anyway (ledger.c); the gate is the nearer of its own and of the next point (sample_at, which
- * counts on the current row and moves with it from account to account). A free finds by the page where the
- * block begins whether it may take the fast path; that of a noted block says no, and there a mask
- * in the span's record, a bit for each block modulo 64, tells the noted block from its neighbours.
- * No block has a header and none moves.
+ * A block that is not noted costs nothing of its own: the fast path compares the row's bytes with
+ * a gate anyway (ledger.c); the gate is the nearer of its own and of the next point (sample_at,
+ * which counts on the current row and moves with it from account to account). A free finds by the
+ * page where the block begins whether it may take the fast path; that of a noted block says no,
+ * and there a mask in the span's record, a bit for each block modulo 64, tells the noted block
+ * from its neighbours. No block has a header and none moves.
  *
  *   note      thread that allocates: sample on the span's list, bit set, page slow; before the
  *             block is handed out, so that whoever frees it sees them
