@@ -117,13 +117,13 @@ struct fen__mem_row {
 } FEN__ALIGN(FEN__LINE);
 
 struct fen__cache {
-    struct fen__mem_now now; /* what the scheduler sets */
-    uint32_t row_id;         /* whose row `now.row` is */
-    uint8_t node;            /* of its thread; with no thread, of the one before */
-    bool foreign;            /* no M's */
-    bool exact;              /* foreign and has billed: looks at the clock each time */
-    uint32_t epoch;          /* fen__flush_epoch at its last flush */
-    size_t idle_bytes;       /* in spans that are listed and empty */
+    struct fen__mem_now now;           /* what the scheduler sets */
+    uint32_t row_id;                   /* whose row `now.row` is */
+    uint8_t node;                      /* of its thread; with no thread, of the one before */
+    bool foreign;                      /* no M's */
+    bool exact;                        /* foreign and has billed: looks at the clock each time */
+    uint32_t epoch;                    /* fen__flush_epoch at its last flush */
+    size_t idle_bytes;                 /* in spans that are listed and empty */
     int64_t profile_rate;              /* by which now.sample_at was drawn; 0: off */
     uint64_t rand;                     /* profile.c's; 0: not seeded */
     const char *stack_low, *stack_top; /* of the thread; equal: not known, NULL: not asked */
