@@ -33,6 +33,8 @@ OPS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 PACK = BUILD + "/pack"
 PROVE = [FEN, "prove", "--service=orders", "--baseline=pool200,pthread", "--load=c100,4s",
          "--out=" + PACK]
+HEAP = ["python3", "tools/heap_example.py", BUILD]
+DIFF = ["python3", "tools/diff_check.py", BUILD]
 LIMIT_S = 900
 
 
@@ -286,6 +288,12 @@ ROWS = {
         Bench("mem", "container_slice_p95", "<=", 300, "us"),
         Tests("test/memtrace_test"),
     ]),
+    "W20": ("two runs side by side: heap in use and reclaims", "P95 pause 0.8 to 0.3 ms", [
+        Output(DIFF, r"P95 of a slice at 20: not above ([0-9.]+) us", "<=", 300, "us"),
+        Output(DIFF, r"P95 of a slice at 100: not above ([0-9.]+) us", "<=", 300, "us"),
+        Output(DIFF, r"shows (\d) of 2 runs", "==", 2, "runs"),
+        Tests("test/heap_profile_test"),
+    ]),
     "W25": ("readiness costs next to nothing", "constant system calls", [
         Bench("netpoll", "epoll_wait_per_request", "<=", 0.25, "calls"),
         Bench("netpoll", "epoll_ctl_per_request", "<=", 0.01, "calls"),
@@ -362,6 +370,13 @@ ROWS = {
         Bench("mem", "container_slice_p99", "<=", 300, "us"),
         Bench("mem", "balanced_slice_longest", ">=", 0, "us"),
         Tests("mem/pace_test", "test/memtrace_test", "test/warm_test"),
+    ]),
+    "H05": ("hot allocations are found and cut", "resident memory -30 to -50 %", [
+        Output(HEAP, r"resident after over before ([0-9.]+)", "<=", 0.7, "x"),
+        Output(HEAP, r"new_row holds ([0-9.]+) % of the heap before", ">=", 50, "%"),
+        Output(HEAP, r"new_row holds ([0-9.]+) % of the heap after", "<=", 1, "%"),
+        Tests("mem/profile_test", "obs/profile_test", "profile/pprof_test",
+              "test/heap_profile_test"),
     ]),
     "H14": ("hot fields in lines of their own", "alignas(64)", [
         Bench("sharing", "packed_over_padded", ">=", 3, "x"),

@@ -242,6 +242,7 @@ static void before_fork(void)
 {
     fen__hooks_lock();
     fen__objpool_lock();
+    fen__profile_lock();
     fen__central_lock();
     fen__pace_lock();
     fen__pages_lock();
@@ -260,6 +261,7 @@ static void unlock_all(bool child)
     fen__pages_unlock();
     fen__pace_unlock();
     fen__central_unlock();
+    fen__profile_unlock();
     fen__objpool_unlock(child);
     fen__hooks_unlock(child);
 }
@@ -326,6 +328,7 @@ FEN__NOINLINE struct fen__cache *fen__cache_get(bool for_alloc)
         return NULL;
     c->foreign = true;
     c->exact = false;
+    c->stack_low = c->stack_top = NULL;
     c->now.carrier = NULL;
     c->now.now = fen__tsc();
     fen__set_cache(c);

@@ -483,6 +483,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
     fen__crash_init();
     fen__stall_init();
     fen__see_open();
+    fen__profile_start();
     if (!s->sim)
         fen__pace_begin();
     rc = start_ms();

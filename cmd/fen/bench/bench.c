@@ -58,6 +58,7 @@ static const struct {
     {"prodcons", bench_prodcons, "a block passed from one thread to another"},
     {"rss", bench_rss, "memory held over memory in use, a random trace"},
     {"billed", bench_billed, "what an account for every block costs"},
+    {"profiled", bench_profiled, "what the heap profile costs"},
     {"pool", bench_pool, "an object from a pool and back, beside building it; reuse"},
     {"defer", bench_defer, "a clean-up in each form; a million; a batch"},
     {"defer-service", bench_defer_service,

@@ -165,6 +165,7 @@ void bench_random(void);
 void bench_prodcons(void);
 void bench_rss(void);
 void bench_billed(void);
+void bench_profiled(void);
 void bench_pool(void);
 void bench_defer(void);
 void bench_defer_service(void);
