@@ -259,6 +259,7 @@ static bool turn(void)
 
 static int open_ring(void)
 {
+    ring.kick = -1;
 #ifdef FEN_VALGRIND
     return -ENOSYS; /* memcheck would not know that the kernel has written the buffers */
 #endif
@@ -269,10 +270,7 @@ static int open_ring(void)
     if (ring.kick < 0)
         return ring.kick;
     uint32_t workers = (uint32_t)fen__max_blocking();
-    int rc = fen__uring_open(&own.u, QUESTIONS, ANSWERS, workers);
-    if (rc)
-        fen__sys_close(ring.kick);
-    return rc;
+    return fen__uring_open(&own.u, QUESTIONS, ANSWERS, workers);
 }
 
 static void *thread_main(void *arg)
@@ -290,7 +288,6 @@ static void *thread_main(void *arg)
         ;
     atomic_store(&fen__file_ring, 0);
     fen__uring_close(&own.u);
-    fen__sys_close(ring.kick);
     return NULL;
 }
 
@@ -302,8 +299,11 @@ static void ring_stop(void)
     fen__unlock(&ring.lock);
     if (kick)
         fen__sys_eventfd_signal(ring.kick);
-    if (running)
+    if (running) {
         pthread_join(ring.thread, NULL);
+        if (ring.kick >= 0) /* not by the thread: it may end before the signal above */
+            fen__sys_close(ring.kick);
+    }
     ring.running = ring.absent = ring.stop = ring.asleep = false;
 }
 
