@@ -45,7 +45,8 @@ enum fen_on_deadlock {
 
 /* How calls on files are made (fen/file.h, docs/io.md). AUTO: a read of what is cached at once,
  * other reads and writes that bypass the cache by io_uring where the kernel has it, the rest on the
- * pool of threads. RING: all that io_uring can do; where it is absent, the pool. POOL: all there. */
+ * pool of threads. RING: all that io_uring can do; where it is absent, the pool. POOL: all on the
+ * pool. */
 enum fen_files { FEN_FILES_AUTO, FEN_FILES_RING, FEN_FILES_POOL };
 
 /* How a runtime is set up; zeros are the usual. */

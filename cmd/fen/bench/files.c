@@ -1,8 +1,8 @@
 /* files.c - files: a read of 4 KiB at a random place of a file of 64 MiB.
  *
  * Cached: a fiber reads one after another, by each way of fen_config.files, beside pread on a plain
- * thread. Past the cache (O_DIRECT, where the file system has it): one fiber, and 64 of them, by the
- * ring beside the pool. CPU is that of the whole process, the kernel's workers for the ring
+ * thread. Past the cache (O_DIRECT, where the file system has it): one fiber, and 64 of them, by
+ * the ring beside the pool. CPU is that of the whole process, the kernel's workers for the ring
  * included; wall time is that of a read, or of one of the 64 fibers' reads in turn. */
 #include "bench/bench.h"
 
