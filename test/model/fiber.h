@@ -35,7 +35,9 @@ enum fen__reason {
     FEN__R_COND,
     FEN__R_CHAN_SEND,
     FEN__R_CHAN_RECV,
-    FEN__R_SELECT
+    FEN__R_SELECT,
+    FEN__R_ONCE,
+    FEN__R_BARRIER
 };
 #define FEN__XFER_BYTES 16
 
