@@ -74,10 +74,10 @@
     ROW(fen_aligned_alloc, FAILS, 0, heap)                                                         \
     ROW(fen_realloc, FAILS, 0, heap)                                                               \
     ROW(fen_usable_size, NEVER, 0, heap)                                                           \
-    ROW(fen_mem_account_set, NEVER, 0, heap)                                                       \
+    ROW(fen_mem_account_set, FAILS, 0, heap)                                                       \
     ROW(fen_mem_account, NEVER, 0, heap)                                                           \
     ROW(fen_mem_usage_get, NEVER, 0, heap)                                                         \
-    ROW(fen_mem_cap_set, NEVER, 0, heap)                                                           \
+    ROW(fen_mem_cap_set, FAILS, 0, heap)                                                           \
     ROW(fen_mem_stats_get, NEVER, 0, heap)                                                         \
     ROW(fen_free, NEVER, 0, heap)                                                                  \
     ROW(fen_mem_reclaim, NEVER, 0, heap)                                                           \
@@ -235,30 +235,27 @@
     ROW(fen_pool_stats_get, FAILS, 0, pools)                                                       \
     ROW(fen_pool_close, FAILS, 0, pools)                                                           \
     ROW(fen_pool_free, FAILS, 0, pools)                                                            \
-    /* first_deadlines */                                                                          \
-    ROW(fen_mutex_lock_until, NEVER, 0, first_deadlines)                                           \
-    ROW(fen_cond_wait_until, NEVER, 0, first_deadlines)                                            \
-    ROW(fen_chan_send_until, FAILS, 0, first_deadlines)                                            \
-    ROW(fen_chan_recv_until, FAILS, 0, first_deadlines)                                            \
-    ROW(fen_pool_get_until, FAILS, 0, first_deadlines)                                             \
-    ROW(fen_sleep_until, NEVER, 0, first_deadlines)                                                \
-    /* first_waits */                                                                              \
-    ROW(fen_rwlock_read_lock_until, NEVER, 0, first_waits)                                         \
-    ROW(fen_rwlock_write_lock_until, NEVER, 0, first_waits)                                        \
-    ROW(fen_sem_acquire_until, FAILS, 0, first_waits)                                              \
-    ROW(fen_wg_wait_until, NEVER, 0, first_waits)                                                  \
-    ROW(fen_barrier_wait_until, NEVER, 0, first_waits)                                             \
-    /* first_of_others */                                                                          \
-    ROW(fen_once_do_until, NEVER, 0, first_of_others)                                              \
-    ROW(fen_timer_start, FAILS, 0, first_of_others)                                                \
-    ROW(fen_timer_every, NEVER, 0, first_of_others)                                                \
-    ROW(fen_label_set, NEVER, 0, first_of_others)                                                  \
-    ROW(fen_blocking_until, NEVER, 0, first_of_others)                                             \
-    ROW(fen_try_blocking, NEVER, 0, first_of_others)                                               \
-    /* crowds */                                                                                   \
-    ROW(fen_scope_open, NEVER, 0, crowds)                                                          \
-    ROW(fen_spawner_go, NEVER, 0, crowds)                                                          \
-    ROW(fen_go, NEVER, 0, crowds)                                                                  \
+    /* firsts */                                                                                   \
+    ROW(fen_mutex_lock_until, FAILS, 0, firsts)                                                    \
+    ROW(fen_cond_wait_until, FAILS, 0, firsts)                                                     \
+    ROW(fen_chan_send_until, FAILS, 0, firsts)                                                     \
+    ROW(fen_chan_recv_until, FAILS, 0, firsts)                                                     \
+    ROW(fen_pool_get_until, FAILS, 0, firsts)                                                      \
+    ROW(fen_sleep_until, FAILS, 0, firsts)                                                         \
+    ROW(fen_rwlock_read_lock_until, FAILS, 0, firsts)                                              \
+    ROW(fen_rwlock_write_lock_until, FAILS, 0, firsts)                                             \
+    ROW(fen_sem_acquire_until, FAILS, 0, firsts)                                                   \
+    ROW(fen_wg_wait_until, FAILS, 0, firsts)                                                       \
+    ROW(fen_barrier_wait_until, FAILS, 0, firsts)                                                  \
+    ROW(fen_once_do_until, FAILS, 0, firsts)                                                       \
+    ROW(fen_timer_start, FAILS, 0, firsts)                                                         \
+    ROW(fen_timer_every, FAILS, 0, firsts)                                                         \
+    ROW(fen_label_set, FAILS, 0, firsts)                                                           \
+    ROW(fen_blocking_until, FAILS, 0, firsts)                                                      \
+    ROW(fen_try_blocking, FAILS, 0, firsts)                                                        \
+    ROW(fen_scope_open, FAILS, 0, firsts)                                                          \
+    ROW(fen_spawner_go, FAILS, 0, firsts)                                                          \
+    ROW(fen_go, FAILS, 0, firsts)                                                                  \
     /* running */                                                                                  \
     ROW(fen_debug_fibers, FAILS, 0, running)                                                       \
     ROW(fen_outsider_begin, FAILS, 0, running)                                                     \
@@ -286,13 +283,13 @@
     ROW(fen_sock_listen, FAILS, 0, dialling)                                                       \
     ROW(fen_tcp_listen, FAILS, 0, dialling)                                                        \
     ROW(fen_sock_port, NEVER, 0, dialling)                                                         \
-    ROW(fen_sock_local, NEVER, 0, dialling)                                                        \
+    ROW(fen_sock_local, FAILS, 0, dialling)                                                        \
     ROW(fen_sock_dial, FAILS, 0, dialling)                                                         \
     ROW(fen_tcp_dial, FAILS, 0, dialling)                                                          \
     ROW(fen_sock_bind, FAILS, 0, dialling)                                                         \
-    ROW(fen_sock_peer, NEVER, 0, dialling)                                                         \
-    ROW(fen_sock_configure, NEVER, 0, dialling)                                                    \
-    ROW(fen_sock_shutdown, NEVER, 0, dialling)                                                     \
+    ROW(fen_sock_peer, FAILS, 0, dialling)                                                         \
+    ROW(fen_sock_configure, FAILS, 0, dialling)                                                    \
+    ROW(fen_sock_shutdown, FAILS, 0, dialling)                                                     \
     ROW(fen_sock_close, NEVER, 0, dialling)                                                        \
     /* accepting */                                                                                \
     ROW(fen_sock_accept, FAILS, 0, accepting)                                                      \
@@ -338,7 +335,7 @@
     ROW(fen_process_wait, NEVER, 0, children)                                                      \
     ROW(fen_process_close, NEVER, 0, children)                                                     \
     ROW(fen_process_run, FAILS, 0, children)                                                       \
-    ROW(fen_process_kill, NEVER, 0, children)                                                      \
+    ROW(fen_process_kill, FAILS, 0, children)                                                      \
     /* signalled */                                                                                \
     ROW(fen_signal_open, FAILS, 0, signalled)                                                      \
     ROW(fen_signal_chan, NEVER, 0, signalled)                                                      \
@@ -356,9 +353,9 @@
     ROW(fen_exchange_arena, NEVER, 0, exchanges)                                                   \
     ROW(fen_exchange_timeout, NEVER, 0, exchanges)                                                 \
     ROW(fen_reply_header, FAILS, 0, exchanges)                                                     \
-    ROW(fen_reply, NEVER, 0, exchanges)                                                            \
-    ROW(fen_reply_error, NEVER, 0, exchanges)                                                      \
-    ROW(fen_reply_json, NEVER, 0, exchanges)                                                       \
+    ROW(fen_reply, FAILS, 0, exchanges)                                                            \
+    ROW(fen_reply_error, FAILS, 0, exchanges)                                                      \
+    ROW(fen_reply_json, FAILS, 0, exchanges)                                                       \
     ROW(fen_server_new, FAILS, 0, exchanges)                                                       \
     ROW(fen_route, FAILS, 0, exchanges)                                                            \
     ROW(fen_route_find, NEVER, 0, exchanges)                                                       \

@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include "sync/guard_rig.h"
+
 #define SOON (5 * FEN_MS)
 #define PATIENCE (8 * FEN_S)
 
@@ -381,6 +383,8 @@ static void test_watching_names_a_stranger(void **state)
 
 int main(void)
 {
+    if (guard_is_missing())
+        return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stacks_come_back_whole),
         cmocka_unit_test(test_watched_stacks_come_back_whole),
