@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "sync/guard_rig.h"
+#include "guard_rig.h"
 
 #if defined(FEN__TSAN) || defined(FEN__ASAN)
 enum { FIBERS = 1000, STORM = 800, LIVE = 80, TRIES = 1, PLAIN = 0 };

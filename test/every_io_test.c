@@ -170,7 +170,8 @@ static int datagrams(void *arg)
     fen_sock *a, *b;
     fen_addr to, from;
     char buf[16];
-    MUST(fen_sock_bind("127.0.0.1:0", NULL, &a) == 0 && fen_sock_bind("127.0.0.1:0", NULL, &b) == 0);
+    MUST(fen_sock_bind("127.0.0.1:0", NULL, &a) == 0 &&
+         fen_sock_bind("127.0.0.1:0", NULL, &b) == 0);
     MUST(fen_sock_local(a, &to) == 0);
     TRY(1, fen_sock_send_to, (b, "x", 1, &to, WAIT));
     TRY(1, fen_sock_recv_from, (a, buf, sizeof buf, &from, WAIT));
@@ -251,12 +252,25 @@ static int children(void *arg)
     TRY(3, fen_process_write, (p, "ok\n", 3, WAIT));
     TRY(3, fen_process_read, (p, 1, buf, sizeof buf, WAIT));
     DO(fen_process_close_input, (p));
-    TRY(0, fen_process_wait, (p, WAIT, &st));
-    MUST(st.code == 7);
+    MUST(fen_process_wait(p, WAIT, &st) == 0 && st.code == 7);
     DO(fen_process_close, (p));
     TRY(0, fen_process_run, (&(fen_process_config){.argv = quick}, WAIT, &st));
     MUST(fen_process_open(&cfg, &p) == 0);
     TRY(0, fen_process_kill, (p, SIGKILL));
+    fen_process_close(p);
+    return 0;
+}
+
+/* The first deadline of its run, and the child is not there yet. */
+static int reaping(void *arg)
+{
+    (void)arg;
+    const char *argv[] = {"/bin/sh", "-c", "sleep 0.05; exit 7", NULL};
+    fen_process *p;
+    fen_process_status st;
+    MUST(fen_process_open(&(fen_process_config){.argv = argv}, &p) == 0);
+    TRY(0, fen_process_wait, (p, WAIT, &st));
+    MUST(st.code == 7);
     fen_process_close(p);
     return 0;
 }
@@ -398,11 +412,12 @@ static void test_io(void **state)
     static struct every_row rows[] = {EVERY_IO(EVERY_ROW)};
     static const struct every_scenario scenarios[] = {
         {"addresses", addresses, OUTSIDE}, {"dialling", dialling, INSIDE},
-        {"accepting", accepting, INSIDE}, {"writing", writing, INSIDE},
-        {"reading", reading, INSIDE},     {"datagrams", datagrams, INSIDE},
-        {"files", files, INSIDE},         {"guests", guests, INSIDE},
-        {"children", children, INSIDE},   {"signalled", signalled, INSIDE},
-        {"exchanges", exchanges, INSIDE}, {"serving", serving, INSIDE},
+        {"accepting", accepting, INSIDE},  {"writing", writing, INSIDE},
+        {"reading", reading, INSIDE},      {"datagrams", datagrams, INSIDE},
+        {"files", files, INSIDE},          {"guests", guests, INSIDE},
+        {"children", children, INSIDE},    {"signalled", signalled, INSIDE},
+        {"reaping", reaping, INSIDE},      {"exchanges", exchanges, INSIDE},
+        {"serving", serving, INSIDE},
     };
     (void)state;
     every_test(rows, sizeof rows / sizeof rows[0], scenarios,

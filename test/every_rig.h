@@ -2,10 +2,10 @@
  *
  * A scenario is a short program in which each public function of its rows is called through one of
  * the macros below, with a known outcome. It runs once to count: how many allocations and how many
- * system calls of fen each function makes. A row that says NEVER must have made none. For the others
- * the scenario then runs again for each n, with the n-th of them failing: the function must return
- * what it returns without a fault, or a defined error and then, called again, the same as ever; and
- * when the scenario is over, no fiber, timer, thread, descriptor or byte may be left.
+ * system calls of fen each function makes. A row that says NEVER must have made none. For the
+ * others the scenario then runs again for each n, with the n-th of them failing: the function must
+ * return what it returns without a fault, or a defined error and then, called again, the same as
+ * ever; and when the scenario is over, no fiber, timer, thread, descriptor or byte may be left.
  *
  * FEN_EVERY_SHOW=1 prints what was counted, FEN_EVERY_ONLY=fen_x looks at one function only.
  *
@@ -31,8 +31,8 @@
 enum every_kind { NEVER, FAILS };
 enum every_class { ALLOCATIONS, SYSTEM_CALLS, CLASSES };
 
-/* OUTSIDE: on the test's thread, without a run around it. KEEPS: the same, and what it makes cannot be
- * unmade, so it looks at the bytes itself. */
+/* OUTSIDE: on the test's thread, without a run around it. KEEPS: the same, and what it makes
+ * cannot be unmade, so it looks at the bytes itself. */
 enum every_place { INSIDE, OUTSIDE, KEEPS };
 
 struct every_row {
@@ -68,10 +68,10 @@ static struct {
 __attribute__((noreturn)) static inline void every_broken(const char *why, int64_t got)
 {
     char text[256];
-    int n = snprintf(text, sizeof text, "%s: %s (%lld); %s %d fails\n",
-                     every.row ? every.row->fn : "-", why, (long long)got,
-                     every.what == ALLOCATIONS ? "allocation" : "system call",
-                     every.target ? every.nth : 0);
+    int n =
+        snprintf(text, sizeof text, "%s: %s (%lld); %s %d fails\n", every.row ? every.row->fn : "-",
+                 why, (long long)got, every.what == ALLOCATIONS ? "allocation" : "system call",
+                 every.target ? every.nth : 0);
     fen__sys_die(text, (size_t)n); /* a fiber's stack is no place to jump from */
 }
 
@@ -81,16 +81,16 @@ static inline int every_errno(const char *call)
         const char *call;
         int rc;
     } errors[] = {
-        {"malloc", -ENOMEM},      {"mmap", -ENOMEM},       {"socket", -EMFILE},
-        {"socketpair", -EMFILE},  {"bind", -EADDRINUSE},   {"listen", -EADDRINUSE},
-        {"accept", -EMFILE},      {"connect", -ENETDOWN},  {"recv", -ECONNRESET},
-        {"send", -EPIPE},         {"sendmsg", -ENOBUFS},   {"recvmsg", -ECONNRESET},
-        {"send_zc", -ENOBUFS},    {"errqueue", -ENOMEM},   {"splice", -EPIPE},
-        {"pipe", -EMFILE},        {"open", -EMFILE},       {"write", -ENOSPC},
-        {"ftruncate", -EFBIG},    {"stat", -EACCES},       {"rename", -EXDEV},
-        {"unlink", -EBUSY},       {"poll", -ENOMEM},       {"epoll_ctl", -ENOSPC},
+        {"malloc", -ENOMEM},       {"mmap", -ENOMEM},      {"socket", -EMFILE},
+        {"socketpair", -EMFILE},   {"bind", -EADDRINUSE},  {"listen", -EADDRINUSE},
+        {"accept", -EMFILE},       {"connect", -ENETDOWN}, {"recv", -ECONNRESET},
+        {"send", -EPIPE},          {"sendmsg", -ENOBUFS},  {"recvmsg", -ECONNRESET},
+        {"send_zc", -ENOBUFS},     {"errqueue", -ENOMEM},  {"splice", -EPIPE},
+        {"pipe", -EMFILE},         {"open", -EMFILE},      {"write", -ENOSPC},
+        {"ftruncate", -EFBIG},     {"stat", -EACCES},      {"rename", -EXDEV},
+        {"unlink", -EBUSY},        {"poll", -ENOMEM},      {"epoll_ctl", -ENOSPC},
         {"epoll_create", -EMFILE}, {"epoll_mod", -ENOMEM}, {"eventfd", -EMFILE},
-        {"thread", -EAGAIN},      {"spawn", -EAGAIN},      {"pidfd_open", -EMFILE},
+        {"thread", -EAGAIN},       {"spawn", -EAGAIN},     {"pidfd_open", -EMFILE},
     };
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
         if (!strcmp(call, errors[i].call))
@@ -152,7 +152,8 @@ static inline bool every_failed(int64_t got, int64_t want)
         return false;
     if (!atomic_load(&every.hit))
         every_broken("not what it should return without a fault", got);
-    if (got != atomic_load(&every.rc) && got != -ENOMEM && (!every.row->also || got != every.row->also))
+    if (got != atomic_load(&every.rc) && got != -ENOMEM &&
+        (!every.row->also || got != every.row->also))
         every_broken("no error that a fault explains", got);
     return true;
 }
@@ -234,8 +235,8 @@ static inline void every_run(const struct every_scenario *s, struct every_left b
     }
     every.row = NULL;
     every.met = false;
-    int rc = s->place ? s->fn(NULL)
-                        : fen_run(s->fn, NULL, &(fen_config){.procs = 2, .max_blocking = 2});
+    int rc =
+        s->place ? s->fn(NULL) : fen_run(s->fn, NULL, &(fen_config){.procs = 2, .max_blocking = 2});
     every.row = every.target;
     if (rc)
         every_broken("the scenario returned", rc);
@@ -282,7 +283,7 @@ static inline int every_scenario(const struct every_scenario *s)
         for (int k = 0; k < every.n_rows; k++)
             every.rows[k].steps = 0;
         int rc = s->place ? s->fn(NULL)
-                            : fen_run(s->fn, NULL, &(fen_config){.procs = 2, .max_blocking = 2});
+                          : fen_run(s->fn, NULL, &(fen_config){.procs = 2, .max_blocking = 2});
         if (rc)
             every_broken("the scenario returned", rc);
     }

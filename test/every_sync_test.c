@@ -36,10 +36,7 @@ static int zero(void *arg)
 }
 
 /* A partner that comes when the caller waits. */
-static void partner(void (*fn)(void *), void *arg)
-{
-    MUST(fen_go(fn, arg) == 0);
-}
+static void partner(void (*fn)(void *), void *arg) { MUST(fen_go(fn, arg) == 0); }
 static void late(void) { MUST(fen_sleep(300 * FEN_US) == 0); }
 
 /* ---- channels ---- */
@@ -479,6 +476,28 @@ static int seven(void *arg)
     return 7;
 }
 
+static void labelled(void *gate)
+{
+    TRY(0, fen_label_set, ("step", FEN_SLICE("one")));
+    (void)fen_wg_wait(gate);
+}
+
+/* The records of labels are the process's and never go back: each go needs more of them. */
+static void labels(void)
+{
+    static int crowd = 0;
+    fen_wg gate = {0};
+    crowd += 150;
+    fen_wg_add(&gate, 1);
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < crowd; i++)
+        partner(labelled, &gate);
+    for (int i = 0; i < crowd; i++)
+        fen_yield();
+    fen_wg_done(&gate);
+    MUST(fen_scope_close(s) == 0);
+}
+
 static int first_of_others(void *arg)
 {
     int ran = 0;
@@ -495,7 +514,7 @@ static int first_of_others(void *arg)
         break;
     case 1: TRY(0, fen_timer_start, (t, far())); break;
     case 2: TRY(0, fen_timer_every, (t, far(), FEN_S)); break;
-    case 3: TRY(0, fen_label_set, ("step", FEN_SLICE("one"))); break;
+    case 3: labels(); break;
     case 4: TRY(7, fen_blocking_until, (seven, &ran, far())); break;
     default: TRY(7, fen_try_blocking, (seven, &ran));
     }
@@ -647,14 +666,15 @@ static void test_sync(void **state)
 {
     static struct every_row rows[] = {EVERY_SYNC(EVERY_ROW)};
     static const struct every_scenario scenarios[] = {
-        {"channels", channels, INSIDE},   {"mutexes", mutexes, INSIDE},
-        {"rwlocks", rwlocks, INSIDE},     {"counters", counters, INSIDE},
-        {"meetings", meetings, INSIDE},   {"timers", timers, INSIDE},
-        {"spawning", spawning, INSIDE},   {"groups", groups, INSIDE},
-        {"scopes", scopes, INSIDE},       {"deferring", deferring, INSIDE},
-        {"values", values, INSIDE},       {"pools", pools, INSIDE},
-        {"firsts", firsts, OUTSIDE},     {"running", running, INSIDE},     {"starting", starting, OUTSIDE},
-        {"ending", ending, OUTSIDE},        {"contexts", contexts, OUTSIDE},
+        {"channels", channels, INSIDE},  {"mutexes", mutexes, INSIDE},
+        {"rwlocks", rwlocks, INSIDE},    {"counters", counters, INSIDE},
+        {"meetings", meetings, INSIDE},  {"timers", timers, INSIDE},
+        {"spawning", spawning, INSIDE},  {"groups", groups, INSIDE},
+        {"scopes", scopes, INSIDE},      {"deferring", deferring, INSIDE},
+        {"values", values, INSIDE},      {"pools", pools, INSIDE},
+        {"firsts", firsts, OUTSIDE},     {"running", running, INSIDE},
+        {"starting", starting, OUTSIDE}, {"ending", ending, OUTSIDE},
+        {"contexts", contexts, OUTSIDE},
     };
     (void)state;
     every_test(rows, sizeof rows / sizeof rows[0], scenarios,

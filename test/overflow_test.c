@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "sync/guard_rig.h"
+#include "guard_rig.h"
 
 static volatile int sink;
 static intptr_t enough; /* bytes of stack to use; 0: without end */

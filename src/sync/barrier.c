@@ -25,8 +25,8 @@ static bool arrive(fen_barrier *b, struct fen__woken *w)
     return true;
 }
 
-/* Lock held, woken by something else than the end of the round: 1, that has come all the same; 0, it
- * waits on; rc, its arrival is taken back. */
+/* Lock held, woken by something else than the end of the round: 1, that has come all the same; 0,
+ * it waits on; rc, its arrival is taken back. */
 static int woken_early(fen_barrier *b, struct fen__g *g, uint32_t round, int rc)
 {
     fen__waitq_remove(&b->waiters, &g->node);

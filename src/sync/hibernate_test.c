@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#include "sync/guard_rig.h"
+#include "../../test/guard_rig.h"
 
 #define SOON (5 * FEN_MS)
 #define PATIENCE (8 * FEN_S)

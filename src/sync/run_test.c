@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-#include "sync/guard_rig.h"
+#include "../../test/guard_rig.h"
 
 #ifdef FEN__TSAN /* each fiber costs it much; the interleavings come from other tests too */
 enum { RING = 12, LAPS = 60, SLEEPERS = 300, EACH = 100 };

@@ -109,7 +109,8 @@ static void wake_threads(struct state *s, int n)
 static void returns(struct state *s, int i, int ran)
 {
     struct fiber *f = &s->f[i];
-    ex_fail(f->ran != ran, ran ? "it returns and its job has not run" : "a job that was taken back");
+    ex_fail(f->ran != ran,
+            ran ? "it returns and its job has not run" : "a job that was taken back");
     f->ran = 0;
     f->masked = 0;
     f->times++;
@@ -213,9 +214,7 @@ static bool thread_step(struct state *s, int n)
 {
     struct thread *t = &s->t[n];
     switch (t->pc) {
-    case UNBORN:
-        t->pc = pool.threads > n ? LOOK : UNBORN;
-        return pool.threads > n;
+    case UNBORN: t->pc = pool.threads > n ? LOOK : UNBORN; return pool.threads > n;
     case BACK: pool.idle--; /* the lock is held on */ /* fall through */
     case LOOK:
         if (pool.head || pool.stop) {
@@ -266,8 +265,7 @@ static bool others_step(struct state *s, int actor)
         return true;
     }
     int i = actor - ALARM;
-    if (!plan.alarm[i] || s->f[i].alarmed || s->f[i].masked ||
-        !fiber_wake(&s->g[i], FEN__BY_TIMER))
+    if (!plan.alarm[i] || s->f[i].alarmed || s->f[i].masked || !fiber_wake(&s->g[i], FEN__BY_TIMER))
         return false;
     s->f[i].alarmed = 1;
     return true;
@@ -277,9 +275,9 @@ static bool step(void *v, int actor)
 {
     struct state *s = v;
     memcpy(&pool, &s->pool, sizeof pool);
-    bool moved = actor < FIBERS ? fiber_step(s, actor)
-                                : actor < STOPPER ? thread_step(s, actor - FIBERS)
-                                                  : others_step(s, actor);
+    bool moved = actor < FIBERS    ? fiber_step(s, actor)
+                 : actor < STOPPER ? thread_step(s, actor - FIBERS)
+                                   : others_step(s, actor);
     memcpy(&s->pool, &pool, sizeof pool);
     return moved;
 }

@@ -1,6 +1,6 @@
 /* guard_rig.h - for tests that are run once more under each FEN_STACK_GUARD. */
-#ifndef FEN_SYNC_GUARD_RIG_H
-#define FEN_SYNC_GUARD_RIG_H
+#ifndef FEN_TEST_GUARD_RIG_H
+#define FEN_TEST_GUARD_RIG_H
 
 #include <fen/run.h>
 
