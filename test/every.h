@@ -4,10 +4,10 @@
  *                                          allocation and every n-th system call failing
  *   ROW(function, NEVER, 0, scenario)      it makes none, which the scenario asserts
  *
- * `also`: an error that it returns for a fault beside the fault's own and -ENOMEM; 0: there is none.
- * "Makes none" is meant of calls with a seam (fen__sys_fault): to close, unmap, wake or look at the
- * clock cannot fail in a way that matters. every_rig.h says what is checked. `./dev check` fails while a public function has
- * no row, or a row no function. */
+ * `also`: an error that it returns for a fault beside the fault's own and -ENOMEM; 0: there is
+ * none. "None" is meant of calls that have a seam (fen__sys_fault): closing, unmapping, waking a
+ * thread or reading the clock has none. every_rig.h says what is checked. `./dev check` fails while
+ * a public function has no row, or a row no function. */
 #ifndef FEN_TEST_EVERY_H
 #define FEN_TEST_EVERY_H
 
@@ -236,27 +236,30 @@
     ROW(fen_pool_stats_get, NEVER, 0, pools)                                                       \
     ROW(fen_pool_close, NEVER, 0, pools)                                                           \
     ROW(fen_pool_free, NEVER, 0, pools)                                                            \
-    /* firsts */                                                                                   \
-    ROW(fen_mutex_lock_until, FAILS, 0, firsts)                                                    \
-    ROW(fen_cond_wait_until, FAILS, 0, firsts)                                                     \
-    ROW(fen_chan_send_until, FAILS, 0, firsts)                                                     \
-    ROW(fen_chan_recv_until, FAILS, 0, firsts)                                                     \
-    ROW(fen_pool_get_until, FAILS, 0, firsts)                                                      \
-    ROW(fen_sleep_until, FAILS, 0, firsts)                                                         \
-    ROW(fen_rwlock_read_lock_until, FAILS, 0, firsts)                                              \
-    ROW(fen_rwlock_write_lock_until, FAILS, 0, firsts)                                             \
-    ROW(fen_sem_acquire_until, FAILS, 0, firsts)                                                   \
-    ROW(fen_wg_wait_until, FAILS, 0, firsts)                                                       \
-    ROW(fen_barrier_wait_until, FAILS, 0, firsts)                                                  \
-    ROW(fen_label_set, FAILS, 0, firsts)                                                           \
-    ROW(fen_once_do_until, FAILS, 0, firsts)                                                       \
-    ROW(fen_timer_start, FAILS, 0, firsts)                                                         \
-    ROW(fen_timer_every, FAILS, 0, firsts)                                                         \
-    ROW(fen_blocking_until, FAILS, 0, firsts)                                                      \
-    ROW(fen_try_blocking, FAILS, 0, firsts)                                                        \
-    ROW(fen_scope_open, FAILS, 0, firsts)                                                          \
-    ROW(fen_spawner_go, FAILS, 0, firsts)                                                          \
-    ROW(fen_go, FAILS, 0, firsts)                                                                  \
+    /* deadlines */                                                                                \
+    ROW(fen_mutex_lock_until, FAILS, 0, deadlines)                                                 \
+    ROW(fen_cond_wait_until, FAILS, 0, deadlines)                                                  \
+    ROW(fen_chan_send_until, FAILS, 0, deadlines)                                                  \
+    ROW(fen_chan_recv_until, FAILS, 0, deadlines)                                                  \
+    ROW(fen_pool_get_until, FAILS, 0, deadlines)                                                   \
+    ROW(fen_sleep_until, FAILS, 0, deadlines)                                                      \
+    /* waiting */                                                                                  \
+    ROW(fen_rwlock_read_lock_until, FAILS, 0, waiting)                                             \
+    ROW(fen_rwlock_write_lock_until, FAILS, 0, waiting)                                            \
+    ROW(fen_sem_acquire_until, FAILS, 0, waiting)                                                  \
+    ROW(fen_wg_wait_until, FAILS, 0, waiting)                                                      \
+    ROW(fen_barrier_wait_until, FAILS, 0, waiting)                                                 \
+    /* others */                                                                                   \
+    ROW(fen_label_set, FAILS, 0, others)                                                           \
+    ROW(fen_once_do_until, FAILS, 0, others)                                                       \
+    ROW(fen_timer_start, FAILS, 0, others)                                                         \
+    ROW(fen_timer_every, FAILS, 0, others)                                                         \
+    ROW(fen_blocking_until, FAILS, 0, others)                                                      \
+    ROW(fen_try_blocking, FAILS, 0, others)                                                        \
+    /* crowded */                                                                                  \
+    ROW(fen_scope_open, FAILS, 0, crowded)                                                         \
+    ROW(fen_spawner_go, FAILS, 0, crowded)                                                         \
+    ROW(fen_go, FAILS, 0, crowded)                                                                 \
     /* running */                                                                                  \
     ROW(fen_debug_fibers, FAILS, 0, running)                                                       \
     ROW(fen_outsider_begin, NEVER, 0, running)                                                     \

@@ -254,7 +254,7 @@ static inline void every_run(const struct every_scenario *s, struct every_left b
 
 static inline void every_row_fails(const struct every_scenario *s, struct every_row *row)
 {
-    int most = 0, threads = every_threads(0);
+    int most = 0, threads = every_threads(INT32_MAX);
     for (int what = 0; what < CLASSES; what++) {
         every.what = (enum every_class)what;
         every.met = true;

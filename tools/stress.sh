@@ -1,9 +1,9 @@
 #!/bin/sh
 # stress.sh [short] - first thousands of seeds of the simulated runs (docs/simulation.md), then the
 # soak (test/soak.c: everything at once, with bounds) in release and in tsan; then the tests of
-# both, again and again. FEN_STRESS_SECONDS (600) is how long the soak of the release build lasts, the one
-# of tsan half of it, each series of tests a quarter: 25 minutes in all. short: 20 s, a tenth of the
-# seeds and no series. Built by ./dev stress before.
+# both, again and again. FEN_STRESS_SECONDS (600) is how long the soak of the release build lasts,
+# the one of tsan half of it, each series of tests a quarter: 25 minutes in all. short: 20 s, a
+# tenth of the seeds and no series. Built by ./dev stress before.
 set -eu
 cd "$(dirname "$0")/.."
 total=${FEN_STRESS_SECONDS:-600}

@@ -1,7 +1,7 @@
 /* barrier_test.c - every interleaving of three fibers on src/sync/barrier.c, round after round,
  * some of which are woken by something else while they wait and then leave or wait on: a round that
- * took place did so for as many as it is for, one that gave up is missing from the count, and nobody
- * waits for a round that is over. */
+ * took place did so for as many as it is for, one that gave up is missing from the count, and
+ * nobody waits for a round that is over. */
 #include "fiber.h"
 
 #include "../../src/sync/barrier.c"

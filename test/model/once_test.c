@@ -1,6 +1,7 @@
 /* once_test.c - every interleaving of three fibers on src/sync/once.c, of whose functions some
- * fail, and some of which are woken by something else while they wait: never two inside, never twice with
- * success, nobody is told that it is done before it is, and a failure hands on to who waits. */
+ * fail, and some of which are woken by something else while they wait: never two inside, never
+ * twice with success, nobody is told that it is done before it is, and a failure hands on to who
+ * waits. */
 #include "fiber.h"
 
 #include "../../src/sync/once.c"
