@@ -269,7 +269,7 @@
     ROW(fen_procs_set, FAILS, 0, running)                                                          \
     ROW(fen_procs, NEVER, 0, running)                                                              \
     /* starting */                                                                                 \
-    ROW(fen_run, FAILS, 0, starting)                                                               \
+    ROW(fen_run, FAILS, -EAGAIN, starting)                                                         \
     /* ending */                                                                                   \
     ROW(fen_abort, NEVER, 0, ending)                                                               \
     /* contexts */                                                                                 \
