@@ -20,6 +20,11 @@
     ROW(fen_arena_held_bytes, NEVER, 0, arenas)                                                    \
     ROW(fen_arena_reset, NEVER, 0, arenas)                                                         \
     ROW(fen_arena_free, NEVER, 0, arenas)                                                          \
+    ROW(fen_arena_grow, FAILS, 0, arenas)                                                          \
+    ROW(fen_profile_heap_rate, NEVER, 0, profiles)                                                 \
+    ROW(fen_profile_heap_rate_parse, NEVER, 0, profiles)                                           \
+    ROW(fen_profile_heap_rate_set, NEVER, 0, profiles)                                             \
+    ROW(fen_profile_heap_write, FAILS, 0, profiles)                                                \
     /* buffers */                                                                                  \
     ROW(fen_buf_fixed, NEVER, 0, buffers)                                                          \
     ROW(fen_buf_slice, NEVER, 0, buffers)                                                          \
@@ -219,6 +224,9 @@
     ROW(fen_defer_group_init, NEVER, 0, deferring)                                                 \
     ROW(fen_defer_group_add, FAILS, 0, deferring)                                                  \
     ROW(fen_defer_group_run, NEVER, 0, deferring)                                                  \
+    ROW(fen_defer_group_grow, FAILS, 0, deferring)                                                 \
+    ROW(fen_defer_group_shrink, NEVER, 0, deferring)                                               \
+    ROW(fen_defer_group_end, NEVER, 0, deferring)                                                  \
     ROW(fen_defer_many, NEVER, 0, deferring)                                                       \
     /* values */                                                                                   \
     ROW(fen_local_key_new, NEVER, 0, values)                                                       \

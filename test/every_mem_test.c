@@ -16,6 +16,7 @@
 #include <fen/meter.h>
 #include <fen/objpool.h>
 #include <fen/pace.h>
+#include <fen/profile.h>
 #include <fen/var.h>
 
 /* ---- arenas and buffers ---- */
@@ -26,6 +27,7 @@ static int arenas(void *arg)
     fen_arena *a = GET(fen_arena_new, ());
     MUST(GET(fen_arena_alloc, (a, 100)) != NULL);
     MUST(GET(fen_arena_alloc, (a, 100000)) != NULL);
+    MUST(GET(fen_arena_grow, (a, 100000)) != NULL);
     static const char text[10000] = "text";
     MUST(!strcmp(GET(fen_arena_dup, (a, text, sizeof text)), "text"));
     MUST(SEE(fen_arena_used_bytes, (a)) >= 110100);
@@ -335,6 +337,22 @@ static int variables(void *arg)
     return 0;
 }
 
+static int profiles(void *arg)
+{
+    (void)arg;
+    int64_t bytes, rc, rate = SEE(fen_profile_heap_rate, ());
+    MUST(SEE(fen_profile_heap_rate_parse, ("64KiB", &bytes)) == 0 && bytes == 64 << 10);
+    TRY(0, fen_profile_heap_rate_set, (bytes));
+    MUST(fen_profile_heap_rate_set(rate) == 0);
+    do {
+        fen_buf b = fen_buf_heap();
+        rc = SEE(fen_profile_heap_write, (&b));
+        MUST(rc || b.n > 0);
+        fen_buf_free(&b);
+    } while (every_failed(rc, 0));
+    return 0;
+}
+
 static int odds(void *arg)
 {
     (void)arg;
@@ -354,6 +372,7 @@ static void test_mem(void **state)
         {"pacing", pacing, OUTSIDE},         {"objects", objects, OUTSIDE},
         {"histograms", histograms, OUTSIDE}, {"money", money, OUTSIDE},
         {"variables", variables, KEEPS},     {"odds", odds, OUTSIDE},
+        {"profiles", profiles, OUTSIDE},
     };
     (void)state;
     every_test(rows, sizeof rows / sizeof rows[0], scenarios,

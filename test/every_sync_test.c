@@ -343,6 +343,11 @@ static int deferring(void *arg)
     for (int i = 0; i < FEN_DEFER_GROUP_INLINE + 1; i++)
         TRY(0, fen_defer_group_add, (&group, counts_one, &n));
     MUST(SEE(fen_defer_group_run, (&group)) == 0);
+    fen_defer_group other;
+    fen_defer_group_init(&other, s, NULL);
+    TRY(0, fen_defer_group_grow, (&other));
+    DO(fen_defer_group_shrink, (&other));
+    DO(fen_defer_group_end, (&other));
     DO(fen_defer_many, (s, &batch, counts_item, items, 2));
     MUST(fen_scope_close(s) == 0);
     MUST(n == 1 + 1 + FEN_DEFER_GROUP_INLINE + 1 + 2);
