@@ -311,7 +311,7 @@
     /* writing */                                                                                  \
     ROW(fen_sock_write, FAILS, 0, writing)                                                         \
     ROW(fen_sock_writev, FAILS, 0, writing)                                                        \
-    ROW(fen_sock_write_zc, FAILS, 0, writing)                                                      \
+    ROW(fen_sock_write_zc, FAILS, -ETIMEDOUT, writing)                                             \
     ROW(fen_sock_zc_count, NEVER, 0, writing)                                                      \
     ROW(fen_sock_send_file, FAILS, 0, writing)                                                     \
     /* reading */                                                                                  \
