@@ -378,7 +378,7 @@ static void asks(fen_server *s, const char *request, const char *want)
     MUST(fen_sock_write(c, request, strlen(request), WAIT) > 0);
     while (n < sizeof got - 1 && (more = fen_sock_read(c, got + n, sizeof got - 1 - n, WAIT)) > 0)
         n += (size_t)more;
-    MUST(strstr(got, want) != NULL);
+    MUST(strstr(got, want) || (every.met && !n)); /* no memory: the connection ends */
     while (fen_sock_read(c, rest, sizeof rest, WAIT) > 0)
         ;
     fen_sock_close(c);
