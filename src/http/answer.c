@@ -265,6 +265,10 @@ void fen__answer(struct fen__conn *c, struct fen__work *w)
     } else {
         call_handler(c, w);
     }
+    if (FEN__UNLIKELY(!x->status)) { /* not even memory to say so */
+        x->close = true;
+        x->status = 500;
+    }
     fen__request_end(w, c->srv);
     fen_arena_reset(w->arena);
     restore_carry(w);

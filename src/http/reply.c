@@ -117,12 +117,23 @@ int fen__reply_head(fen_exchange *x, int status, const char *content_type, size_
     return b->err;
 }
 
+/* What did not find memory leaves nothing behind: another reply may be tried. */
 int fen_reply(fen_exchange *x, int status, const char *content_type, fen_slice body)
 {
+    fen_buf *b = &x->conn->work->out;
+    size_t before = b->n;
+    bool close = x->close;
     int rc = fen__reply_head(x, status, content_type, body.n);
     if (!rc && !x->head_only && status != 204 && status != 304)
-        fen_buf_put(&x->conn->work->out, body.p, body.n);
-    return rc ? rc : x->conn->work->out.err;
+        fen_buf_put(b, body.p, body.n);
+    if (FEN__UNLIKELY(b->err)) {
+        rc = b->err;
+        b->n = before;
+        b->err = 0;
+        x->status = 0;
+        x->close = close;
+    }
+    return rc;
 }
 
 int fen_reply_error(fen_exchange *x, int status, const char *msg)
