@@ -1,5 +1,6 @@
 #!/bin/sh
-# stress.sh - first thousands of seeds of the simulated runs (docs/simulation.md), then the soak
+# stress.sh - first thousands of seeds of the simulated runs (docs/simulation.md) and a long run of
+# the heap's books (src/mem/ledger_test.c: accounts, overlaps, alignment), then the soak
 # (test/soak.c: everything at once, with bounds) in release and in tsan; then the tests of both,
 # again and again. FEN_STRESS_SECONDS (600) is how long the soak of the release build lasts; each
 # other part takes a quarter of it. Built by ./dev stress before.
@@ -52,9 +53,22 @@ simulate() {
     }
 }
 
+# books PRESET SECONDS: the sum over all accounts is what live blocks hold, at each stop.
+books() {
+    # shellcheck disable=SC2046
+    TSAN_OPTIONS=halt_on_error=1 FEN_LEDGER_SECONDS=$2 $(still "$1") "build/$1/mem_ledger_test" \
+        >"build/$1/books.log" 2>&1 || {
+        cat "build/$1/books.log"
+        echo "stress: $1: the books of the heap do not add up"
+        exit 1
+    }
+}
+
 simulate release 5000
 simulate tsan 500
 part=$(((total + 3) / 4))
+books release "$part"
+books tsan "$part"
 soak release "$total"
 soak tsan "$part"
 repeat release "$part"

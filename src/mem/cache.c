@@ -242,6 +242,7 @@ static void before_fork(void)
 {
     fen__hooks_lock();
     fen__objpool_lock();
+    fen__depot_lock();
     fen__central_lock();
     fen__pace_lock();
     fen__pages_lock();
@@ -260,6 +261,7 @@ static void unlock_all(bool child)
     fen__pages_unlock();
     fen__pace_unlock();
     fen__central_unlock();
+    fen__depot_unlock();
     fen__objpool_unlock(child);
     fen__hooks_unlock(child);
 }

@@ -15,11 +15,12 @@
  *            current account's row they look at the cache's copies, which a new slice resets
  *
  * Charging and caps. `charged` is what an account has in leases: every row holds at least what it
- * has charged, and takes or returns LEASE bytes at a time, so that threads meet there rarely.
+ * has charged, and takes or returns a lease at a time, so that threads meet there rarely: LEASE
+ * bytes, or a 64th of what the row holds up to LEASE_MOST, or a 64th of the cap.
  *   sum of leases = charged >= sum of (alloc - freed) = live
- *   lease - SLACK <= alloc - freed <= lease   for each row, when it was last settled
- * peak is the largest `charged`: never below the true peak, above it by at most SLACK for each
- * thread. cap bounds `charged`, so live bytes never exceed it; near the cap leases are exact, and
+ *   r->lease - 3 leases <= alloc - freed <= r->lease   for each row, when it was last settled
+ * peak is the largest `charged`: never below the true peak, above it by at most three leases for
+ * each thread. cap bounds `charged`, so live bytes never exceed it; near the cap leases are exact, and
  * an allocation may be refused while other threads hold up to cap / 16 unused.
  *
  * A free by a thread without a cache, or without memory for its row, goes to the orphans under a
@@ -34,7 +35,7 @@
 #include <string.h>
 
 #define LEASE ((int64_t)64 << 10)
-#define SLACK (3 * LEASE)
+#define LEASE_MOST (16 * LEASE)
 #define BUSY UINT64_MAX
 
 static_assert(offsetof(struct fen__mem_row, alloc) == 0, "fen__mem_begin reads it");
@@ -86,8 +87,12 @@ static void note_peak(struct account *a, int64_t charged)
         ;
 }
 
-/* The lease that goes with a cap. */
-static int64_t lease_of(int64_t cap) { return cap && cap / 64 < LEASE ? cap / 64 : LEASE; }
+/* What a row that holds so much takes and returns at a time: a share of that, or of the cap. */
+static int64_t lease_of(int64_t held, int64_t cap)
+{
+    int64_t lease = held / 64 > LEASE_MOST ? LEASE_MOST : held / 64 > LEASE ? held / 64 : LEASE;
+    return cap && cap / 64 < lease ? cap / 64 : lease;
+}
 
 /* Charges at least `least` and at most `want`: what it got; 0: the cap forbids it. */
 static int64_t charge(struct account *a, int64_t least, int64_t want)
@@ -107,8 +112,8 @@ static int64_t charge(struct account *a, int64_t least, int64_t want)
 bool fen__row_settle(struct fen__cache *c, struct fen__mem_row *r, uint32_t account, int64_t need)
 {
     struct account *a = &accounts[account];
-    int64_t lease = lease_of(atomic_load_explicit(&a->cap, memory_order_relaxed));
     int64_t want = r->alloc - r->freed + need;
+    int64_t lease = lease_of(want, atomic_load_explicit(&a->cap, memory_order_relaxed));
     if (c->exact || r->alloc + need > r->gate || r->freed > r->fgate)
         c->now.now = fen__tsc();
     tick(r, c->now.now);
@@ -122,7 +127,7 @@ bool fen__row_settle(struct fen__cache *c, struct fen__mem_row *r, uint32_t acco
         r->lease = want + lease;
     }
     r->gate = r->alloc + need + (r->lease - want);
-    r->fgate = r->freed + SLACK - (r->lease - want);
+    r->fgate = r->freed + 3 * lease - (r->lease - want);
     if (c->exact) {
         c->now.now++; /* matches no stamp: the next call looks at the clock too */
     } else if (r == c->now.row) {

@@ -57,6 +57,7 @@ static const struct {
     {"random", bench_random, "random sizes, 10,000 live"},
     {"prodcons", bench_prodcons, "a block passed from one thread to another"},
     {"rss", bench_rss, "memory held over memory in use, a random trace"},
+    {"central", bench_central, "two threads, one class: waits for the central set's lock"},
     {"billed", bench_billed, "what an account for every block costs"},
     {"pool", bench_pool, "an object from a pool and back, beside building it; reuse"},
     {"defer", bench_defer, "a clean-up in each form; a million; a batch"},
