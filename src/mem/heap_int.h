@@ -22,7 +22,7 @@
  *
  * Equations
  *   span     blocks >= carved >= used; used counts blocks handed out, until the home itself takes
- *            them back: those in `remote`, in magazines, the depot and outgoing batches count as used
+ *            them back: those in `remote`, magazines, the depot and outgoing batches count as used
  *   ledger   for each account: sum over caches and orphans of (alloc - freed) = bytes of its live
  *            blocks; over all accounts that is what live blocks hold */
 #ifndef FEN_MEM_HEAP_INT_H

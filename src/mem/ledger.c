@@ -20,8 +20,8 @@
  *   sum of leases = charged >= sum of (alloc - freed) = live
  *   r->lease - 3 leases <= alloc - freed <= r->lease   for each row, when it was last settled
  * peak is the largest `charged`: never below the true peak, above it by at most three leases for
- * each thread. cap bounds `charged`, so live bytes never exceed it; near the cap leases are exact, and
- * an allocation may be refused while other threads hold up to cap / 16 unused.
+ * each thread. cap bounds `charged`, so live bytes never exceed it; near the cap leases are exact,
+ * and an allocation may be refused while other threads hold up to cap / 16 unused.
  *
  * A free by a thread without a cache, or without memory for its row, goes to the orphans under a
  * lock.

@@ -2,9 +2,9 @@
  *
  * Two stacks a bin. Blocks go on `head`; when it is full, it becomes `alt`, and what `alt` held,
  * all older, goes back to the spans. An empty `head` takes `alt` over, or is filled with half a
- * stack from the cache's spans, of several if each has few. So a program whose use swings by less than a stack never gets to
- * the spans, and the block that was freed last, which the processor's caches still hold, is the
- * next to be handed out.
+ * stack from the cache's spans, of several if each has few. So a program whose use swings by less
+ * than a stack never gets to the spans, and the block that was freed last, which the processor's
+ * caches still hold, is the next to be handed out.
  *
  * A block in a magazine counts as used in its span, whoever is its home. Going back is where homes
  * matter: to a span of this cache directly, to any other by remote.c, in batches. A stack whose top

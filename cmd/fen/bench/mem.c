@@ -1,5 +1,5 @@
-/* mem.c - alloc, larson, xmalloc, random, prodcons, rss, central, billed: fen's heap beside the C library's
- * and three that Debian has.
+/* mem.c - alloc, larson, xmalloc, random, prodcons, rss, central, billed: fen's heap beside the C
+ * library's and three that Debian has.
  *
  * Each measurement is a process of its own: `fen bench _mem LOAD WHO` (memload.c), the rivals by
  * LD_PRELOAD. Rounds go over all of them in turn, so that each ratio is of neighbours in time. */
