@@ -58,6 +58,8 @@ FEN_MEM_PROFILE=big serve "FEN_MEM_PROFILE=big: expected balanced, latency or co
 serve "--mem-limit=1G: expected" --mem-limit=1G
 serve "--mem-percent=0" --mem-percent=0
 serve "--mem-profile=none" --mem-profile=none
+FEN_HEAP_PROFILE_RATE=1K serve "FEN_HEAP_PROFILE_RATE=1K: expected a whole number"
+serve "--heap-profile-rate=0: expected" --heap-profile-rate=0
 FEN_DEBUG=memtrace=yes serve "FEN_DEBUG"
 
 # addresses

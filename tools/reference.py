@@ -95,8 +95,8 @@ def shown(code):
 
 
 def must_check(code):
-    return [m[1] for m in re.finditer(r"\bFEN_API\b[^;{]*?\b(fen_\w+)\s*\([^;{]*;", code)
-            if "FEN_MUST_CHECK" in m[0]]
+    both = r"(?:\bFEN_API|^static inline)\b[^;{]*?\b(fen_(?!_)\w+)\s*\([^;{]*[;{]"
+    return [m[1] for m in re.finditer(both, code, re.M) if "FEN_MUST_CHECK" in m[0]]
 
 
 class Book:

@@ -33,6 +33,8 @@ OPS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 PACK = BUILD + "/pack"
 PROVE = [FEN, "prove", "--service=orders", "--baseline=pool200,pthread", "--load=c100,4s",
          "--out=" + PACK]
+HEAP = ["python3", "tools/heap_example.py", BUILD]
+DIFF = ["python3", "tools/diff_check.py", BUILD]
 LIMIT_S = 900
 
 
@@ -187,11 +189,13 @@ class Output:
 
     def check(self):
         rc, out, err = run(self.argv)
-        m = re.search(self.regex, out)
+        m = re.search(self.regex, out, re.M)
         bar = f"{self.op} {number(self.bar)} {self.unit}".rstrip()
         what = " ".join(self.argv)
         if not m:
-            yield Result(False, what, f"exit {rc}: {last_line(err or out)}", bar)
+            skipped = re.search(r"^skipped: .*", out, re.M)
+            why = skipped[0] if skipped else f"exit {rc}: {last_line(err or out)}"
+            yield Result(False, what, why, bar)
         else:
             value = float(m[1].replace(",", ""))
             good = rc == 0 and OPS[self.op](value, self.bar)
@@ -233,7 +237,8 @@ ROWS = {
         Bench("blocked", "pooled_over_alone", "<=", 2, "x"),
         Bench("blocked", "declared_over_alone", "<=", 2, "x"),
         Bench("blocked", "named_within", "<=", 20, "ms"),
-        Tests("test/stall_test", "test/handoff_test", "test/monitor_test"),
+        Tests("sched/section_test", "model/section_test", "test/stall_test", "test/handoff_test",
+              "test/monitor_test"),
     ]),
     "W11": ("10,000 connections at work", "1.78x, P99 0.33x", [
         Bench("c10k", "trivial_requests", ">=", 1, "x", "ratio"),
@@ -260,6 +265,38 @@ ROWS = {
         Bench("hibernate", "resident_of_1000000", "<=", 1.3, "KB"),
         Bench("hibernate", "neighbour_p99_ratio", "<=", 2, "x"),
         Tests("test/overflow_test", "test/high_water_test", "sync/hibernate_test"),
+    ]),
+    "W14": ("memory goes back in short slices", "sub-millisecond pauses", [
+        Bench("mem", "orders_slice_p95", "<=", 300, "us"),
+        Bench("mem", "balanced_slice_p95", "<=", 300, "us"),
+        Bench("mem", "balanced_slice_p99", "<=", 300, "us"),
+        Tests("test/memory_page_test"),
+    ]),
+    "W15": ("one knob paces memory", "1.5x at 50 %", [
+        Tests("mem/pace_test"),
+    ]),
+    "W16": ("a line for each reclaim", "gctrace=1", [
+        Tests("test/memtrace_test"),
+    ]),
+    "W17": ("off is off, and by hand gives everything back", "-1, runtime.GC()", [
+        Tests("mem/pace_test", "test/memory_page_test"),
+    ]),
+    "W18": ("a limit that refuses instead of dying", "GOMEMLIMIT=1G", [
+        Output(["env", "FEN_MEMLIMIT_SECONDS=60", BUILD + "/test_memlimit_test"],
+               r"^60 s: \d+ served, \d+ refused, 0 others, at most (\d+) KiB", "<=", 58982, "KiB"),
+        Tests("test/memlimit_test", "mem/pace_test", "test/memtrace_test"),
+    ]),
+    "W19": ("three profiles instead of knobs", "-30 %", [
+        Bench("mem", "latency_slice_p95", "<=", 0.7, "x", "ratio"),
+        Bench("mem", "latency_slice_p95", "<=", 300, "us"),
+        Bench("mem", "container_slice_p95", "<=", 300, "us"),
+        Tests("test/memtrace_test"),
+    ]),
+    "W20": ("two runs side by side: heap in use and reclaims", "P95 pause 0.8 to 0.3 ms", [
+        Output(DIFF, r"P95 of a slice at 20: not above ([0-9.]+) us", "<=", 300, "us"),
+        Output(DIFF, r"P95 of a slice at 100: not above ([0-9.]+) us", "<=", 300, "us"),
+        Output(DIFF, r"shows (\d) of 2 runs", "==", 2, "runs"),
+        Tests("test/heap_profile_test"),
     ]),
     "W25": ("readiness costs next to nothing", "constant system calls", [
         Bench("netpoll", "epoll_wait_per_request", "<=", 0.25, "calls"),
@@ -355,6 +392,13 @@ ROWS = {
         Bench("mem", "balanced_slice_longest", ">=", 0, "us"),
         Tests("mem/pace_test", "test/memtrace_test", "test/warm_test"),
     ]),
+    "H05": ("hot allocations are found and cut", "resident memory -30 to -50 %", [
+        Output(HEAP, r"resident after over before ([0-9.]+)", "<=", 0.7, "x"),
+        Output(HEAP, r"new_row holds ([0-9.]+) % of the heap before", ">=", 50, "%"),
+        Output(HEAP, r"new_row holds ([0-9.]+) % of the heap after", "<=", 1, "%"),
+        Tests("mem/profile_test", "obs/profile_test", "profile/pprof_test",
+              "test/heap_profile_test"),
+    ]),
     "H14": ("hot fields in lines of their own", "alignas(64)", [
         Bench("sharing", "packed_over_padded", ">=", 3, "x"),
         Output(["grep", "-c", "static_assert", "src/sched/sched_int.h"], r"(\d+)", ">=", 8,
@@ -399,6 +443,12 @@ ROWS = {
         Bench("defer", "batch_call", "<=", 29.1, "cycles"),
         Bench("defer", "batch_of_100000", "<=", 0.69, "x", "ratio"),
         Tests("sync/defer_test"),
+    ]),
+    "H19": ("how a service cleans up does not matter to it", "P99 42.1 to 28.3 ms", [
+        Bench("defer-service", "record_p99", "<=", 1.05, "x", "ratio"),
+        Bench("defer-service", "batch_p99", "<=", 1.05, "x", "ratio"),
+        Bench("defer-service", "errors", "==", 0),
+        Bench("defer-service", "record_share_of_cpu", "<=", 1, "%"),
     ]),
     "H20": ("a group of clean-ups, each of which runs", "127 to 38 ns", [
         Bench("defer", "group_of_5", "<=", 15, "ns"),

@@ -25,7 +25,8 @@ ALLOWED = {
     ("src/mem/blocks.c", "free"): "as malloc",
     ("src/sched/run.c", "getenv"): "fen_run reads FEN_PROCS, FEN_NUMA, FEN_STACK_GUARD",
     ("src/sched/see.c", "getenv"): "fen_run reads FEN_DEBUG",
-    ("src/sched/pace.c", "getenv"): "fen_run reads FEN_MEM_PERCENT, FEN_MEMLIMIT, FEN_MEM_PROFILE",
+    ("src/sched/pace.c", "getenv"): "fen_run reads FEN_MEM_PERCENT, FEN_MEMLIMIT, FEN_MEM_PROFILE, "
+                                      "FEN_HEAP_PROFILE_RATE",
     ("src/sched/sim.c", "getenv"): "fen_run reads FEN_SIM_SEED and FEN_SIM_FAULTS",
     ("src/sched/stuck.c", "abort"): "fen_config.on_deadlock asks for it",
 }

@@ -8,6 +8,9 @@
 /* Each returns the exit code: 0 done, 1 failed, 2 wrong usage or input. */
 int cmd_bench(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_capture(int argc, char **argv);
+int cmd_diff(int argc, char **argv);
+int cmd_heap(int argc, char **argv);
 int cmd_load(int argc, char **argv);
 int cmd_prove(int argc, char **argv);
 int cmd_serve(int argc, char **argv);

@@ -15,6 +15,9 @@ static const struct {
     {"load", cmd_load, "put load on a server and measure it"},
     {"prove", cmd_prove, "compare fen with baselines on the same work, and show the money"},
     {"doctor", cmd_doctor, "what of this machine's settings a service will notice"},
+    {"heap", cmd_heap, "who holds the memory: fen heap top http://127.0.0.1:6060/debug/pprof/heap"},
+    {"capture", cmd_capture, "write down what the memory of a service does for a while"},
+    {"diff", cmd_diff, "compare two captures: fen diff a b --out=page.html"},
     {"bench", cmd_bench, "measure one mechanism: fen bench switch --json"},
 };
 
@@ -22,7 +25,7 @@ static int usage(FILE *to)
 {
     fprintf(to, "usage: fen COMMAND [--flag=value ...]\n");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
-        fprintf(to, "  %-6s %s\n", commands[i].name, commands[i].what);
+        fprintf(to, "  %-7s %s\n", commands[i].name, commands[i].what);
     fprintf(to, "fen COMMAND --help lists the flags of a command.\n");
     return to == stderr ? 2 : 0;
 }

@@ -87,25 +87,68 @@ typedef struct fen_defer_item {
 
 /* Caller's memory, until the scope has closed; a parent may not copy it. */
 typedef struct fen_defer_group {
-    fen_defer_record record; /* all of this is fen's */
-    fen_defer_item *items;
-    uint32_t n, cap;
+    fen_defer_record record;          /* all of this is fen's */
+    fen_defer_item *items, *at, *end; /* items <= at <= end: those before at wait */
     int *ret_rc;
     fen_defer_item first[FEN_DEFER_GROUP_INLINE];
 } fen_defer_group;
 
+/* What a group's record runs when the scope closes: all that is left, the first error to *ret_rc.
+ * The scope's owner only. */
+FEN_API void fen_defer_group_end(void *group);
+
 /* An empty group that runs when s closes. ret_rc, unless NULL, is set to 0 now and to the first
  * error then; it must live as long. The scope's owner only (asserted). */
-FEN_API void fen_defer_group_init(fen_defer_group *d, fen_scope *s, int *ret_rc);
+static inline void fen_defer_group_init(fen_defer_group *d, fen_scope *s, int *ret_rc)
+{
+    fen_defer(s, &d->record, fen_defer_group_end, d);
+    d->items = d->at = d->first; /* behind the call, so that the compiler knows them in the adds */
+    d->end = d->first + FEN_DEFER_GROUP_INLINE;
+    d->ret_rc = ret_rc;
+    if (ret_rc)
+        *ret_rc = 0;
+}
+
+/* Makes room for more items: what fen_defer_group_add does when the group is full. 0 or -ENOMEM.
+ * The scope's owner only. */
+FEN_API int fen_defer_group_grow(fen_defer_group *d) FEN_MUST_CHECK;
+
+/* Gives back what fen_defer_group_grow took; the group is empty (asserted). The scope's owner
+ * only. */
+FEN_API void fen_defer_group_shrink(fen_defer_group *d);
 
 /* Adds fn(arg), which returns 0 or more, or a negative error. No memory is taken up to
  * FEN_DEFER_GROUP_INLINE. 0; -ENOMEM: it was not added, the clean-up is the caller's to do. The
- * scope's owner only. */
-FEN_API int fen_defer_group_add(fen_defer_group *d, int (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
+ * scope's owner only. Does not block. */
+static inline FEN_MUST_CHECK int fen_defer_group_add(fen_defer_group *d, int (*fn)(void *arg),
+                                                     void *arg)
+{
+    if (__builtin_expect(d->at == d->end, 0)) {
+        int rc = fen_defer_group_grow(d);
+        if (rc < 0)
+            return rc;
+    }
+    d->at->fn = fn;
+    d->at++->arg = arg;
+    return 0;
+}
 
 /* Runs all now, last in, first out; one that fails does not keep the others from running. The first
  * error, or 0. The group is empty then and may be filled again. The scope's owner only. */
-FEN_API int fen_defer_group_run(fen_defer_group *d);
+static inline int fen_defer_group_run(fen_defer_group *d)
+{
+    int first = 0;
+    while (d->at != d->items) { /* read anew: it may have added, and so moved the array */
+        const fen_defer_item *i =
+            --d->at; /* before the call: an abort in it goes on with the rest */
+        int rc = i->fn(i->arg);
+        if (__builtin_expect(rc < 0, 0) && !first)
+            first = rc;
+    }
+    if (__builtin_expect(d->items != d->first, 0))
+        fen_defer_group_shrink(d);
+    return first;
+}
 
 /* ---- batch ---- */
 

@@ -22,6 +22,7 @@
 #include <fen/pace.h>
 #include <fen/pool.h>
 #include <fen/process.h>
+#include <fen/profile.h>
 #include <fen/run.h>
 #include <fen/scope.h>
 #include <fen/signal.h>

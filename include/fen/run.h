@@ -62,11 +62,13 @@ typedef struct fen_config {
     void (*log)(const fen_event *e, void *arg);
     void *log_arg;
     /* When free memory goes back, and how much there may be (fen/pace.h, docs/memory.md). */
-    int mem_percent;         /* FEN_MEM_OFF: off; 0: FEN_MEM_PERCENT, else the profile's */
-    int64_t mem_limit_bytes; /* FEN_MEM_AUTO; FEN_MEM_OFF: none; 0: FEN_MEMLIMIT, else the
+    int mem_percent;           /* FEN_MEM_OFF: off; 0: FEN_MEM_PERCENT, else the profile's */
+    int64_t mem_limit_bytes;   /* FEN_MEM_AUTO; FEN_MEM_OFF: none; 0: FEN_MEMLIMIT, else the
                                 profile's */
-    const char *mem_profile; /* NULL: FEN_MEM_PROFILE, else "balanced" */
-    bool trace_memory;       /* a line for each reclaim, as FEN_DEBUG=memtrace=1 */
+    const char *mem_profile;   /* NULL: FEN_MEM_PROFILE, else "balanced" */
+    int64_t heap_profile_rate; /* bytes between samples; FEN_PROFILE_OFF; 0: FEN_HEAP_PROFILE_RATE,
+                                  else what was set before, else 512 KiB (fen/profile.h) */
+    bool trace_memory;         /* a line for each reclaim, as FEN_DEBUG=memtrace=1 */
     /* What people look at (docs/debugging.md). FEN_DEBUG=sigquit=0,leaks=1,stacks=1,
      * hibernate=1,deadlock=abort,memtrace=1 in the environment does the same and wins. */
     enum fen_on_deadlock on_deadlock;

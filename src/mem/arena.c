@@ -1,31 +1,43 @@
-/* arena.c - bump allocation in chunks; a block too big for a chunk gets one of its own.
+/* arena.c - bump allocation in chunks; a block too big for a chunk gets one of its own. The bump
+ * itself is in the header, and touches nothing but the two pointers there.
  *
- * used <= held always; a reset keeps the newest ordinary chunk, so a steady state takes no memory
- * from the heap. */
+ * Invariants: handed out are `used` bytes in chunks before the current one and from..at in it; that
+ * is at most held; at and end are multiples of UNIT from each other. A reset keeps the newest
+ * ordinary chunk, so a steady state takes no memory from the heap.
+ *
+ * Rejected: chunks that double. 1,000 small blocks take as long with them: what costs is the memory
+ * itself, which does not fit into the first cache, not the eight calls of the heap. */
 #include "mem/mem.h"
 
 #include <assert.h>
 #include <string.h>
 
 #define CHUNK_BYTES 8192
-#define UNIT 16
+#define UNIT FEN_ARENA_ALIGN
 
 struct chunk {
     struct chunk *next;
     size_t bytes; /* of the whole chunk, this head included */
 };
 
-struct fen_arena {
-    struct chunk *chunks;
-    char *at, *end;
+struct arena {
+    fen_arena face;
+    struct chunk *chunks; /* the current one first */
+    char *from;           /* where the current one's blocks begin */
     size_t used, held;
 };
 
 static_assert(sizeof(struct chunk) % UNIT == 0, "blocks stay aligned");
 
-fen_arena *fen_arena_new(void) { return fen__mem_calloc(sizeof(struct fen_arena)); }
+static struct arena *of(fen_arena *a) { return (struct arena *)(void *)a; }
 
-static void drop(fen_arena *a, struct chunk *c)
+fen_arena *fen_arena_new(void)
+{
+    struct arena *a = fen__mem_calloc(sizeof *a);
+    return a ? &a->face : NULL;
+}
+
+static void drop(struct arena *a, struct chunk *c)
 {
     while (c) {
         struct chunk *next = c->next;
@@ -35,32 +47,47 @@ static void drop(fen_arena *a, struct chunk *c)
     }
 }
 
-void fen_arena_free(fen_arena *a)
+void fen_arena_free(fen_arena *face)
 {
+    struct arena *a = of(face);
     if (!a)
         return;
     drop(a, a->chunks);
     fen__mem_free(a, sizeof *a);
 }
 
-void fen_arena_reset(fen_arena *a)
+/* c: the current chunk from now on, of which n bytes are handed out; NULL: there is none. */
+static void go_on_in(struct arena *a, struct chunk *c, size_t n)
 {
+    a->chunks = c;
+    a->from = c ? (char *)(c + 1) : NULL;
+    a->face.at = c ? a->from + n : NULL;
+    a->face.end = c ? (char *)c + c->bytes : NULL;
+}
+
+void fen_arena_reset(fen_arena *face)
+{
+    struct arena *a = of(face);
     struct chunk *keep = a->chunks;
     if (keep && keep->bytes == CHUNK_BYTES) {
         drop(a, keep->next);
         keep->next = NULL;
-        a->at = (char *)(keep + 1);
-        a->end = (char *)keep + keep->bytes;
     } else {
         drop(a, keep);
-        a->chunks = NULL;
-        a->at = a->end = NULL;
+        keep = NULL;
     }
+    go_on_in(a, keep, 0);
     a->used = 0;
 }
 
-static void *in_new_chunk(fen_arena *a, size_t n)
+void *fen_arena_grow(fen_arena *face, size_t size_bytes)
 {
+    struct arena *a = of(face);
+    if (size_bytes > SIZE_MAX / 2)
+        return NULL;
+    size_t n = (size_bytes + !size_bytes + UNIT - 1) & ~(size_t)(UNIT - 1);
+    if (n <= (size_t)(face->end - face->at))
+        return fen_arena_alloc(face, n);
     bool big = n > (CHUNK_BYTES - sizeof(struct chunk)) / 2;
     size_t bytes = big ? sizeof(struct chunk) + n : CHUNK_BYTES;
     struct chunk *c = fen__mem_alloc(bytes);
@@ -71,27 +98,13 @@ static void *in_new_chunk(fen_arena *a, size_t n)
     if (big && a->chunks) { /* behind the current chunk, which still has room */
         c->next = a->chunks->next;
         a->chunks->next = c;
+        a->used += n;
     } else {
         c->next = a->chunks;
-        a->chunks = c;
-        a->at = (char *)(c + 1) + n;
-        a->end = (char *)c + bytes;
+        a->used += (size_t)(face->at - a->from);
+        go_on_in(a, c, n);
     }
-    a->used += n;
     return c + 1;
-}
-
-void *fen_arena_alloc(fen_arena *a, size_t size_bytes)
-{
-    if (size_bytes > SIZE_MAX / 2)
-        return NULL;
-    size_t n = (size_bytes + UNIT - 1) & ~(size_t)(UNIT - 1);
-    if (FEN__UNLIKELY(n > (size_t)(a->end - a->at)))
-        return in_new_chunk(a, n);
-    void *p = a->at;
-    a->at += n;
-    a->used += n;
-    return p;
 }
 
 char *fen_arena_dup(fen_arena *a, const void *p, size_t n)
@@ -105,5 +118,13 @@ char *fen_arena_dup(fen_arena *a, const void *p, size_t n)
     return copy;
 }
 
-size_t fen_arena_used_bytes(const fen_arena *a) { return a->used; }
-size_t fen_arena_held_bytes(const fen_arena *a) { return a->held; }
+size_t fen_arena_used_bytes(const fen_arena *face)
+{
+    const struct arena *a = (const struct arena *)(const void *)face;
+    return a->used + (size_t)(face->at - a->from);
+}
+
+size_t fen_arena_held_bytes(const fen_arena *face)
+{
+    return ((const struct arena *)(const void *)face)->held;
+}

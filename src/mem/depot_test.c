@@ -97,6 +97,86 @@ static void a_stack_keeps_its_account(void **state)
     }
 }
 
+/* The stack at hand was another account's, and empty, when one from the depot took its place. */
+static void a_stack_brings_its_account(void **state)
+{
+    (void)state;
+    const uint32_t was = 21, pays = 28;
+    static void *rest[BLOCKS];
+    const struct fen__mag *m;
+    int n = 0;
+    fen_mem_reclaim();
+    take_all(was);
+    elsewhere(free_all);
+    int64_t base = live_of(pays);
+    m = &fen__cache_self()->mag[fen__class_of(BYTES)];
+    do { /* until nothing is at hand */
+        assert_true(n < BLOCKS);
+        rest[n++] = fen__heap_alloc_for(pays, BYTES);
+    } while (m->head || m->alt);
+    fen__heap_free(rest[--n]); /* and the stack is the payer's */
+    assert_int_equal(m->owner, pays);
+    rest[n++] = fen__heap_alloc_for(pays, BYTES);
+    assert_null(m->head);
+    int64_t shelved = fen__depot_bytes();
+    assert_true(shelved > 0);
+    assert_int_equal(fen_mem_account_set(pays), 0); /* so that the fast path gives them out */
+    for (int i = 0; i < BLOCKS; i++) {
+        blocks[i] = fen__heap_alloc(BYTES);
+        assert_int_equal(fen__heap_account(blocks[i]), pays);
+    }
+    assert_int_equal(fen_mem_account_set(0), 0);
+    assert_true(fen__depot_bytes() < shelved);
+    assert_int_equal(live_of(pays) - base, (n + BLOCKS) * BYTES);
+    while (n)
+        fen__heap_free(rest[--n]);
+    elsewhere(free_all);
+    assert_int_equal(live_of(pays), base);
+    assert_int_equal(live_of(was), 0);
+}
+
+static void inuse(const struct fen__profile_entry *e, void *arg)
+{
+    if (e->account == 35)
+        *(int64_t *)arg += e->inuse_objects;
+}
+
+static int64_t inuse_of_35(void)
+{
+    int64_t n = 0;
+    fen__profile_each(inuse, &n);
+    return n;
+}
+
+/* What the heap profile has noted is forgotten before it is shelved, and noted anew when it comes
+ * back from there. */
+static void what_is_noted_is_not_shelved(void **state)
+{
+    (void)state;
+    uint16_t owner;
+    uint32_t bin = fen__class_of(BYTES);
+    fen_mem_reclaim();
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(fen_profile_heap_rate_set(1), 0); /* each block */
+        int64_t before = fen__depot_bytes();
+        take_all(35);
+        assert_true(round == 0 || fen__depot_bytes() < before); /* shelved ones are among them */
+        assert_int_equal(inuse_of_35(), BLOCKS);
+        assert_int_equal(fen__page_bin(blocks[0]), FEN__BIN_SLOW);
+        elsewhere(free_all);
+        assert_int_equal(inuse_of_35(), 0);
+        assert_true(fen__depot_bytes() >= BLOCKS * BYTES / 2);
+        struct fen__block *top = fen__depot_get(0, bin, &owner, 0);
+        assert_non_null(top);
+        for (const struct fen__block *b = top; b; b = b->next) {
+            assert_false(fen__profile_has(fen__span_in_region(b), b));
+            assert_int_equal(fen__page_bin(b), bin);
+        }
+        assert_true(fen__depot_put(0, bin, top, owner, 0));
+    }
+    assert_int_equal(fen_profile_heap_rate_set(FEN_PROFILE_OFF), 0);
+}
+
 static void a_reclaim_empties_it(void **state)
 {
     (void)state;
@@ -142,6 +222,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_stacks_change_hands),
         cmocka_unit_test(a_stack_keeps_its_account),
+        cmocka_unit_test(a_stack_brings_its_account),
+        cmocka_unit_test(what_is_noted_is_not_shelved),
         cmocka_unit_test(a_reclaim_empties_it),
         cmocka_unit_test(stacks_are_whole_and_bounded),
     };

@@ -1,4 +1,4 @@
-/* heap.c - the heap's fast paths, and what they lead to.
+/* heap.c - the heap's fast paths; slow.c is what they lead to.
  *
  * An allocation takes the top block of the class's magazine and adds its bytes to the row of the
  * account that pays; a free finds the span by the address, takes the bytes off the row of the
@@ -8,76 +8,19 @@
  *
  * Order: a block is charged before it is handed out, so a cap can refuse it; it is taken off the
  * bill before others can have it. Classes of 8 bytes have no room for the mark of a free block and
- * always go the slow way. */
+ * always go the slow way, and so do those of a page in which one begins that the profile has
+ * noted, until free has looked which it is. */
 #include "base/sanitize.h"
 #include "mem/heap_int.h"
 
-#include <string.h>
-
 /* ---- taking a block ---- */
-
-/* The block at hand goes to an account. False: no memory for the array that says so. */
-static bool give_owner(struct fen__span *s, const struct fen__block *b, uint32_t account)
-{
-    uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
-    if (!own && account)
-        own = fen__span_owners(s);
-    if (own)
-        own[fen__block_index(s, b)] = (uint16_t)account;
-    return own || !account;
-}
-
-void *fen__block_take(struct fen__cache *c, uint32_t bin, uint32_t account)
-{
-    int64_t bytes = fen__classes[bin % FEN__CLASSES].bytes;
-    struct fen__mem_row *r = fen__row_get(c, account);
-    struct fen__mag *m = &c->mag[bin];
-    if (!r || !fen__row_settle(c, r, account, bytes))
-        return NULL;
-    if (!m->head && !fen__mag_fill(c, bin, account))
-        return NULL;
-    struct fen__block *b = m->head;
-    if (m->owner != account && !give_owner(fen__span_in_region(b), b, account))
-        return NULL;
-    m->head = b->next;
-    m->limit++;
-    if (bytes > (int64_t)sizeof b->next)
-        b->mark = 0;
-    fen__row_add(&r->alloc, bytes);
-    return b;
-}
-
-static FEN__NOINLINE void *alloc_slow(size_t n, uint32_t account)
-{
-    struct fen__cache *c = fen__cache_get(true);
-    bool zero;
-    if (!c)
-        return NULL;
-    c->exact |= c->foreign && account;
-    if (account == c->now.account && account != c->row_id) /* there was no memory for its row */
-        fen__mem_account_use(&c->now, account);
-    if (n > FEN__SMALL_MAX)
-        return fen__large_new(c, n, 1, account, &zero);
-    if (FEN__UNLIKELY(__atomic_load_n(&fen__checked, __ATOMIC_RELAXED))) {
-        void *p = fen__check_new(c, n, account);
-        if (p)
-            return p;
-    }
-    return fen__block_take(c, fen__class_of(n), account);
-}
-
-static FEN__NOINLINE void *alloc_mine(size_t n)
-{
-    struct fen__cache *c = fen__cache_self();
-    return alloc_slow(n, c ? c->now.account : 0);
-}
 
 /* The block at hand is noted for another account than the one that pays. */
 static FEN__NOINLINE void *alloc_noted(struct fen__cache *c, uint32_t bin)
 {
     struct fen__mag *m = &c->mag[bin];
     struct fen__block *b = m->head;
-    if (!give_owner(fen__span_in_region(b), b, c->now.account))
+    if (!fen__block_note(fen__span_in_region(b), b, c->now.account))
         return NULL;
     fen__row_add(&c->now.row->alloc, fen__classes[bin].bytes);
     m->head = b->next;
@@ -91,14 +34,14 @@ void *fen__heap_alloc(size_t n)
 {
     struct fen__cache *c = fen__cache_self();
     if (FEN__UNLIKELY(!c || n - 9 > FEN__SMALL_MAX - 9)) /* 8 and less wrap around */
-        return alloc_mine(n);
+        return fen__heap_mine(n);
     uint32_t bin = fen__class_of(n);
     struct fen__mag *m = &c->mag[bin];
     struct fen__mem_row *r = c->now.row;
     struct fen__block *b = m->head;
     int64_t alloc = r->alloc + m->bytes;
     if (FEN__UNLIKELY(!b || alloc > c->now.gate))
-        return alloc_mine(n);
+        return fen__heap_mine(n);
     if (FEN__UNLIKELY(m->owner != c->now.account))
         return alloc_noted(c, bin);
     struct fen__block *next = b->next;
@@ -115,7 +58,7 @@ void *fen__heap_alloc_for(uint32_t account, size_t n)
     struct fen__cache *c = fen__cache_self();
     if (c && c->now.account == account)
         return fen__heap_alloc(n);
-    return account < FEN__ACCOUNTS_MAX ? alloc_slow(n, account) : NULL;
+    return account < FEN__ACCOUNTS_MAX ? fen__heap_slow(n, account) : NULL;
 }
 
 /* ---- giving it back ---- */
@@ -139,24 +82,10 @@ static inline uint32_t take_owner(struct fen__cache *c, struct fen__span *s, con
     return account;
 }
 
-/* The span of a pointer that came to free or realloc. */
-static struct fen__span *span_of(const void *p)
+static FEN__NOINLINE void free_checked(void *p)
 {
-    uint8_t kind = fen__region_kind(p);
-    struct fen__span *s = kind == FEN__MAP_REGION ? fen__span_in_region(p)
-                          : kind == FEN__MAP_HUGE ? fen__huge_of(p)
-                                                  : NULL;
-    if (!s || s == &fen__span_none)
-        fen__misuse("not a block of this heap", p, NULL);
-    return s;
-}
-
-static FEN__NOINLINE void free_slow(void *p)
-{
-    if (!p)
-        return;
     struct fen__cache *c = fen__cache_get(false);
-    struct fen__span *s = span_of(p);
+    struct fen__span *s = fen__span_of(p);
     if (s->special & FEN__SPAN_LARGE) {
         fen__large_free(c, s, p);
         return;
@@ -168,6 +97,8 @@ static FEN__NOINLINE void free_slow(void *p)
         fen__misuse("double free", p, s);
     if (s->special & FEN__SPAN_CHECKED)
         (void)fen__check_size(s, p); /* before its account is believed */
+    if (fen__profile_has(s, p))
+        fen__profile_freed(s, p);
     fen__row_freed(c, take_owner(c, s, p), (int64_t)s->bytes);
     if (s->special & FEN__SPAN_CHECKED)
         fen__check_free(c, s, p);
@@ -220,19 +151,11 @@ static FEN__NOINLINE void free_twice(const void *p)
     fen__misuse("double free", p, fen__span_in_region(p));
 }
 
-void fen__heap_free(void *p)
+static inline void free_small(struct fen__cache *c, struct fen__block *b, uint32_t bin)
 {
-    struct fen__cache *c = fen__cache_self();
-    struct fen__block *b = p;
-    uint32_t bin;
-    if (FEN__UNLIKELY(!c || fen__region_kind(p) != FEN__MAP_REGION ||
-                      (bin = fen__page_bin(p)) == FEN__BIN_SLOW)) {
-        free_slow(p);
-        return;
-    }
     uintptr_t mark = fen__mark_of(b);
     if (FEN__UNLIKELY(b->mark == mark)) {
-        free_twice(p);
+        free_twice(b);
         return;
     }
     struct fen__mem_row *r = c->now.row;
@@ -246,70 +169,30 @@ void fen__heap_free(void *p)
     fen__mag_put(c, bin, b);
 }
 
-/* ---- the rest ---- */
-
-void *fen__heap_zalloc(size_t n)
+static FEN__NOINLINE void free_slow(void *p)
 {
-    struct fen__cache *c = n > FEN__SMALL_MAX ? fen__cache_get(true) : NULL;
-    bool zero = false;
-    void *p = c ? fen__large_new(c, n, 1, c->now.account, &zero) : fen__heap_alloc(n);
-    return !p || zero ? p : memset(p, 0, n);
-}
-
-size_t fen__heap_usable(const void *p)
-{
+    struct fen__cache *c = fen__cache_self();
     if (!p)
-        return 0;
-    struct fen__span *s = span_of(p);
-    return s->special & FEN__SPAN_CHECKED ? fen__check_size(s, p) : s->bytes;
+        return;
+    struct fen__span *s = fen__region_kind(p) == FEN__MAP_REGION ? fen__span_in_region(p) : NULL;
+    if (!c || !s || s->special) {
+        free_checked(p);
+        return;
+    }
+    if (fen__profile_has(s, p)) /* else another block of the page is noted */
+        fen__profile_freed(s, p);
+    free_small(c, p, s->bin);
 }
 
-uint32_t fen__heap_account(const void *p)
+void fen__heap_free(void *p)
 {
-    struct fen__span *s = span_of(p);
-    const uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
-    uint32_t n = own ? fen__block_number(s, p) : 0;
-    return n == UINT32_MAX ? 0 : own ? own[n] : s->account;
-}
-
-void *fen__heap_realloc(void *p, size_t n)
-{
-    if (!p)
-        return fen__heap_alloc(n);
-    struct fen__span *s = span_of(p);
-    size_t have = fen__heap_usable(p);
-    /* 16 bytes need another alignment than the 24 they could stay in. */
-    bool fits = n <= have && (n > have / 2 || have <= 64) && (have != 24 || n > 16);
-    struct fen__cache *c = s->special & FEN__SPAN_LARGE ? fen__cache_get(true) : NULL;
-    if (c ? fen__large_resize(c, s, n) : fits && !(s->special & FEN__SPAN_CHECKED))
-        return p;
-    void *q = fen__heap_alloc_for(fen__heap_account(p), n);
-    if (!q)
-        return NULL;
-    memcpy(q, p, n < have ? n : have);
-    fen__heap_free(p);
-    return q;
-}
-
-/* Spans begin at a page, so the blocks of a class lie at multiples of what divides their size. */
-int fen__heap_aligned(size_t align, size_t n, void **ret_p)
-{
-    struct fen__cache *c = fen__cache_get(true);
-    bool zero;
-    if (!align || align & (align - 1))
-        return -EINVAL;
-    if (!c)
-        return -ENOMEM;
-    uint32_t bin =
-        n <= FEN__SMALL_MAX && align <= FEN__PAGE_BYTES ? fen__class_of(n) : FEN__CLASSES;
-    while (bin < FEN__CLASSES && fen__classes[bin].bytes % align)
-        bin++;
-    void *p = bin < FEN__CLASSES ? fen__block_take(c, bin, c->now.account)
-                                 : fen__large_new(c, n ? n : 1, align, c->now.account, &zero);
-    if (!p)
-        return -ENOMEM;
-    *ret_p = p;
-    return 0;
+    struct fen__cache *c = fen__cache_self();
+    uint32_t bin;
+    if (FEN__UNLIKELY(!c || fen__region_kind(p) != FEN__MAP_REGION ||
+                      (bin = fen__page_bin(p)) == FEN__BIN_SLOW))
+        free_slow(p);
+    else
+        free_small(c, p, bin);
 }
 
 #ifndef FEN__ASAN /* there: blocks.c */

@@ -12,13 +12,14 @@
  *   node.c                 NUMA nodes: pages, central sets and caches of each
  *   ledger.c               who pays: rows of counters, one writer each
  *   objpool.c              objects of one type, kept ready: a shard of each cache
- *   heap.c                 the fast paths
+ *   profile.c              which call sites hold the bytes: a sample of the blocks
+ *   heap.c, slow.c         the fast paths, and the others
  *
  * A cache belongs to the thread, never to a P: user code may be inside the allocator when its P is
  * taken. A fiber moves only in calls of the runtime, and none of these is one.
  *
- * Lock order: object pools (table, shard, old), central set, page heap, records. Caches' list and
- * ledger's orphans: leaves. The depot's shelves: tried, never waited for but at a fork.
+ * Lock order: object pools (table, shard, old), profile, central set, page heap, caches' list,
+ * records. Ledger's orphans: a leaf. The depot's shelves: tried, never waited for but at a fork.
  *
  * Equations
  *   span     blocks >= carved >= used; used counts blocks handed out, until the home itself takes
@@ -82,6 +83,9 @@ struct fen__span {
     uint32_t pages;
     uint32_t account; /* large: who pays */
     size_t map_bytes; /* huge: of its map */
+    /* ---- profile.c's: a bit for each noted block, modulo 64, and the notes ---- */
+    _Atomic uint64_t noted;
+    struct fen__sample *samples;
 } FEN__ALIGN(FEN__LINE);
 
 /* Free blocks of one bin that a cache keeps at hand, last in first out: blocks of any home, which
@@ -120,13 +124,17 @@ struct fen__class_count {
 };
 
 struct fen__cache {
-    struct fen__mem_now now; /* what the scheduler sets */
-    uint32_t row_id;         /* whose row `now.row` is */
-    uint8_t node;            /* of its thread; with no thread, of the one before */
-    bool foreign;            /* no M's */
-    bool exact;              /* foreign and has billed: looks at the clock each time */
-    uint32_t epoch;          /* fen__flush_epoch at its last flush */
-    size_t idle_bytes;       /* in spans that are listed and empty */
+    struct fen__mem_now now;           /* what the scheduler sets */
+    uint32_t row_id;                   /* whose row `now.row` is */
+    uint8_t node;                      /* of its thread; with no thread, of the one before */
+    bool foreign;                      /* no M's */
+    bool exact;                        /* foreign and has billed: looks at the clock each time */
+    uint32_t epoch;                    /* fen__flush_epoch at its last flush */
+    size_t idle_bytes;                 /* in spans that are listed and empty */
+    int64_t profile_rate;              /* by which now.sample_at was drawn; 0: off */
+    uint64_t rand;                     /* profile.c's; 0: not seeded */
+    const char *stack_low, *stack_top; /* of the thread; equal: not known, NULL: not asked */
+    bool profiling;                    /* what is allocated now is the profile's own doing */
     struct fen__mag mag[FEN__BINS] FEN__ALIGN(FEN__LINE);
     struct fen__span *bin[FEN__BINS]; /* the span that magazines are filled from */
     struct fen__list list[FEN__BINS]; /* further ones with free blocks */
@@ -204,6 +212,9 @@ void fen__pages_stats(struct fen__page_stats *ret);
 /* retain_percent above 100: nothing is given back but by fen__pages_release. */
 void fen__pages_options(uint32_t retain_percent, bool hugepages);
 void fen__pages_nodes(uint32_t n); /* there are so many nodes; never fewer again */
+/* Notes for the page in which a block of s begins whether frees go the slow way. The caller has
+ * that block. */
+void fen__page_slow(const struct fen__span *s, const void *p, bool slow);
 void fen__pages_lock(void);
 void fen__pages_unlock(void);
 void fen__regions_each(void (*fn)(struct fen__span *s, void *arg), void *arg); /* all locks held */
@@ -217,7 +228,9 @@ static inline uint8_t fen__region_kind(const void *p)
 
 static inline uint8_t fen__page_bin(const void *p)
 {
-    return fen__region_bins(p)[(uintptr_t)p % FEN__REGION_BYTES / FEN__PAGE_BYTES];
+    const uint8_t *bins = fen__region_bins(p); /* pairs with fen__page_slow: by any lock or queue */
+    return __atomic_load_n(&bins[(uintptr_t)p % FEN__REGION_BYTES / FEN__PAGE_BYTES],
+                           __ATOMIC_RELAXED);
 }
 
 /* fen__span_none when the page belongs to none. */
@@ -237,7 +250,15 @@ void fen__far_stats(int64_t *ret_blocks, int64_t *ret_batches);
 
 /* ---- span.c ---- */
 /* Carved records, never given back to the system; zeroed on first use only. */
-enum fen__record { FEN__REC_SPAN, FEN__REC_CACHE, FEN__REC_ROWS, FEN__REC_OWN, FEN__RECS };
+enum fen__record {
+    FEN__REC_SPAN,
+    FEN__REC_CACHE,
+    FEN__REC_ROWS,
+    FEN__REC_OWN,
+    FEN__REC_SAMPLE,
+    FEN__REC_BUCKET,
+    FEN__RECS
+};
 void *fen__record_new(enum fen__record kind, size_t bytes, uint32_t size_index);
 void fen__record_free(enum fen__record kind, void *p, uint32_t size_index);
 int64_t fen__records_bytes(void);
@@ -318,6 +339,7 @@ void fen__row_freed(struct fen__cache *c, uint32_t account, int64_t bytes); /* c
 int64_t fen__ledger_live(void);
 void fen__ledger_lock(void);
 void fen__ledger_unlock(void);
+void fen__ledger_forget(void); /* in a forked child: no other thread is writing */
 
 static inline void fen__row_add(int64_t *word, int64_t v) /* pairs with the loads in fold */
 {
@@ -367,7 +389,12 @@ static inline uint32_t fen__class_of(size_t n)
 void *fen__block_take(struct fen__cache *c, uint32_t bin, uint32_t account);
 /* A block that is off the bill. c: the thread's cache or NULL. */
 void fen__block_back(struct fen__cache *c, struct fen__span *s, struct fen__block *b);
+/* The block at hand goes to an account. False: no memory for the array that says so. */
+bool fen__block_note(struct fen__span *s, const struct fen__block *b, uint32_t account);
 void *fen__heap_alloc(size_t n) FEN_MUST_CHECK;
+void *fen__heap_slow(size_t n, uint32_t account) FEN_MUST_CHECK;
+void *fen__heap_mine(size_t n) FEN_MUST_CHECK; /* for the account of now */
+struct fen__span *fen__span_of(const void *p); /* of any pointer; what is no block's ends it all */
 void *fen__heap_alloc_for(uint32_t account, size_t n) FEN_MUST_CHECK;
 void *fen__heap_zalloc(size_t n) FEN_MUST_CHECK;
 int fen__heap_aligned(size_t align, size_t n, void **ret_p) FEN_MUST_CHECK;
@@ -375,6 +402,49 @@ void *fen__heap_realloc(void *p, size_t n) FEN_MUST_CHECK;
 void fen__heap_free(void *p);
 size_t fen__heap_usable(const void *p);
 uint32_t fen__heap_account(const void *p);
+
+/* ---- profile.c ---- */
+#define FEN__PROFILE_NEVER (INT64_C(1) << 62)
+extern int64_t fen__profile_rate; /* mean bytes between samples; 0: off */
+/* Draws where the next sample is; after the rate has changed, too. */
+void fen__profile_renew(struct fen__cache *c);
+/* Notes a block that was just handed out, for an account. */
+void fen__profile_take(struct fen__cache *c, const void *p, uint32_t account);
+void fen__profile_freed(struct fen__span *s, const void *p); /* of a block that it has */
+/* A large block grew or shrank in place: as if it were freed and allocated. */
+void fen__profile_resized(struct fen__cache *c, struct fen__span *s, size_t was);
+void fen__profile_lock(void);
+void fen__profile_unlock(void);
+
+/* The sample of now is due: more was allocated than the gap. */
+static inline bool fen__profile_due(const struct fen__cache *c)
+{
+    return c->now.row->alloc > c->now.sample_at;
+}
+
+/* Bytes that were added to a row; those of the current one count by themselves. */
+static inline void fen__profile_spend(struct fen__cache *c, const struct fen__mem_row *r,
+                                      int64_t bytes)
+{
+    if (r == c->now.row)
+        return;
+    c->now.sample_at -= bytes;
+    if (c->now.gate > c->now.sample_at)
+        c->now.gate = c->now.sample_at;
+}
+
+static inline uint64_t fen__profile_bit(const struct fen__span *s, const void *p)
+{
+    return UINT64_C(1) << fen__block_index(s, p) % 64;
+}
+
+/* False: the block is not noted. Whoever has a block that is, has it from the thread that noted it,
+ * and sees the bit. */
+static inline bool fen__profile_has(const struct fen__span *s, const void *p)
+{
+    uint64_t noted = atomic_load_explicit(&s->noted, memory_order_relaxed);
+    return FEN__UNLIKELY(noted) && noted & fen__profile_bit(s, p);
+}
 
 /* ---- pace.c ---- */
 enum {

@@ -30,6 +30,8 @@ static void init(struct fen__span *s, size_t bytes, uint32_t account)
     s->recip = 0;
     s->listed = s->idle = false;
     s->account = account;
+    s->samples = NULL;
+    atomic_store_explicit(&s->noted, 0, memory_order_relaxed);
     atomic_store_explicit(&s->own, NULL, memory_order_relaxed);
     atomic_store_explicit(&s->home, NULL, memory_order_relaxed);
     atomic_store_explicit(&s->remote, FEN__REMOTE_LISTED, memory_order_relaxed);
@@ -53,6 +55,7 @@ void *fen__large_new(struct fen__cache *c, size_t n, size_t align, uint32_t acco
         return NULL;
     }
     fen__row_add(&r->alloc, (int64_t)bytes);
+    fen__profile_spend(c, r, (int64_t)bytes);
     return s->base;
 }
 
@@ -60,6 +63,8 @@ void fen__large_free(struct fen__cache *c, struct fen__span *s, const void *p)
 {
     if (p != s->base)
         fen__misuse("free of a pointer into the middle of a block", p, s);
+    if (fen__profile_has(s, p))
+        fen__profile_freed(s, p);
     fen__row_freed(c, s->account, (int64_t)s->bytes);
     if (s->map_bytes)
         fen__huge_free(s);

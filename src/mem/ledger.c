@@ -12,7 +12,8 @@
  *            thread that is no M has no slices: once it has billed anything, it reads the TSC at
  *            every call (exact); before that, for account 0, only when it takes the slow way
  *   gate     fast paths compare alloc with gate and freed with fgate and come here beyond; of the
- *            current account's row they look at the cache's copies, which a new slice resets
+ *            current account's row they look at the cache's copies, which a new slice resets. The
+ *            copy of gate is not above the point where the profile wants a block (profile.c)
  *
  * Charging and caps. `charged` is what an account has in leases: every row holds at least what it
  * has charged, and takes or returns a lease at a time, so that threads meet there rarely: LEASE
@@ -28,7 +29,8 @@
  *
  * Readers: stamp is BUSY while the thread writes ticks_low and ticks_high, and else only grows, so
  * a reader that finds the same stamp before and after has a whole triple. Every store in between is
- * a release and every load an acquire: a reader that sees a new triple's part sees stamp change. */
+ * a release and every load an acquire: a reader that sees a new triple's part sees stamp change. In
+ * a forked child the threads that were writing are gone: their rows are BUSY no more (forget). */
 #include "mem/heap_int.h"
 
 #include <assert.h>
@@ -117,6 +119,8 @@ bool fen__row_settle(struct fen__cache *c, struct fen__mem_row *r, uint32_t acco
     if (c->exact || r->alloc + need > r->gate || r->freed > r->fgate)
         c->now.now = fen__tsc();
     tick(r, c->now.now);
+    if (FEN__UNLIKELY(c->profile_rate != __atomic_load_n(&fen__profile_rate, __ATOMIC_RELAXED)))
+        fen__profile_renew(c);
     if (want > r->lease) {
         int64_t got = charge(a, want - r->lease, want - r->lease + lease);
         if (!got)
@@ -131,7 +135,7 @@ bool fen__row_settle(struct fen__cache *c, struct fen__mem_row *r, uint32_t acco
     if (c->exact) {
         c->now.now++; /* matches no stamp: the next call looks at the clock too */
     } else if (r == c->now.row) {
-        c->now.gate = r->gate;
+        c->now.gate = fen__min_i64(r->gate, c->now.sample_at);
         c->now.fgate = r->fgate;
     }
     return true;
@@ -189,10 +193,12 @@ void fen__mem_account_use(struct fen__mem_now *n, uint32_t account)
 {
     struct fen__cache *c = FEN__CONTAINER(n, struct fen__cache, now);
     struct fen__mem_row *r = fen__row_get(c, account);
+    int64_t to_sample = n->row ? n->sample_at - n->row->alloc : FEN__PROFILE_NEVER;
     if (n->row)
         n->taken += n->row->alloc - n->from;
     n->row = r ? r : &row_none; /* whose gate leads to another try */
     n->from = n->row->alloc;
+    n->sample_at = n->row->alloc + to_sample;
     n->gate = n->fgate = INT64_MIN;
     n->account = account;
     c->row_id = r ? account : UINT32_MAX;
@@ -312,6 +318,24 @@ int fen_mem_account_set(uint32_t account)
     if (c->now.carrier)
         *c->now.carrier = account;
     return 0;
+}
+
+static void forget_busy(struct fen__cache *c, void *arg)
+{
+    uint64_t now = *(const uint64_t *)arg;
+    for (uint32_t i = 0; i < FEN__ACCOUNTS_MAX / FEN__ROW_GROUP; i++) {
+        struct fen__mem_row *g = atomic_load_explicit(&c->rows[i], memory_order_acquire);
+        for (uint32_t k = 0; g && k < FEN__ROW_GROUP; k++)
+            if (__atomic_load_n(&g[k].stamp, __ATOMIC_RELAXED) == BUSY)
+                __atomic_store_n(&g[k].stamp, now, __ATOMIC_RELAXED);
+    }
+}
+
+/* Its ticks may be those of before or after the fork's interval, or half of either. */
+void fen__ledger_forget(void)
+{
+    uint64_t now = fen__tsc();
+    fen__cache_each(forget_busy, &now);
 }
 
 void fen__ledger_lock(void) { fen__lock(&orphans.lock); }

@@ -15,6 +15,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define THREADS 4
 #define SLOTS 4096
@@ -296,6 +298,46 @@ static void a_fiber_takes_its_account_along(void **state)
     assert_int_equal(fen_mem_account(), 0);
 }
 
+static struct fen__cache *_Atomic writer;
+
+/* A row that is being written when the process forks, by a thread that the child does not have. */
+static void *hold_a_row(void *arg)
+{
+    void *p = fen__heap_alloc_for(299, 100);
+    writer = fen__cache_self();
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    fen__heap_free(p);
+    return arg;
+}
+
+static void a_child_reads_rows_without_writers(void **state)
+{
+    (void)state;
+    pthread_t t;
+    int status;
+    int64_t held = live_of(299);
+    pthread_barrier_init(&barrier, NULL, 2);
+    assert_int_equal(pthread_create(&t, NULL, hold_a_row, NULL), 0);
+    pthread_barrier_wait(&barrier);
+    struct fen__mem_row *r =
+        atomic_load(&writer->rows[299 / FEN__ROW_GROUP]) + 299 % FEN__ROW_GROUP;
+    uint64_t stamp = __atomic_exchange_n(&r->stamp, UINT64_MAX, __ATOMIC_RELAXED);
+    pid_t pid = fork();
+    if (!pid) {
+        alarm(10);
+        _exit(live_of(299) == held + 112 ? 5 : 6);
+    }
+    __atomic_store_n(&r->stamp, stamp, __ATOMIC_RELAXED);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 5);
+    pthread_barrier_wait(&barrier);
+    pthread_join(t, NULL);
+    pthread_barrier_destroy(&barrier);
+    assert_int_equal(live_of(299), held);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +346,7 @@ int main(void)
         cmocka_unit_test(bytes_are_held_for_a_time),
         cmocka_unit_test(every_byte_is_on_its_account),
         cmocka_unit_test(a_fiber_takes_its_account_along),
+        cmocka_unit_test(a_child_reads_rows_without_writers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

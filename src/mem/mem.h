@@ -8,6 +8,7 @@
 #include <fen/arena.h>
 #include <fen/mem.h>
 #include <fen/pace.h>
+#include <fen/profile.h>
 
 /* Blocks. bytes in free and old_bytes in resize must be what was asked for. NULL when out of
  * memory. */
@@ -34,6 +35,7 @@ struct fen__mem_now {
     int64_t from;      /* of the row: bytes allocated when the slice began */
     int64_t taken;     /* bytes the slice allocated on other rows */
     uint32_t far;      /* blocks gathered for other nodes; not 0: fen__mem_send_home */
+    int64_t sample_at; /* when the row's alloc is above it, the profile notes a block */
 };
 
 /* Of the calling thread, which is an M's; NULL: no memory, then its fibers' blocks are charged to
@@ -79,6 +81,33 @@ void fen__mem_nodes(int n);
 struct fen__mem_now *fen__mem_enter(int node);
 /* The calling thread sends off what it has gathered for other nodes. */
 void fen__mem_send_home(void);
+
+/* ---- who holds how much: the heap profile (profile.c) ---- */
+
+#define FEN__PROFILE_FRAMES 32
+#define FEN__PROFILE_NAME 32
+
+/* What is known of a running fiber by its account word (fen__mem_now.carrier): its name, NULL if it
+ * has none, and the bounds of the stack that it should be on. */
+struct fen__mem_fiber {
+    const char *name, *low, *top;
+};
+/* Who tells; NULL: nobody, fibers then have neither name nor more than one frame. */
+void fen__profile_fibers(void (*fn)(const uint32_t *carrier, struct fen__mem_fiber *ret));
+/* The rate of a run, in bytes; FEN_PROFILE_OFF; 0: the usual one, unless one was set before. */
+void fen__profile_begin(int64_t rate);
+
+/* Blocks of one size from one call site for one payer, with what the samples stand for. */
+struct fen__profile_entry {
+    const void *const *pc; /* return addresses, innermost first; valid for good */
+    uint32_t n, account;
+    const char *name; /* of the fiber; "" */
+    int64_t bytes;    /* of a block */
+    int64_t alloc_objects, alloc_bytes, inuse_objects, inuse_bytes;
+};
+/* Calls fn for each; others may allocate meanwhile, and so may fn. */
+void fen__profile_each(void (*fn)(const struct fen__profile_entry *e, void *arg), void *arg);
+int64_t fen__profile_lost(void); /* samples there was no memory for */
 
 /* ---- when free memory goes back: for the scheduler (pace.c) ---- */
 

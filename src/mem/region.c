@@ -492,6 +492,15 @@ struct fen__span *fen__huge_of(const void *p)
 
 /* ---- for the rest of the room ---- */
 
+/* Others read the byte while they free blocks of the page: for those either value will do.
+ * An exchange for its barrier: the next free often loads this very byte, and a processor that once
+ * had to take such a load back keeps it waiting for all stores before it, each time, for long. */
+void fen__page_slow(const struct fen__span *s, const void *p, bool slow)
+{
+    uint8_t *bin = fen__region_bins(p) + page_of(p);
+    (void)__atomic_exchange_n(bin, slow ? FEN__BIN_SLOW : s->bin, __ATOMIC_SEQ_CST);
+}
+
 void fen__regions_each(void (*fn)(struct fen__span *s, void *arg), void *arg)
 {
     for (struct fen__region *r = heap.all; r; r = r->all)

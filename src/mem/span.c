@@ -124,6 +124,8 @@ static void span_init(struct fen__span *s, struct fen__cache *c, uint32_t bin)
     s->idle = false;
     s->account = 0;
     s->node = c->node;
+    s->samples = NULL;
+    atomic_store_explicit(&s->noted, 0, memory_order_relaxed);
     atomic_store_explicit(&s->own, NULL, memory_order_relaxed);
     atomic_store_explicit(&s->home, c, memory_order_relaxed);
     atomic_store_explicit(&s->remote, FEN__REMOTE_LISTED, memory_order_relaxed);

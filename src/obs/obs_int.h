@@ -35,6 +35,9 @@ void fen__var_put_value(fen_buf *b, const struct fen_var *v, const char *null_te
  * locale. */
 void fen__put_double(fen_buf *b, double d, const char *null_text);
 
+/* Appends n bytes as a gzip file, not compressed (gzip.c). */
+void fen__gzip_stored(fen_buf *b, const char *p, size_t n);
+
 /* Appends a JSON string in quotes; bytes that are not UTF-8 become U+FFFD. */
 void fen__put_json_string(fen_buf *b, const char *p, size_t n);
 

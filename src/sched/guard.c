@@ -104,11 +104,31 @@ inline struct fen__g *fen__cur(struct fen__m *m) { return m->cur; }
 struct fen__tally *fen__tally_of(struct fen__m *m) { return &m->tally; }
 struct fen__spares *fen__spares_of(struct fen__m *m) { return &m->spares; }
 
-void fen_blocking_begin(void)
+/* The fiber moves, or its P is taken soon. */
+FEN__NOINLINE static void begin_long(struct fen__m *m, uintptr_t site)
+{
+    m = fen__section_move(m);
+    bool missed = m->p != NULL;
+    atomic_store_explicit(&m->site, site, memory_order_relaxed);
+    atomic_store_explicit(&m->phase, FEN__BLOCK, memory_order_release);
+    if (FEN__UNLIKELY(missed))
+        fen__section_missed();
+}
+
+/* Not inlined: the return address names the section. */
+FEN__NOINLINE void fen_blocking_begin(void)
 {
     struct fen__m *m = fen__enter();
-    if (m) /* release: as in fen__leave */
-        atomic_store_explicit(&m->phase, FEN__BLOCK, memory_order_release);
+    if (!m)
+        return;
+    uintptr_t site = (uintptr_t)__builtin_return_address(0);
+    if (FEN__UNLIKELY(fen__section_lasts(site))) {
+        begin_long(m, site);
+        return;
+    }
+    atomic_store_explicit(&m->site, site, memory_order_relaxed);
+    /* release: as in fen__leave */
+    atomic_store_explicit(&m->phase, FEN__BLOCK, memory_order_release);
 }
 
 void fen_blocking_end(void)

@@ -1,7 +1,8 @@
 /* monitor.c - the thread that keeps a stuck M from stopping its P.
  *
  * One mechanism, four patiences (per M, while its calls counter and phase do not move):
- *   BLOCK, thread asleep in kernel 20 us   a declared blocking section that lasts
+ *   BLOCK, thread asleep in kernel 20 us   a declared blocking section that lasts; none when such
+ *                                          sections are known to last, but no spare was there
  *   BLOCK                          10 ms   the same, computing or preempted
  *   USER, thread asleep in kernel  200 us  an undeclared blocking call
  *   USER                           10 ms   a computation; 0.5 ms for a repeat offender
@@ -34,7 +35,8 @@
  * When no P was found standing still for CALM looks and none is idle, it naps up to 4 ms: on a
  * saturated core each wake-up pushes a worker off and costs some 15 us. The price: the first stuck
  * M after a calm time is noticed up to 4 ms late instead of 1 ms; from then on, for CALM looks, it
- * is 1 ms again. With an idle P it stays at 1 ms, because share() must find work for it. */
+ * is 1 ms again. With an idle P it stays at 1 ms, because share() must find work for it.
+ * A section that should have been moved and found no spare ends the nap (section.c). */
 #include "sched/see.h"
 
 #include "mem/mem.h"
@@ -65,6 +67,13 @@ void fen__monitor_poke(void)
         atomic_fetch_add(&fen__sched.monitor_wake, 1);
         fen__sys_futex_wake(&fen__sched.monitor_wake, 1);
     }
+}
+
+/* Any thread; what it is to see was stored before. */
+void fen__monitor_hurry(void)
+{
+    atomic_fetch_add(&fen__sched.monitor_wake, 1);
+    fen__sys_futex_wake(&fen__sched.monitor_wake, 1);
 }
 
 static bool wanted(struct fen__p *p, int64_t now)
@@ -111,7 +120,9 @@ static bool take(struct fen__m *m, enum fen__why why, int64_t now)
         if (n->spare)
             s->spares = n->next_spare;
         fen__m_give(n, p);
-        if (why != DECLARED)
+        if (why == DECLARED)
+            fen__section_taken(atomic_load_explicit(&m->site, memory_order_relaxed));
+        else
             fen__stall_note(m, why == COMPUTES ? FEN_EVENT_HOG : FEN_EVENT_BLOCKED, now);
     }
     fen__unlock(&s->lock);
@@ -125,11 +136,17 @@ static bool take(struct fen__m *m, enum fen__why why, int64_t now)
 }
 
 /* A section that computes, or whose thread was merely preempted, is not blocked: it gets more time,
- * because a hand-over costs more than it brings when the processor itself is what is short. */
+ * because a hand-over costs more than it brings when the processor itself is what is short. One
+ * that would have been moved (section.c) loses its P as soon as it sleeps, whoever waits. */
 static int64_t look_at_blocked(struct fen__p *p, struct fen__m *m, int64_t stuck, int64_t now)
 {
+    if (fen__section_lasts(atomic_load_explicit(&m->site, memory_order_relaxed))) {
+        if (stuck < PATIENCE_RUNS && !fen__sys_asleep(m->tid, &m->statfd))
+            return stuck < PATIENCE_ASLEEP ? NAP_MIN : PATIENCE_ASLEEP / 2;
+        return take(m, DECLARED, now) ? NAP_MIN : PATIENCE_ASLEEP / 2;
+    }
     if (stuck < PATIENCE_BLOCK)
-        return NAP_MIN;
+        return mon.hot > 0 || stuck ? NAP_MIN : NAP_BUSY;
     if (!wanted(p, now))
         return PATIENCE_ASLEEP / 2;
     if (stuck < PATIENCE_RUNS && !fen__sys_asleep(m->tid, &m->statfd))
@@ -150,7 +167,7 @@ static int64_t look(struct fen__p *p, int64_t now)
         m->seen_phase = phase;
         m->since_ns = now;
         m->cpu_seen_ns = -1;
-        return phase == FEN__BLOCK && mon.hot > 0 ? NAP_MIN : NAP_BUSY;
+        return phase == FEN__BLOCK ? look_at_blocked(p, m, 0, now) : NAP_BUSY;
     }
     if (phase == FEN__RT)
         return NAP_BUSY;
@@ -238,6 +255,18 @@ static int64_t look_at_all(int64_t now, bool telling)
     return fen__min_i64(most, NAP_BUSY);
 }
 
+/* One more spare after each round in which a fiber found none: there will be as many as sections
+ * that are open at once. */
+static void restock(void)
+{
+    struct fen__sched *s = &fen__sched;
+    if (!atomic_exchange(&s->missed, 0))
+        return;
+    fen__lock(&s->lock);
+    (void)fen__m_new(NULL); /* refused: sections begin with a P, as before */
+    fen__unlock(&s->lock);
+}
+
 /* Sleeps until an M leaves idle. */
 static void deep_sleep(void)
 {
@@ -257,14 +286,17 @@ static void *monitor(void *arg)
     (void)arg;
     struct fen__sched *s = &fen__sched;
     int64_t nap = NAP_MIN, swept = 0;
+    uint32_t seen = atomic_load(&s->monitor_wake);
     fen__sys_timer_slack(1);
     while (!atomic_load(&s->stop)) {
         if (FEN__UNLIKELY(atomic_load_explicit(&fen__see.asked, memory_order_relaxed)))
             fen__see_work();
         if (all_idle() && nap >= NAP_IDLE)
             deep_sleep();
-        fen__sys_nap(nap);
+        fen__sys_futex_wait(&s->monitor_wake, seen, fen__sys_now() + nap);
+        seen = atomic_load(&s->monitor_wake); /* before it looks: pairs with fen__monitor_hurry */
         int64_t now = fen__sys_now();
+        restock();
         mon.hot -= mon.hot > 0;
         bool telling = fen__stall_poll(now);
         int64_t most = look_at_all(now, telling);

@@ -1,6 +1,7 @@
 /* pace.c - how the heap of a run is paced: configuration, environment, and the line of a reclaim.
  *
- * What the configuration says wins over a variable of its own, which wins over the profile. */
+ * What the configuration says wins over a variable of its own, which wins over the profile. The
+ * heap profile's rate, too. */
 #include "sched/see.h"
 
 #include "mem/mem.h"
@@ -9,6 +10,7 @@
 #include <string.h>
 
 static struct fen__pace_config conf;
+static int64_t profile_rate;
 
 static const char *env(const char *name)
 {
@@ -25,6 +27,16 @@ static int from_env(struct fen__pace_config *c)
     return 0;
 }
 
+static int profile_configure(const fen_config *cfg)
+{
+    const char *rate = env("FEN_HEAP_PROFILE_RATE");
+    profile_rate = cfg->heap_profile_rate;
+    if (!profile_rate && rate)
+        return fen_profile_heap_rate_parse(rate, &profile_rate);
+    bool ok = profile_rate >= FEN_PROFILE_OFF && profile_rate <= FEN_PROFILE_RATE_MAX;
+    return ok ? 0 : -EINVAL;
+}
+
 static bool percent_ok(int p) { return p == FEN_MEM_OFF || (p >= 0 && p <= FEN_MEM_PERCENT_MAX); }
 
 static bool limit_ok(int64_t b)
@@ -36,7 +48,7 @@ int fen__pace_configure(const fen_config *cfg)
 {
     const char *profile = cfg->mem_profile ? cfg->mem_profile : env("FEN_MEM_PROFILE");
     if (fen__pace_profile(profile ? profile : "balanced", &conf) || from_env(&conf) ||
-        !percent_ok(cfg->mem_percent) || !limit_ok(cfg->mem_limit_bytes))
+        !percent_ok(cfg->mem_percent) || !limit_ok(cfg->mem_limit_bytes) || profile_configure(cfg))
         return -EINVAL;
     conf.percent = cfg->mem_percent ? cfg->mem_percent : conf.percent;
     if (cfg->mem_limit_bytes)
@@ -84,6 +96,21 @@ static void told(const struct fen__reclaim_cycle *c)
     put(&t, " took_ns=", c->took_ns);
     fen__text_put(&t, " workers=1\n");
     fen__report(bytes, t.n);
+}
+
+/* Its name, and the stack that it runs on, by the word in it that mem has. */
+static void fiber_of(const uint32_t *carrier, struct fen__mem_fiber *ret)
+{
+    const struct fen__g *g =
+        (const struct fen__g *)(const void *)((const char *)carrier -
+                                              offsetof(struct fen__g, account));
+    *ret = (struct fen__mem_fiber){g->name, g->stack.low, fen__stack_top(&g->stack)};
+}
+
+void fen__profile_start(void)
+{
+    fen__profile_fibers(fiber_of);
+    fen__profile_begin(profile_rate);
 }
 
 void fen__pace_begin(void)

@@ -1,6 +1,7 @@
 /* run.c - starting Ps and Ms, an M's life, stopping.
  *
- * An M without a P is a spare and sleeps on its futex until it is given one. A P always has an M.
+ * An M without a P is a spare and sleeps on its futex until it is given one, or a guest: a fiber
+ * whose section it runs without a P (section.c). A P always has an M.
  * An M that lost its P parks its fiber on the global queue and becomes a spare; one that was
  * demoted to SCHED_IDLE cannot be promoted again without privilege, so it ends. M structures stay
  * until the run ends, because the books need their tallies; a new thread takes over that of one
@@ -38,21 +39,22 @@ void fen__m_give(struct fen__m *m, struct fen__p *p)
     atomic_fetch_add(&m->wake, 1);
 }
 
-/* Sleeps as a spare until it has a P. False: the run ends, or this M retires. */
-static bool wait_for_p(struct fen__m *m)
+/* Sleeps as a spare until it has a P or a guest. False: the run ends, or this M retires. */
+static bool wait_for_work(struct fen__m *m)
 {
     struct fen__sched *s = &fen__sched;
     for (;;) {
         fen__lock(&s->lock);
         uint32_t seen = m->wake;
-        bool have = m->p != NULL, end = s->stop || (!have && m->demoted);
+        bool have = m->p || m->guest, end = s->stop || (!have && m->demoted);
         if (!have && !end && !m->spare) {
             m->spare = true;
             m->next_spare = s->spares;
             s->spares = m;
         }
         fen__unlock(&s->lock);
-        if (have && !end && FEN__UNLIKELY(m->node != m->p->node)) {
+        /* a guest comes without a P, and stays on the memory that its M is at */
+        if (have && !end && m->p && FEN__UNLIKELY(m->node != m->p->node)) {
             m->node = m->p->node;
             m->mem = fen__mem_enter(m->node);
         }
@@ -62,6 +64,20 @@ static bool wait_for_p(struct fen__m *m)
         fen__sys_futex_wait(&m->wake, seen, FEN_NEVER);
         fen__charge_sleep(m);
     }
+}
+
+/* A fiber's section, without a P; the fiber leaves as one does that has lost its P. */
+static void run_guest(struct fen__m *m)
+{
+    fen__bill_follow(m);
+    int64_t from = fen__sys_now(), cpu = fen__sys_thread_cpu();
+    atomic_store_explicit(&m->hog, false, memory_order_relaxed); /* of an earlier take */
+    fen__charge(m, NULL);
+    fen__run_one(m, m->guest);
+    int64_t slept = fen__sys_now() - from - (fen__sys_thread_cpu() - cpu);
+    fen__section_ended(atomic_load_explicit(&m->site, memory_order_relaxed), slept);
+    m->guest = NULL; /* after the push: stuck.c sees the fiber somewhere at any moment */
+    m->act = FEN__ACT_YIELD;
 }
 
 static void first_fiber(void)
@@ -95,8 +111,12 @@ static void *m_main(void *arg)
     m->control = fen__control();
     bool altstack = fen__sys_altstack(m->altstack);
     atomic_store(&m->tid, fen__sys_gettid());
-    while (wait_for_p(m)) {
+    while (wait_for_work(m)) {
         struct fen__g *g;
+        if (m->guest) {
+            run_guest(m);
+            continue;
+        }
         if (m->first) { /* not before every M could be had: see start_ms */
             m->first = false;
             first_fiber();
@@ -463,6 +483,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
     fen__crash_init();
     fen__stall_init();
     fen__see_open();
+    fen__profile_start();
     if (!s->sim)
         fen__pace_begin();
     rc = start_ms();

@@ -11,7 +11,8 @@
  * its M in RT           fen__p.tick, quick_until, streak, jam, last_poll, anchor_*, ring.tail,
  *                       push of runnext
  * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
- * sched.lock            idle list, spare list, global queue, M list, fen__m.p while it has none
+ * sched.lock            idle list, spare list, global queue, M list; fen__m.p while it has none,
+ *                       a spare's guest
  * its M, any phase      cur, g0_sp, bill, tally, gfree, stacks, spares (what user code can
  *                       touch belongs to the M)
  * the monitor           fen__m.seen_*, since_ns, cpu_* */
@@ -37,11 +38,12 @@
 #define FEN__G_CACHE 64     /* finished fibers an M keeps */
 #define FEN__FIBERS_MAX (4u << 20)
 #define FEN__STACK_CACHE 64 /* their stacks */
+#define FEN__SITES 64       /* a power of two */
 #define FEN__JAM 64         /* parks in a row on a lock before a P starts no more; find.c */
 
 enum { FEN__RT, FEN__USER, FEN__BLOCK };
 enum { FEN__OWNED, FEN__ASKED, FEN__TAKEN, FEN__SIMULATED /* owned; see sim.c */ };
-enum fen__act { FEN__ACT_YIELD, FEN__ACT_PARK, FEN__ACT_EXIT, FEN__ACT_LOST };
+enum fen__act { FEN__ACT_YIELD, FEN__ACT_PARK, FEN__ACT_EXIT, FEN__ACT_LOST, FEN__ACT_SECTION };
 
 struct fen__heap_entry {
     int64_t when_ns;
@@ -112,6 +114,7 @@ struct fen__m {
     struct fen__g *cur, *prev; /* prev: just switched out; NULL: the M's own stack was left */
     void *g0_sp;
     enum fen__act act;
+    _Atomic uintptr_t site; /* of the section that is open; section.c */
     _Atomic int64_t patience_ns;
     struct fen__bill bill;
     struct fen__g *gfree;
@@ -126,9 +129,10 @@ struct fen__m {
     /* ---- cold ---- */
     _Atomic uint32_t wake;
     _Atomic int tid;
-    _Atomic bool demoted, hog; /* hog: why the monitor took the P last time */
-    bool spare, first;         /* first: starts the first fiber */
-    bool ended, joined;        /* sched.lock: its thread retired; there is none (any more) */
+    _Atomic bool demoted, hog;    /* hog: why the monitor took the P last time */
+    bool spare, first;            /* first: starts the first fiber */
+    struct fen__g *_Atomic guest; /* it runs a section without a P; section.c */
+    bool ended, joined;           /* sched.lock: its thread retired; there is none (any more) */
     pthread_t thread;
     struct fen__m *next_spare, *next;
     int node; /* that its thread has entered; -1: none */
@@ -153,7 +157,8 @@ struct fen__sched {
     _Atomic int n_idle, n_searching;
     uint32_t lock FEN__ALIGN(FEN__LINE);
     struct fen__p *idle;
-    struct fen__m *spares, *ms;
+    struct fen__m *_Atomic spares; /* by relaxed loads also without the lock */
+    struct fen__m *ms;
     int n_ms, max_ms, max_blocking;
     struct fen__g *global_head, **global_tail;
     _Atomic int n_global;
@@ -166,7 +171,9 @@ struct fen__sched {
     pthread_t monitor;
     int64_t monitor_cpu_ns, cpu_start_ns;
     _Atomic int64_t handoffs, refused;
-    _Atomic int readying; /* threads in fen__ready that are no workers in RT */
+    _Atomic uint64_t sites[FEN__SITES]; /* section.c */
+    _Atomic uint32_t missed;            /* fibers that no spare was there for */
+    _Atomic int readying;               /* threads in fen__ready that are no workers in RT */
     _Atomic uint32_t running, done;
     int rc;
     uint64_t seed;
@@ -274,6 +281,28 @@ static inline bool fen__g_begun(const struct fen__g *g) { return g->sp != NULL; 
 int fen__monitor_start(void);
 void fen__monitor_stop(void);
 void fen__monitor_poke(void);
+void fen__monitor_hurry(void); /* ends its nap */
+
+/* section.c */
+struct fen__m *fen__section_move(struct fen__m *m);         /* the M that the fiber is on then */
+void fen__section_give(struct fen__m *m, struct fen__g *g); /* what FEN__ACT_SECTION asks for */
+void fen__section_missed(void);                             /* it should have been moved */
+void fen__section_taken(uintptr_t site);                    /* the monitor's: one there lasts */
+void fen__section_ended(uintptr_t site, int64_t slept_ns);  /* of one that was moved */
+static inline uint32_t fen__site_at(uintptr_t site)
+{
+    return (uint32_t)(site * UINT64_C(0x9E3779B97F4A7C15) >> 58) % FEN__SITES;
+}
+/* Sections begun there lasted lately. Relaxed: a hint. */
+static inline bool fen__section_lasts(uintptr_t site)
+{
+#ifdef FEN_HARD
+    (void)site;
+    return true;
+#endif
+    return atomic_load_explicit(&fen__sched.sites[fen__site_at(site)], memory_order_relaxed) >> 8 ==
+           site;
+}
 
 /* run.c */
 void fen__m_give(struct fen__m *m, struct fen__p *p); /* sched.lock held */

@@ -67,6 +67,7 @@ int fen__dump(void (*put)(void *arg, const char *text, size_t n), void *arg);
 /* ---- pace.c ---- */
 int fen__pace_configure(const fen_config *cfg); /* 0 or -EINVAL */
 void fen__pace_begin(void);
+void fen__profile_start(void);
 
 /* ---- see.c ---- */
 struct fen__see {

@@ -37,6 +37,19 @@ INLINE void note_jam(struct fen__p *p, const struct fen__g *g)
     p->jam = held ? p->jam + 1 : 0;
 }
 
+/* Apart: with one case more the switch below became a table of jumps, 4 ns a yield. */
+FEN__NOINLINE static void after_rare(struct fen__m *m, struct fen__g *g)
+{
+    if (m->act == FEN__ACT_SECTION) {
+        fen__section_give(m, g);
+        return;
+    }
+    if (atomic_load_explicit(&m->hog, memory_order_relaxed)) /* FEN__ACT_LOST */
+        g->convicted = CONVICT_RUNS;
+    fen__global_push(g, g, 1);
+    fen__wake_p();
+}
+
 /* Does what the fiber that switched out asked for; on the stack that was switched to. */
 INLINE void after(struct fen__m *m, struct fen__g *g)
 {
@@ -61,12 +74,7 @@ INLINE void after(struct fen__m *m, struct fen__g *g)
         if (FEN__UNLIKELY(m->mem && m->mem->far))
             fen__mem_send_home();
         break;
-    case FEN__ACT_LOST:
-        if (atomic_load_explicit(&m->hog, memory_order_relaxed))
-            g->convicted = CONVICT_RUNS;
-        fen__global_push(g, g, 1);
-        fen__wake_p();
-        break;
+    default: after_rare(m, g);
     }
 }
 

@@ -4,6 +4,7 @@
 #include "mem/mem.h"
 
 #include <fen/fiber.h>
+#include <fen/profile.h>
 
 #include <stdio.h>
 
@@ -142,6 +143,19 @@ static int memory_get(fen_exchange *x, void *arg)
     return memory_reply(x, -1, 0);
 }
 
+/* GET /debug/pprof/heap: what go tool pprof reads. */
+static int heap_profile(fen_exchange *x, void *arg)
+{
+    (void)arg;
+    fen_buf b = fen_buf_heap();
+    fen_blocking_begin(); /* it reads symbol tables */
+    int rc = fen_profile_heap_write(&b);
+    fen_blocking_end();
+    rc = rc ? rc : fen_reply(x, 200, "application/octet-stream", fen_buf_slice(&b));
+    fen_buf_free(&b);
+    return rc;
+}
+
 static int healthz(fen_exchange *x, void *arg)
 {
     (void)arg;
@@ -156,6 +170,7 @@ fen_server *fen__admin_new(struct fen__service *v)
          fen_route(s, "POST /debug/reclaim", reclaim, v) ||
          fen_route(s, "GET /debug/memory", memory_get, v) ||
          fen_route(s, "POST /debug/memory", memory_set, v) ||
+         fen_route(s, "GET /debug/pprof/heap", heap_profile, v) ||
          fen_route(s, "GET /healthz", healthz, v))) {
         fen_server_free(s);
         return NULL;

@@ -169,72 +169,45 @@ bool fen_undefer(fen_scope *s, fen_defer_record *r)
 
 /* ---- group ---- */
 
-static void group_end(void *arg)
+static size_t group_bytes(const fen_defer_group *d)
 {
-    fen_defer_group *d = arg;
+    return (size_t)((char *)d->end - (char *)d->items);
+}
+
+static void group_items(fen_defer_group *d, fen_defer_item *items, size_t n, size_t bytes)
+{
+    if (d->items != d->first)
+        fen__mem_free(d->items, group_bytes(d));
+    d->items = items;
+    d->at = items + n;
+    d->end = items + bytes / sizeof *items;
+}
+
+void fen_defer_group_end(void *group)
+{
+    fen_defer_group *d = group;
     int rc = fen_defer_group_run(d);
     if (d->ret_rc)
         *d->ret_rc = rc;
 }
 
-void fen_defer_group_init(fen_defer_group *d, fen_scope *s, int *ret_rc)
+void fen_defer_group_shrink(fen_defer_group *d)
 {
-    d->items = d->first;
-    d->n = 0;
-    d->cap = FEN_DEFER_GROUP_INLINE;
-    d->ret_rc = ret_rc;
-    if (ret_rc)
-        *ret_rc = 0;
-    fen_defer(s, &d->record, group_end, d);
+    fen_assert(d->at == d->items);
+    group_items(d, d->first, 0, sizeof d->first);
 }
 
-static void group_spilled_free(fen_defer_group *d)
+int fen_defer_group_grow(fen_defer_group *d)
 {
-    if (d->items != d->first)
-        fen__mem_free(d->items, d->cap * sizeof d->items[0]);
-    d->items = d->first;
-    d->cap = FEN_DEFER_GROUP_INLINE;
-}
-
-FEN__NOINLINE static int group_grow(fen_defer_group *d)
-{
-    if (d->cap > UINT32_MAX / 2)
+    size_t had = group_bytes(d), n = (size_t)(d->at - d->items);
+    if (had > SIZE_MAX / 4)
         return -ENOMEM;
-    fen_defer_item *items = fen__mem_alloc(2 * (size_t)d->cap * sizeof *items);
+    fen_defer_item *items = fen__mem_alloc(2 * had);
     if (!items)
         return -ENOMEM;
-    uint32_t cap = 2 * d->cap;
-    memcpy(items, d->items, d->n * sizeof *items);
-    group_spilled_free(d);
-    d->items = items;
-    d->cap = cap;
+    memcpy(items, d->items, n * sizeof *items);
+    group_items(d, items, n, 2 * had);
     return 0;
-}
-
-int fen_defer_group_add(fen_defer_group *d, int (*fn)(void *arg), void *arg)
-{
-    int rc = FEN__UNLIKELY(d->n == d->cap) ? group_grow(d) : 0;
-    if (!rc)
-        d->items[d->n++] = (fen_defer_item){fn, arg};
-    return rc;
-}
-
-int fen_defer_group_run(fen_defer_group *d)
-{
-    int first = 0;
-    for (uint32_t n = d->n; n;) {
-        fen_defer_item item = d->items[--n];
-        d->n = n;
-        int rc = item.fn(item.arg);
-        if (FEN__UNLIKELY(rc < 0) && !first)
-            first = rc;
-        /* It may have added, and so moved the array. A branch, so that the next call need not wait
-         * for the number to come back from memory. */
-        if (FEN__UNLIKELY(d->n != n))
-            n = d->n;
-    }
-    group_spilled_free(d);
-    return first;
 }
 
 /* ---- batch ---- */

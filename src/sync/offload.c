@@ -13,7 +13,7 @@
  * an idle one sleeps on a futex. They are joined when the last fiber has ended and before the
  * workers stop, because a wake needs the workers' pollers.
  *
- * Against fen_blocking_begin/end: there the fiber keeps its stack and thread and up to a thousand
+ * Against fen_blocking_begin/end: there the call runs on the fiber's own stack and up to a thousand
  * threads may be blocked; here their number is bounded, and the P is never without a worker. */
 #include "sync/sync_int.h"
 

@@ -30,4 +30,21 @@ void fen__sys_objects_note(void);
  * for it, or the bare address. Signal-safe: opens the object and reads its symbol table. */
 void fen__sys_symbol(struct fen__text *t, const void *pc);
 
+/* One of the objects that were noted. path is "" for the program, whose file is /proc/self/exe. */
+#define FEN__BUILD_ID_BYTES 20
+struct fen__sys_object {
+    uintptr_t start, end;
+    const char *path; /* valid until the objects are noted again */
+    const uint8_t *build_id;
+    uint32_t build_id_n; /* 0: it has none */
+};
+/* The i-th, in the order of the loader, the program first; false: there are not so many. */
+bool fen__sys_object(int i, struct fen__sys_object *ret);
+/* The path of the program's file, "" when it cannot be read. */
+void fen__sys_program(char *to, size_t cap);
+/* Names for code addresses, in ascending order: fn(arg, k, name, bytes) for each k whose function
+ * is known, perhaps more than once, the first being the best. Reads each object's file once. */
+void fen__sys_functions(const uintptr_t *pc, size_t n,
+                        void (*fn)(void *arg, size_t k, const char *name, size_t bytes), void *arg);
+
 #endif

@@ -31,6 +31,8 @@ void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
 struct object {
     uintptr_t start, end, bias;
     char path[PATH_BYTES]; /* empty: the program */
+    uint8_t build_id[FEN__BUILD_ID_BYTES];
+    uint32_t build_id_n;
 };
 
 static struct {
@@ -38,6 +40,26 @@ static struct {
     _Atomic int n;
     struct object o[OBJECTS_MAX];
 } objects;
+
+/* The notes of a segment, as they lie in memory. */
+static void note_build_id(struct object *o, const char *at, size_t n)
+{
+    ElfW(Nhdr) h;
+    while (n >= sizeof h) {
+        memcpy(&h, at, sizeof h);
+        size_t name = (h.n_namesz + 3) & ~3u, desc = (h.n_descsz + 3) & ~3u;
+        if (n - sizeof h < name || n - sizeof h - name < desc)
+            return;
+        at += sizeof h + name;
+        if (h.n_type == NT_GNU_BUILD_ID && name == 4 && h.n_descsz <= FEN__BUILD_ID_BYTES) {
+            memcpy(o->build_id, at, h.n_descsz);
+            o->build_id_n = h.n_descsz;
+            return;
+        }
+        at += desc;
+        n -= sizeof h + name + desc;
+    }
+}
 
 static int note(struct dl_phdr_info *info, size_t size, void *arg)
 {
@@ -49,9 +71,11 @@ static int note(struct dl_phdr_info *info, size_t size, void *arg)
     *o = (struct object){.start = UINTPTR_MAX, .bias = info->dlpi_addr};
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        uintptr_t at = info->dlpi_addr + p->p_vaddr;
+        if (p->p_type == PT_NOTE && p->p_align <= 4)
+            note_build_id(o, (const char *)at, p->p_memsz);
         if (p->p_type != PT_LOAD)
             continue;
-        uintptr_t at = info->dlpi_addr + p->p_vaddr;
         o->start = at < o->start ? at : o->start;
         o->end = at + p->p_memsz > o->end ? at + p->p_memsz : o->end;
     }
@@ -140,6 +164,82 @@ static const char *find(const struct file *f, uint32_t type, uint64_t addr, uint
         *ret_start = s.st_value;
     }
     return best;
+}
+
+/* ---- many at once ---- */
+
+/* The first of n ascending addresses that is not below at. */
+static size_t first_from(const uintptr_t *pc, size_t n, uintptr_t at)
+{
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (pc[mid] < at)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+struct wanted {
+    const uintptr_t *pc;
+    size_t from, to; /* those of this object */
+    uintptr_t bias;
+    void (*fn)(void *arg, size_t k, const char *name, size_t bytes);
+    void *arg;
+};
+
+static void name_all(const struct file *f, uint32_t type, const struct wanted *w)
+{
+    ElfW(Shdr) syms, names;
+    if (!section(f, type, &syms, &names))
+        return;
+    for (uint64_t at = 0; at + sizeof(ElfW(Sym)) <= syms.sh_size; at += sizeof(ElfW(Sym))) {
+        ElfW(Sym) s;
+        memcpy(&s, f->p + syms.sh_offset + at, sizeof s);
+        if ((s.st_info & 15) != STT_FUNC || !s.st_value || s.st_name >= names.sh_size)
+            continue;
+        uintptr_t start = w->bias + s.st_value;
+        size_t k = w->from + first_from(w->pc + w->from, w->to - w->from, start);
+        const char *name = f->p + names.sh_offset + s.st_name;
+        size_t len = strnlen(name, names.sh_size - s.st_name);
+        for (; k < w->to && w->pc[k] - start < (s.st_size ? s.st_size : 1); k++)
+            w->fn(w->arg, k, name, len);
+    }
+}
+
+void fen__sys_functions(const uintptr_t *pc, size_t n,
+                        void (*fn)(void *arg, size_t k, const char *name, size_t bytes), void *arg)
+{
+    for (int i = 0; i < objects.n; i++) {
+        const struct object *o = &objects.o[i];
+        struct wanted w = {pc, first_from(pc, n, o->start), first_from(pc, n, o->end), o->bias, fn,
+                           arg};
+        struct file f = {NULL, 0};
+        if (w.from < w.to)
+            f = open_file(o->path[0] ? o->path : "/proc/self/exe");
+        if (!f.p)
+            continue;
+        name_all(&f, SHT_SYMTAB, &w);
+        name_all(&f, SHT_DYNSYM, &w);
+        munmap((void *)(uintptr_t)f.p, f.n);
+    }
+}
+
+void fen__sys_program(char *to, size_t cap)
+{
+    ssize_t n = readlink("/proc/self/exe", to, cap - 1);
+    to[n > 0 ? n : 0] = 0;
+}
+
+bool fen__sys_object(int i, struct fen__sys_object *ret)
+{
+    if (i >= objects.n)
+        return false;
+    const struct object *o = &objects.o[i];
+    *ret = (struct fen__sys_object){o->start, o->end, o->path, o->build_id, o->build_id_n};
+    return true;
 }
 
 static const char *base_name(const char *path)

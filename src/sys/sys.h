@@ -92,6 +92,9 @@ void fen__set_cache(struct fen__cache *c);
  * has run: it runs once more. 0 or -errno; then nothing happens at the end. */
 int fen__sys_at_thread_exit(void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 bool fen__sys_thread_ends(void); /* fn has run on this thread */
+/* The bounds of the calling thread's own stack, which is mapped from a frame on it to top; equal
+ * when they are not known. May allocate. */
+void fen__sys_stack_bounds(const char **ret_low, const char **ret_top);
 int fen__sys_at_fork(void (*before)(void), void (*after)(void), void (*child)(void));
 
 /* ---- fork ---- */

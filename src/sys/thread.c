@@ -59,6 +59,21 @@ int fen__sys_at_thread_exit(void (*fn)(void *arg), void *arg)
 
 bool fen__sys_thread_ends(void) { return ends; }
 
+void fen__sys_stack_bounds(const char **ret_low, const char **ret_top)
+{
+    pthread_attr_t attr;
+    void *low = NULL;
+    size_t bytes = 0;
+    int saved = errno;
+    if (!pthread_getattr_np(pthread_self(), &attr)) {
+        (void)pthread_attr_getstack(&attr, &low, &bytes);
+        pthread_attr_destroy(&attr);
+    }
+    errno = saved;
+    *ret_low = low ? low : (const char *)1;
+    *ret_top = *ret_low + bytes;
+}
+
 int fen__sys_at_fork(void (*before)(void), void (*after)(void), void (*child)(void))
 {
     return -pthread_atfork(before, after, child);

@@ -1,5 +1,5 @@
-/* mem.c - alloc, larson, xmalloc, random, prodcons, rss, central, billed: fen's heap beside the C
- * library's and three that Debian has.
+/* mem.c - alloc, larson, xmalloc, random, prodcons, rss, central, billed, profiled: fen's heap
+ * beside the C library's and three that Debian has.
  *
  * Each measurement is a process of its own: `fen bench _mem LOAD WHO` (memload.c), the rivals by
  * LD_PRELOAD. Rounds go over all of them in turn, so that each ratio is of neighbours in time. */
@@ -175,5 +175,36 @@ void bench_billed(void)
         emit(FIGURE(.name = i ? "random_more" : "pair_more", .unit = "ns",
                     .value = median(more, runs), .bar = i == 0, .at_least = 3, .aim = 1,
                     .runs = runs));
+    }
+}
+
+/* What the heap profile costs at its usual rate; runs with it and without take turns. The last two
+ * are its worst: large blocks of which nothing is used, one in thirty of them noted. */
+void bench_profiled(void)
+{
+    static const struct {
+        const char *load, *figure;
+        bool more_is_better;
+    } f[] = {{"pair64", "pair64", false},
+             {"batch64", "batch64", false},
+             {"random_1k", "16_to_1k_10000_live", false},
+             {"larson", "larson", true},
+             {"random_32k", "16_to_32k_10000_live", false}};
+    for (size_t i = 0; i < sizeof f / sizeof f[0]; i++) {
+        double with[BENCH_RUNS_MAX], without[BENCH_RUNS_MAX], ratio[BENCH_RUNS_MAX];
+        int runs = runs_or(7);
+        for (int k = 0; k < runs; k++) {
+            bool first = k % 2;
+            if (first)
+                with[k] = one_run(f[i].load, "profiled", NULL, 1);
+            without[k] = one_run(f[i].load, "fen", NULL, 1);
+            if (!first)
+                with[k] = one_run(f[i].load, "profiled", NULL, 1);
+            ratio[k] = with[k] / without[k];
+        }
+        emit(FIGURE(.name = f[i].figure, .unit = f[i].more_is_better ? "M" : "ns",
+                    .more_is_better = f[i].more_is_better, .value = median(with, runs),
+                    .rival = "not profiled", .rival_value = median(without, runs),
+                    .ratio = median(ratio, runs), .runs = runs));
     }
 }

@@ -1,7 +1,7 @@
 /* memload.c - what `fen bench _mem LOAD WHO [SECONDS]` runs: one load on one allocator, in a
  * process of its own, which prints one number. WHO is fen (fen_alloc), billed (fen_alloc for an
- * account, in a fiber), unbilled (the same without), or libc: malloc, whichever library is loaded.
- * */
+ * account, in a fiber), unbilled (the same without), profiled (fen_alloc with the heap profile at
+ * its usual rate), or libc: malloc, whichever library is loaded. */
 #include "bench/bench.h"
 
 #include <fen/fen.h>
@@ -348,6 +348,8 @@ int mem_load(const char *const *words)
 {
     if (!words[0] || !words[1])
         return 2;
+    if (!strcmp(words[1], "profiled") && fen_profile_heap_rate_set(FEN_PROFILE_RATE))
+        return 1;
     bool libc = !strcmp(words[1], "libc"), fiber = strstr(words[1], "billed");
     get = libc ? malloc : fen_alloc;
     put = libc ? free : fen_free;

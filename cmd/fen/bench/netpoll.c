@@ -8,13 +8,15 @@
  *
  * blocked: a trivial handler on two Ps in an open loop, alone and beside 64 fibers that are always
  * in a call of 100 ms: on the pool of threads (fen_blocking), in a declared section, the calls
- * spread over the 100 ms or all beginning and ending at once, and undeclared. A server
- * a measurement, kinds in turn. A fiber that blocks undeclared must be
+ * spread over the 100 ms or all beginning and ending at once, and undeclared. The rival of the
+ * sections is the floor: 64 threads of the same process that block as long and know of no runtime.
+ * A server a measurement, kinds in turn. A fiber that blocks undeclared must be
  * named in the log: how long after it began. */
 #include "bench/bench.h"
 
 #include <errno.h>
 #include <fen/fen.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -177,7 +179,7 @@ void bench_netpoll(void)
 #define NAMINGS 5 /* the log is told at most once a second */
 #define OTHERS 4
 
-enum kind { ALONE, POOLED, DECLARED, AT_ONCE, UNDECLARED, KINDS };
+enum kind { ALONE, POOLED, DECLARED, AT_ONCE, UNDECLARED, THREADS, THREADS_AT_ONCE, KINDS };
 
 static int nap(void *ns)
 {
@@ -213,6 +215,40 @@ static void block(void *arg)
         block_once();
 }
 
+/* ---- the floor ---- */
+
+static pthread_t threads[BLOCKERS];
+static int nthreads;
+static atomic_bool threads_stop;
+
+static void *block_a_thread(void *number)
+{
+    int64_t first = company == THREADS ? CALL_NS / BLOCKERS * (int64_t)(intptr_t)number : 0;
+    nap(&first);
+    while (!atomic_load(&threads_stop))
+        nap(&call_ns);
+    return NULL;
+}
+
+static int start_threads(void)
+{
+    int rc = 0;
+    while (nthreads < BLOCKERS && !rc) {
+        rc = -pthread_create(&threads[nthreads], NULL, block_a_thread, (void *)(intptr_t)nthreads);
+        nthreads += !rc;
+    }
+    return rc;
+}
+
+static void stop_threads(void)
+{
+    atomic_store(&threads_stop, true);
+    while (nthreads > 0)
+        pthread_join(threads[--nthreads], NULL);
+}
+
+/* ---- the server ---- */
+
 static int say_ok(fen_exchange *x, void *arg)
 {
     (void)arg;
@@ -225,8 +261,11 @@ static int blocked_serve(void *kind)
     fen_server *s = fen_server_new(NULL);
     fen_scope *crowd = fen_scope_open(FEN_NEVER);
     int rc = s && crowd ? fen_route(s, "GET /", say_ok, NULL) : -ENOMEM;
-    for (int i = 0; i < BLOCKERS && !rc && company != ALONE; i++)
+    bool beside_threads = company == THREADS || company == THREADS_AT_ONCE;
+    for (int i = 0; i < BLOCKERS && !rc && company != ALONE && !beside_threads; i++)
         rc = fen_go(block, NULL);
+    if (!rc && beside_threads)
+        rc = start_threads();
     fen_service_config c = {.addr = "127.0.0.1:0", .admin_addr = "127.0.0.1:0", .quiet = true};
     if (!rc)
         rc = fen_server_run(s, &c);
@@ -234,6 +273,7 @@ static int blocked_serve(void *kind)
         fen_scope_cancel(crowd);
         (void)fen_scope_close(crowd);
     }
+    stop_threads();
     fen_server_free(s);
     return rc;
 }
@@ -308,14 +348,24 @@ static void blocked_figures(double p99[KINDS][BENCH_RUNS_MAX], double times[KIND
     static const char *const names[KINDS] = {"p99_alone", "p99_64_pooled_calls",
                                              "p99_64_declared_calls", "p99_64_declared_at_once",
                                              "p99_64_undeclared_calls"};
+    static const enum kind floor_of[KINDS] = {[DECLARED] = THREADS, [AT_ONCE] = THREADS_AT_ONCE};
     double worst;
     in_child(naming_main, NULL, &worst, 1);
-    for (int k = 0; k < KINDS; k++)
-        emit(FIGURE(.name = names[k], .unit = "ms", .value = median(p99[k], runs), .runs = runs));
+    for (int k = 0; k < THREADS; k++) {
+        struct figure f = {.name = names[k], .unit = "ms", .runs = runs};
+        f.value = median(p99[k], runs);
+        if (floor_of[k]) {
+            f.rival = "pthread";
+            f.rival_value = median(p99[floor_of[k]], runs);
+            f.ratio = f.value / f.rival_value;
+        }
+        emit(&f);
+    }
     emit(FIGURE(.name = "pooled_over_alone", .unit = "x", .value = median(times[POOLED], runs),
                 .runs = runs, .bar = true, .at_least = 2));
     emit(FIGURE(.name = "declared_over_alone", .unit = "x", .value = median(times[DECLARED], runs),
-                .runs = runs, .bar = true, .at_least = 2));
+                .runs = runs, .bar = true, .at_least = 2, .rival = "pthread",
+                .rival_value = median(times[THREADS], runs)));
     emit(FIGURE(.name = "named_within", .unit = "ms", .value = worst, .bar = true, .at_least = 20,
                 .note = isnan(worst) ? "not named" : "the worst of five calls of 100 ms"));
 }

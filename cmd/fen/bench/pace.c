@@ -1,7 +1,8 @@
 /* pace.c - mem: what the three memory profiles cost and what they bring, on the same load.
  *
  * 48 MiB stay, waves of up to 96 MiB more come and go, all of it in blocks of random sizes, for
- * three seconds in a process of its own. A slice is what a reclaim does without a rest. */
+ * three seconds in a process of its own. A slice is what a reclaim does without a rest. Then the
+ * slices of a server under the order load. */
 #include "bench/bench.h"
 
 #include <fen/fen.h>
@@ -110,6 +111,30 @@ static void emit_profile(const char *profile, double v[FIGURES][BENCH_RUNS_MAX],
     }
 }
 
+/* Slices under the order load: crowds of 1,000 connections come and go, at a low percentage. */
+static void under_orders(void)
+{
+    struct child c;
+    struct load_figures l;
+    char *page = NULL;
+    setenv("FEN_MEM_PERCENT", "20", 1);
+    bool good = start_orders(&c, NULL);
+    unsetenv("FEN_MEM_PERCENT");
+    for (int i = 0; good && i < 4; i++)
+        good = run_load(&c, "/orders/{1..100000}", 1000, 1, NULL, &l);
+    if (good)
+        page = admin_page(&c, "/debug/vars");
+    child_stop(&c);
+    double slices = number_in(page, "\"memory\"", "slices");
+    double p95 = number_in(page, "\"memory\"", "slice_p95_ns") / 1e3;
+    free(page);
+    emit(FIGURE(.name = "orders_slices", .unit = "", .value = slices,
+                .note = "orders keep what they need: there is little to give back"));
+    emit(FIGURE(.name = "orders_slice_p95", .unit = "us", .value = slices > 0 ? p95 : NAN,
+                .bar = true, .at_least = 300, .aim = 100,
+                .note = slices > 0 ? NULL : "no reclaim was due"));
+}
+
 void bench_memory(void)
 {
     static double v[PROFILES][FIGURES][BENCH_RUNS_MAX];
@@ -137,6 +162,7 @@ void bench_memory(void)
     emit(FIGURE(.name = "latency_slice_p95", .unit = "us", .value = p95[1], .rival = "balanced",
                 .rival_value = p95[0], .ratio = median(ratio, runs), .bar = true,
                 .bar_on_ratio = true, .at_least = 0.7, .runs = runs));
+    under_orders();
 }
 
 bool bench_profile_ok(void)

@@ -202,7 +202,8 @@ static double block_round(void)
 
 enum what { BY_HAND, RECORDS, BY_HAND_5, GROUPS };
 
-/* Scopes with EACH records or groups of five in them, or with the same calls by hand. */
+/* Scopes with EACH records or groups of five in them, or with the same calls by hand. The five
+ * stand one after the other, as a handler has them. */
 static double scopes(enum what what)
 {
     static fen_defer_record r[EACH];
@@ -220,9 +221,12 @@ static double scopes(enum what what)
             fen_defer(s, &r[i], bump_arg, &done);
         for (int i = 0; what == GROUPS && i < EACH; i++) {
             fen_defer_group_init(&g[i], s, NULL);
-            for (int n = 0; n < 5; n++)
-                if (fen_defer_group_add(&g[i], bump_rc, &done))
-                    return NAN;
+            if (fen_defer_group_add(&g[i], bump_rc, &done) ||
+                fen_defer_group_add(&g[i], bump_rc, &done) ||
+                fen_defer_group_add(&g[i], bump_rc, &done) ||
+                fen_defer_group_add(&g[i], bump_rc, &done) ||
+                fen_defer_group_add(&g[i], bump_rc, &done))
+                return NAN;
         }
         if (fen_scope_close(s))
             return NAN;

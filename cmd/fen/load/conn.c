@@ -202,6 +202,8 @@ static void completed(struct worker *w, struct conn *c, int64_t now)
         r->unexpected++;
     r->service_sum_ns += now - f.sent_ns;
     fen_hist_record(&r->latency, now - f.intended_ns);
+    if (w->conf->answered)
+        w->conf->answered(w->conf->answered_arg, f.intended_ns, now);
     atomic_store_explicit(&w->completed, r->requests, memory_order_relaxed);
 }
 

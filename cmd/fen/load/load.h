@@ -55,6 +55,9 @@ struct load_conf {
     const volatile bool *stop;                       /* NULL or: end early when it turns true */
     void (*tick)(void *arg, int64_t since_start_ns); /* NULL or: about every LOAD_TICK_NS */
     void *tick_arg;
+    /* NULL or: called for each answer of the measured span, by the thread that got it. */
+    void (*answered)(void *arg, int64_t intended_ns, int64_t now_ns);
+    void *answered_arg;
 };
 
 struct load_interval {

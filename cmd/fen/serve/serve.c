@@ -6,6 +6,7 @@
 #include <fen/fiber.h>
 #include <fen/meter.h>
 #include <fen/pace.h>
+#include <fen/profile.h>
 #include <fen/run.h>
 
 #include <stdio.h>
@@ -14,7 +15,7 @@
 
 struct options {
     const char *addr, *admin_addr, *db, *backend, *price_file;
-    const char *mem_limit, *mem_percent, *mem_profile;
+    const char *mem_limit, *mem_percent, *mem_profile, *heap_rate;
     fen_config run;
     int64_t procs, deadline_ns, delay_ns, max_body_bytes, backend_conns;
     bool fill_only, quiet;
@@ -91,6 +92,7 @@ static int parse(int argc, char **argv, struct options *o)
         {"mem-limit", ARG_STR, &o->mem_limit, 0, 0, "memory it may hold: 512MiB, auto, off"},
         {"mem-percent", ARG_STR, &o->mem_percent, 0, 0, "heap growth between reclaims: 100, off"},
         {"mem-profile", ARG_STR, &o->mem_profile, 0, 0, "balanced, latency or container"},
+        {"heap-profile-rate", ARG_STR, &o->heap_rate, 0, 0, "bytes between samples: 512KiB, off"},
         {"price-file", ARG_STR, &o->price_file, 0, 0, "prices for the bill"},
         {"fill-only", ARG_BOOL, &o->fill_only, 0, 0, "make the order book and leave"},
         {"quiet", ARG_BOOL, &o->quiet, 0, 0, "do not print the closing bill"},
@@ -150,6 +152,9 @@ static int memory(struct options *o)
     if (i == 3)
         return refuse_value(name, text, "balanced, latency or container");
     o->run.mem_profile = text;
+    text = flag_or(o->heap_rate, "--heap-profile-rate", "FEN_HEAP_PROFILE_RATE", &name);
+    if (text && fen_profile_heap_rate_parse(text, &o->run.heap_profile_rate))
+        return refuse_value(name, text, "a whole number, or one with B, KiB or MiB; or off");
     return 0;
 }
 
