@@ -16,6 +16,8 @@
 
 #include <cmocka.h>
 
+#include "guard_rig.h"
+
 #if defined(FEN__TSAN) || defined(FEN__ASAN)
 enum { FIBERS = 1000, STORM = 800, LIVE = 80, TRIES = 1, PLAIN = 0 };
 #else
@@ -354,6 +356,8 @@ static void test_a_storm_of_spawns(void **state)
 
 int main(void)
 {
+    if (guard_is_missing())
+        return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_idle_p_takes_its_share),
         cmocka_unit_test(test_idle_p_steals),

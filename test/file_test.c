@@ -307,5 +307,11 @@ int main(void)
         cmocka_unit_test(test_no_thread), cmocka_unit_test(test_trying),
         cmocka_unit_test(test_crowd),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    static const char *const ways[] = {"auto", "ring", "pool"}; /* a ring: where there is one */
+    int failed = 0;
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        setenv("FEN_FILES", ways[i], 1);
+        failed += cmocka_run_group_tests_name(ways[i], tests, NULL, NULL);
+    }
+    return failed;
 }

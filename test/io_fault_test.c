@@ -186,6 +186,12 @@ static int mix(void *arg)
     return first;
 }
 
+static int only_files(void *arg)
+{
+    (void)arg;
+    return files();
+}
+
 /* ---- children, signals, the pool ---- */
 
 /* Its exit code is a part of what is checked: an input that was cut short gives another. */
@@ -249,9 +255,11 @@ static int guests(void *arg)
     return first;
 }
 
+static enum fen_files files_by;
+
 static void nth_fails(int (*fn)(void *), const char *call, int rc)
 {
-    const fen_config cfg = {.procs = 2, .max_blocking = 2};
+    const fen_config cfg = {.procs = 2, .max_blocking = 2, .files = files_by};
     bool hit = true;
     int nth = 1;
     for (; hit && nth < 400; nth += nth < 16 ? 1 : 11) {
@@ -303,6 +311,35 @@ static void test_every_call_fails(void **state)
     fault_end();
 }
 
+/* The same with files on the pool alone, and by the ring alone, where there is one. */
+static void test_every_call_of_files_fails_whichever_way(void **state)
+{
+    static const struct {
+        enum fen_files way;
+        const char *call;
+        int rc;
+    } calls[] = {
+        {FEN_FILES_POOL, "open", -EMFILE},       {FEN_FILES_POOL, "read", -EIO},
+        {FEN_FILES_POOL, "pread", -EINTR},       {FEN_FILES_POOL, "pread", -EIO},
+        {FEN_FILES_POOL, "pwrite", -EINTR},      {FEN_FILES_POOL, "fsync", -EIO},
+        {FEN_FILES_POOL, "thread", -EAGAIN},     {FEN_FILES_POOL, "malloc", -ENOMEM},
+        {FEN_FILES_RING, "uring_setup", -EPERM}, {FEN_FILES_RING, "uring_enter", -EINTR},
+        {FEN_FILES_RING, "uring_enter", -EBUSY}, {FEN_FILES_RING, "read", -EIO},
+        {FEN_FILES_RING, "eventfd", -EMFILE},    {FEN_FILES_RING, "thread", -EAGAIN},
+        {FEN_FILES_RING, "malloc", -ENOMEM},     {FEN_FILES_RING, "mmap", -ENOMEM},
+    };
+    (void)state;
+    fault_begin();
+    patience_ns = 20 * FEN_S;
+    assert_int_equal(fen_run(only_files, NULL, &(fen_config){.procs = 2, .max_blocking = 2}), 0);
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        files_by = calls[i].way;
+        nth_fails(only_files, calls[i].call, calls[i].rc);
+    }
+    files_by = FEN_FILES_AUTO;
+    fault_end();
+}
+
 static void test_every_call_for_children_signals_and_the_pool_fails(void **state)
 {
     static const struct {
@@ -333,6 +370,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_call_fails),
+        cmocka_unit_test(test_every_call_of_files_fails_whichever_way),
         cmocka_unit_test(test_every_call_for_children_signals_and_the_pool_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -455,15 +455,17 @@ static void check_moves(int64_t now)
     }
 }
 
+static int64_t seconds = 600, warm_rss, most_rss;
+
 static void check_bounds(int64_t at_s, bool line)
 {
-    static int64_t warm_rss;
     fen_stats s;
     fen_stats_get(&s);
     int fds = open_fds();
     int64_t rss = rss_bytes();
-    if (at_s >= WARM_S && !warm_rss)
+    if (at_s >= (seconds < 4 * WARM_S ? seconds / 4 : WARM_S) && !warm_rss)
         warm_rss = rss;
+    most_rss = rss > most_rss ? rss : most_rss;
     if (line) {
         printf(
             "%4lld s  fibers %lld timers %lld fds %lld open %d threads %lld heap %lld KB rss %lld "
@@ -487,7 +489,7 @@ static void check_bounds(int64_t at_s, bool line)
 
 static void *watch_main(void *arg)
 {
-    int64_t seconds = *(int64_t *)arg;
+    (void)arg;
     for (int64_t looks = 1; looks <= 2 * seconds; looks++) {
         nanosleep(&(struct timespec){.tv_nsec = 500 * FEN_MS}, NULL);
         check_moves(looks / 2);
@@ -503,14 +505,15 @@ static void *watch_main(void *arg)
 int main(int argc, char **argv)
 {
     char *end = NULL;
-    int64_t seconds = argc > 1 ? strtoll(argv[1], &end, 10) : 600;
+    if (argc > 1)
+        seconds = strtoll(argv[1], &end, 10);
     pthread_t watch;
     if (argc > 2 || seconds < 1 || (end && *end)) {
         fprintf(stderr, "usage: fen_soak [SECONDS]\n");
         return 2;
     }
     int fds = open_fds();
-    if (pthread_create(&watch, NULL, watch_main, &seconds))
+    if (pthread_create(&watch, NULL, watch_main, NULL))
         die("pthread_create");
     pthread_detach(watch);
     must(fen_run(soak_main, NULL, &(fen_config){.procs = 2, .report_leaks = true}), "run");
@@ -519,6 +522,9 @@ int main(int argc, char **argv)
     if (s.fibers_live || s.timers_live || s.fds_live || open_fds() > fds + 2)
         die("left: fibers %lld timers %lld fds %lld, open %d of %d", (long long)s.fibers_live,
             (long long)s.timers_live, (long long)s.fds_live, open_fds(), fds);
-    printf("soak: ok, %lld s, %lld mutex rounds\n", (long long)seconds, (long long)guarded);
+    printf("soak: ok, %lld s, %lld mutex rounds; resident %lld MB when warm, %lld MB at most, "
+           "bound %lld MB\n",
+           (long long)seconds, (long long)guarded, (long long)(warm_rss >> 20),
+           (long long)(most_rss >> 20), (long long)(warm_rss >> 20) + RSS_SLACK_MB);
     return 0;
 }

@@ -131,4 +131,13 @@ caught include/fen/types.h $reference
 save docs/reference/types.md
 echo more >>docs/reference/types.md
 caught docs/reference/types.md $reference
+# A public function that no fault test calls, and a row without a function.
+faults="python3 tools/faults.py"
+passes $faults
+save include/fen/err.h
+printf '\n/* Any thread. */\nFEN_API int fen_untested(void);\n' >>include/fen/err.h
+caught include/fen/err.h $faults
+save test/every.h
+sed -i 's/ROW(fen_strerror,/ROW(fen_gone,/' test/every.h
+caught test/every.h $faults
 echo "$n broken rules, each caught"

@@ -1,12 +1,18 @@
 #!/bin/sh
-# stress.sh - first thousands of seeds of the simulated runs (docs/simulation.md) and a long run of
-# the heap's books (src/mem/ledger_test.c: accounts, overlaps, alignment), then the soak
+# stress.sh [short] - first thousands of seeds of the simulated runs (docs/simulation.md) and a
+# long run of the heap's books (src/mem/ledger_test.c: accounts, overlaps, alignment), then the soak
 # (test/soak.c: everything at once, with bounds) in release and in tsan; then the tests of both,
-# again and again. FEN_STRESS_SECONDS (600) is how long the soak of the release build lasts; each
-# other part takes a quarter of it. Built by ./dev stress before.
+# again and again. FEN_STRESS_SECONDS (600) is how long the soak of the release build lasts, the one
+# of tsan half of it, each run of the books and each series of tests a quarter: half an hour in all.
+# short: 20 s, a tenth of the seeds and no series. Built by ./dev stress before.
 set -eu
 cd "$(dirname "$0")/.."
 total=${FEN_STRESS_SECONDS:-600}
+seeds=5000
+if [ "${1:-}" = short ]; then
+    total=${FEN_STRESS_SECONDS:-20}
+    seeds=500
+fi
 case "$total" in
 *[!0-9]* | "" | 0) echo "stress: FEN_STRESS_SECONDS must be a whole number above 0" >&2 && exit 2 ;;
 esac
@@ -27,13 +33,14 @@ soak() {
     }
 }
 
-# repeat PRESET SECONDS: rounds of --repeat until-fail:5, as many as start before the time is over.
+# repeat PRESET SECONDS: the tests in other orders, as often as a round begins before the time is
+# over.
 repeat() {
     end=$(($(date +%s) + $2))
     while :; do
         # shellcheck disable=SC2046
         $(still "$1") ctest --test-dir "build/$1" --output-on-failure --no-tests=error -j "$jobs" \
-            --repeat until-fail:5 --schedule-random --quiet --output-log "build/$1/stress.log" || {
+            --schedule-random --quiet --output-log "build/$1/stress.log" || {
             tail -n 100 "build/$1/stress.log"
             echo "stress: $1 failed in round $((rounds + 1)); all of it: build/$1/stress.log"
             exit 1
@@ -64,13 +71,17 @@ books() {
     }
 }
 
-simulate release 5000
-simulate tsan 500
+simulate release $seeds
+simulate tsan $((seeds / 10))
 part=$(((total + 3) / 4))
 books release "$part"
 books tsan "$part"
 soak release "$total"
-soak tsan "$part"
+soak tsan "$(((total + 1) / 2))"
+if [ "${1:-}" = short ]; then
+    echo "stress: ok, soak of $total s, $seeds seeds"
+    exit 0
+fi
 repeat release "$part"
 repeat tsan "$part"
-echo "stress: ok, soak of $total s and $rounds rounds of 5"
+echo "stress: ok, soak of $total s, $seeds seeds, $rounds rounds of the tests"

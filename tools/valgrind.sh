@@ -2,15 +2,16 @@
 # valgrind.sh PATTERN - the unit tests of the rooms that switch stacks, one after another under
 # memcheck: an access to what is not there, a branch on what was never written, a lost block.
 # Threads take turns here, so races are TSan's business. Child processes are left out: Valgrind 3.19
-# does not know pidfd_open. Called by ./dev valgrind.
+# does not know pidfd_open. Of the tests that cross rooms those are in that work with what fibers
+# share: limits, foreign descriptors, sockets. Called by ./dev valgrind.
 set -eu
 cd "$(dirname "$0")/.."
 dir=build/valgrind
 log=$dir.log
 mkdir -p build
 names=$(ls src/sync/*_test.c src/sched/*_test.c src/fiber/*_test.c src/http/*_test.c \
-    src/net/signal_test.c |
-    sed 's|src/\(.*\)/\(.*\)\.c|\1_\2|' | grep -e "$1") || {
+    src/mem/*_test.c src/net/signal_test.c test/limit_test.c test/fdwait_test.c test/sock_test.c |
+    sed 's|^src/||; s|/|_|; s|\.c$||' | grep -e "$1") || {
     echo "valgrind: no test is called like '$1'" >&2
     exit 2
 }

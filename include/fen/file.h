@@ -1,11 +1,13 @@
-/* file.h - files, on the pool of fen_blocking: the fiber parks while the disk works.
+/* file.h - files: the fiber parks while the disk works.
  *
- * A file is a plain descriptor (close-on-exec), fit for fen_sock_send_file and any system call.
- * Each call takes the place of one job in the pool: -ECANCELED, -ETIMEDOUT when the scope ends
- * before the job begins (nothing has happened then), -EAGAIN and -ENOMEM without a thread or
- * memory; else it returns when the system call has returned, with its -errno. Buffers are borrowed
- * for the call. Outside a fiber the calling thread blocks. Do not close a file while a call on it
- * is under way. */
+ * A file is a plain descriptor (close-on-exec), fit for fen_sock_send_file and any system call. A
+ * read of what the page cache has is answered at once; other calls go by io_uring or take the place
+ * of one job in the pool of fen_blocking (fen_config.files, docs/io.md). -ECANCELED, -ETIMEDOUT
+ * when the scope ends before the call begins (nothing has happened then) or, by io_uring, before it
+ * is done (of a write a part may have been written); -EAGAIN and -ENOMEM without a thread or
+ * memory; else it returns when the system call has returned, with its -errno, and nobody touches
+ * the buffer any more. Buffers are borrowed for the call. Outside a fiber the calling thread
+ * blocks. Do not close a file while a call on it is under way. */
 #ifndef FEN_FILE_H
 #define FEN_FILE_H
 
@@ -23,7 +25,8 @@ FEN_API int fen_file_open(const char *path, int flags, int mode) FEN_MUST_CHECK;
 FEN_API int fen_file_close(int fd);
 
 /* Reads up to n bytes at the file's position, or at an offset (which leaves the position alone).
- * The count, less than n only at the end of the file, 0 there. For pipes and terminals use
+ * The count, less than n only at the end of the file, 0 there. Two reads at one file's position at
+ * the same time may each get a part of what the other began. For pipes and terminals use
  * fen_fd_wait. */
 FEN_API ssize_t fen_file_read(int fd, void *buf, size_t n) FEN_MUST_CHECK;
 FEN_API ssize_t fen_file_pread(int fd, void *buf, size_t n, int64_t offset) FEN_MUST_CHECK;

@@ -43,6 +43,12 @@ enum fen_on_deadlock {
     FEN_DEADLOCK_CANCEL
 };
 
+/* How calls on files are made (fen/file.h, docs/io.md). AUTO: a read of what is cached at once,
+ * other reads and writes that bypass the cache by io_uring where the kernel has it, the rest on the
+ * pool of threads. RING: all that io_uring can do; where it is absent, the pool. POOL: all on the
+ * pool. */
+enum fen_files { FEN_FILES_AUTO, FEN_FILES_RING, FEN_FILES_POOL };
+
 /* How a runtime is set up; zeros are the usual. */
 typedef struct fen_config {
     int procs;            /* Ps, i.e. fibers that run at once; 0: FEN_PROCS, else the smaller
@@ -53,6 +59,7 @@ typedef struct fen_config {
                            * that spawn at the same moment may pass it by one each */
     int max_threads;      /* Ms allowed, hand-off included; 0: 1,000 */
     int max_blocking;     /* threads for fen_blocking and files, 1 to 1,024; 0: 64 */
+    enum fen_files files; /* FEN_FILES_AUTO: FEN_FILES=auto, ring or pool, else as said there */
     bool meter_off;       /* no CPU bill; for measuring what the bill costs */
     uint64_t seed;        /* seeds the stealing order; 0: from the clock */
     /* Told of fibers that stall others, at most once a second for each kind; NULL: nobody is.
@@ -127,6 +134,9 @@ typedef struct fen_stats {
     int64_t threads;   /* Ms alive */
     int64_t run_queue; /* fibers waiting for a P */
     int64_t fibers_hibernating;
+    /* Calls on files, by where they ended: at once, on the ring, on the pool. */
+    int64_t files_direct, files_ring, files_pool;
+    int64_t file_ring; /* 1: a ring is open. Opened by the first call that needs one */
 } fen_stats;
 
 /* Reads them into *ret_stats. Any thread, also when no runtime runs; does not block. */

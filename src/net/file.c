@@ -1,14 +1,34 @@
-/* file.c - files: each call is one job of fen_blocking. The record of a call lies on the heap, not
- * on the parked fiber's stack; the buffers are the caller's. */
+/* file.c - files: at once from the page cache, by io_uring, or as a job of fen_blocking.
+ *
+ * A read first asks for what is cached: one system call, which never waits. What is left goes
+ * by the ring (sync/ring.c) where that does better, else to the pool (sync/offload.c):
+ *
+ *   call                          FEN_FILES_AUTO             RING           POOL
+ *   pread                         cache, ring, pool          ring, pool     pool
+ *   pread, pwrite with O_DIRECT   ring, pool                 ring, pool     pool
+ *   read                          cache, pool                pool           pool
+ *   pwrite, open, close, sync     pool                       ring, pool     pool
+ *   write and the others          pool                       pool           pool
+ *
+ * io_uring runs the fourth line on threads of the kernel's that nobody bills, so it is not AUTO's.
+ * A read or write at the file's position by the ring would not take the position's lock: two
+ * fibers that write to one log would write over each other.
+ *
+ * The record of a call lies on the heap, not on the parked fiber's stack; the buffers are the
+ * caller's. */
 #include "mem/mem.h"
 #include "sync/sync.h"
 #include "sys/sys.h"
+#include "sys/uring.h"
 
 #include <fen/fiber.h>
 #include <fen/file.h>
 #include <fen/io.h>
 
+#include <fcntl.h>
 #include <sys/stat.h>
+
+#define CACHED_BYTES ((size_t)64 << 10) /* copied at once; a P is kept for so long */
 
 enum what { OPEN, CLOSE, READ, PREAD, WRITE, PWRITE, SYNC, TRUNCATE, STAT, FSTAT, RENAME, UNLINK };
 
@@ -18,38 +38,39 @@ struct call {
     const char *path, *to;
     void *buf;
     const void *from;
-    size_t n;
+    size_t n, done;
     int64_t offset;
     struct stat st;
+    struct fen__uring_call by_ring;
     ssize_t rc;
 };
 
-static ssize_t read_part(const struct call *c, size_t done)
+static ssize_t read_part(const struct call *c)
 {
-    char *p = (char *)c->buf + done;
-    return c->what == READ ? fen__sys_read(c->fd, p, c->n - done)
-                           : fen__sys_pread(c->fd, p, c->n - done, c->offset + (int64_t)done);
+    char *p = (char *)c->buf + c->done;
+    return c->what == READ ? fen__sys_read(c->fd, p, c->n - c->done)
+                           : fen__sys_pread(c->fd, p, c->n - c->done, c->offset + (int64_t)c->done);
 }
 
-static ssize_t write_part(const struct call *c, size_t done)
+static ssize_t write_part(const struct call *c)
 {
-    const char *p = (const char *)c->from + done;
-    return c->what == WRITE ? fen__sys_write(c->fd, p, c->n - done)
-                            : fen__sys_pwrite(c->fd, p, c->n - done, c->offset + (int64_t)done);
+    const char *p = (const char *)c->from + c->done;
+    return c->what == WRITE
+               ? fen__sys_write(c->fd, p, c->n - c->done)
+               : fen__sys_pwrite(c->fd, p, c->n - c->done, c->offset + (int64_t)c->done);
 }
 
-static ssize_t transfer(const struct call *c, ssize_t (*part)(const struct call *c, size_t done))
+static ssize_t transfer(struct call *c, ssize_t (*part)(const struct call *c))
 {
-    size_t done = 0;
-    while (done < c->n) {
-        ssize_t k = part(c, done);
+    while (c->done < c->n) {
+        ssize_t k = part(c);
         if (k < 0 && k != -EINTR)
             return k;
         if (k == 0)
             break;
-        done += k > 0 ? (size_t)k : 0;
+        c->done += k > 0 ? (size_t)k : 0;
     }
-    return (ssize_t)done;
+    return (ssize_t)c->done;
 }
 
 static ssize_t perform(struct call *c)
@@ -87,13 +108,132 @@ static void info_of(const struct stat *st, fen_file_info *ret)
                            .mode = st->st_mode};
 }
 
+/* ---- at once ---- */
+
+enum { LATER = 1 };
+
+static struct fen__tally *tally(void) { return fen__tally_of(fen__self()); }
+
+/* What is cached, without entering the runtime: to the monitor a fiber that only ever reads what is
+ * cached is a computation. LATER: the rest has to be waited for; 0: all is done; or -errno. */
+static ssize_t from_cache(struct call *c)
+{
+    while (c->done < c->n) {
+        struct fen__g *g = fen__brief();
+        if (!g) /* the P is gone, or asked for, or the run is simulated */
+            return LATER;
+        int rc = fen__limit_rc(g);
+        if (rc)
+            return rc;
+        size_t left = c->n - c->done;
+        ssize_t k = fen__sys_pread_cached(c->fd, (char *)c->buf + c->done,
+                                          left < CACHED_BYTES ? left : CACHED_BYTES,
+                                          c->what == READ ? -1 : c->offset + (int64_t)c->done);
+        if (k == -EAGAIN || k == -EOPNOTSUPP || k == -ENOSYS || k == -EINTR)
+            return LATER;
+        if (k < 0)
+            return k;
+        if (k == 0)
+            break;
+        c->done += (size_t)k;
+    }
+    fen__count_add(&tally()->files_direct, 1);
+    return 0;
+}
+
+/* ---- by the ring ---- */
+
+/* 0: all is done and c->rc set, or why the scope ended; FEN__RING_NONE: the pool goes on where this
+ * has stopped. */
+static int transfer_by_ring(struct call *c)
+{
+    struct fen__uring_call *u = &c->by_ring;
+    char *base = c->what == PREAD ? c->buf : (char *)(uintptr_t)c->from; /* read, never written */
+    while (c->done < c->n) {
+        *u = (struct fen__uring_call){.op = c->what == PREAD ? FEN__URING_PREAD : FEN__URING_PWRITE,
+                                      .fd = c->fd,
+                                      .buf = base + c->done,
+                                      .n = c->n - c->done,
+                                      .offset = c->offset + (int64_t)c->done};
+        u->worker = u->n > CACHED_BYTES; /* or the ring's thread might have to copy it */
+        int got, rc = fen__ring_call(u, &got);
+        if (rc)
+            return rc;
+        if (got < 0 || got == 0) {
+            c->rc = got < 0 ? got : (ssize_t)c->done;
+            return 0;
+        }
+        c->done += (size_t)got;
+    }
+    c->rc = (ssize_t)c->done;
+    return 0;
+}
+
+static int single_by_ring(struct call *c, enum fen__uring_op op)
+{
+    c->by_ring = (struct fen__uring_call){.op = op,
+                                          .fd = c->fd,
+                                          .path = c->path,
+                                          .flags = c->flags,
+                                          .mode = op == FEN__URING_SYNC ? c->flags : c->mode,
+                                          .worker = op == FEN__URING_CLOSE}; /* the last may wait */
+    int got, rc = fen__ring_call(&c->by_ring, &got);
+    if (!rc)
+        c->rc = got;
+    return rc;
+}
+
+static int by_ring(struct call *c)
+{
+    switch (c->what) {
+    case PREAD:
+    case PWRITE: return transfer_by_ring(c);
+    case OPEN: return single_by_ring(c, FEN__URING_OPEN);
+    case CLOSE: return single_by_ring(c, FEN__URING_CLOSE);
+    case SYNC: return single_by_ring(c, FEN__URING_SYNC);
+    default: return FEN__RING_NONE;
+    }
+}
+
+/* ---- a call ---- */
+
+/* 0 and c->rc, or why it was not done. */
+static int waited(struct call *c, bool ring)
+{
+    int rc = ring ? by_ring(c) : FEN__RING_NONE;
+    bool done = !rc;
+    if (rc == FEN__RING_NONE)
+        rc = fen_blocking(run, c);
+    if (!rc && fen_in_fiber())
+        fen__count_add(done ? &tally()->files_ring : &tally()->files_pool, 1);
+    return rc;
+}
+
+/* Is the ring the better way for it, nothing of it being cached? direct: the file is O_DIRECT. */
+static bool ring_wanted(const struct call *c, bool direct)
+{
+    enum fen_files files = fen__files();
+    if (files == FEN_FILES_AUTO)
+        return c->what == PREAD || (c->what == PWRITE && direct);
+    return files == FEN_FILES_RING;
+}
+
 static ssize_t call(const struct call *what, fen_file_info *ret_info)
 {
+    struct call first = *what;
+    bool reads = what->what == READ || what->what == PREAD, direct = false;
+    if (fen_in_fiber() && fen__files() == FEN_FILES_AUTO && (reads || what->what == PWRITE)) {
+        int flags = fen__sys_file_flags(what->fd);
+        direct = flags >= 0 && flags & O_DIRECT;
+        ssize_t rc = reads && !direct ? from_cache(&first) : LATER;
+        if (rc != LATER)
+            return rc < 0 ? rc : (ssize_t)first.done;
+    }
     struct call *c = fen__mem_alloc(sizeof *c);
     if (!c)
         return -ENOMEM;
-    *c = *what;
-    int rc = fen_blocking(run, c);
+    *c = first;
+    int rc = waited(c, fen_in_fiber() && ring_wanted(c, direct));
     ssize_t got = rc ? rc : c->rc;
     if (got == 0 && ret_info)
         info_of(&c->st, ret_info);
@@ -117,7 +257,7 @@ int fen_file_close(int fd)
 {
     struct call c = {.what = CLOSE, .fd = fd, .rc = 1};
     mask(+1);
-    int rc = fen_blocking(run, &c);
+    int rc = waited(&c, fen_in_fiber() && ring_wanted(&c, false));
     mask(-1);
     if (rc) /* no thread to be had */
         run(&c);

@@ -115,6 +115,11 @@ static void runtime(fen_buf *b, const fen_stats *s)
         {"fen_polls_total", "counter", "Calls of the poller.", s->polls},
         {"fen_poll_events_total", "counter", "Events that the poller returned.", s->poll_events},
         {"fen_wakeups_total", "counter", "Sleeping threads woken.", s->wakeups},
+        {"fen_files_direct_total", "counter", "Calls on files answered at once.", s->files_direct},
+        {"fen_files_ring_total", "counter", "Calls on files by io_uring.", s->files_ring},
+        {"fen_files_pool_total", "counter", "Calls on files on the pool of threads.",
+         s->files_pool},
+        {"fen_file_ring", "gauge", "1 while a ring for files is open.", s->file_ring},
         {"fen_threads", "gauge", "Worker threads alive.", s->threads},
         {"fen_run_queue_fibers", "gauge", "Fibers that wait for a P.", s->run_queue},
     };

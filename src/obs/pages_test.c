@@ -27,6 +27,7 @@ static void view(struct fen__view *v)
                            .steals = 34,
                            .overflows = 5,
                            .handoffs = 6,
+                           .files_ring = 21,
                            .heap_live_bytes = 7777,
                            .fibers_spawned = 99};
     v->mem_class[5] = (fen_mem_class){64, 2, 1, 1024, 700, 31, 5};
@@ -374,6 +375,7 @@ static void vars_are_json(void **state)
              "\"out_blocks\":700,\"refills\":31,\"wait_ns\":5}]}");
     has(b.p, "\n\"request_latency_p95\": 0.09");
     has(b.p, "\"steals\":34,\"overflows\":5,\"handoffs\":6,");
+    has(b.p, "\"files_direct\":0,\"files_ring\":21,\"files_pool\":0,\"file_ring\":0");
     has(b.p, "\"residual_ns\":1,");
     has(b.p, "\n\"t_a{x=\\\"1\\\"}\": -41,");
     has(b.p, "\n\"t_nan\": null");

@@ -208,6 +208,10 @@ static void process_and_runtime(fen_buf *b, const struct fen__view *v)
     number(b, "wakeups", s->wakeups, 0, false);
     number(b, "threads", s->threads, 0, false);
     number(b, "run_queue", s->run_queue, 0, false);
+    number(b, "files_direct", s->files_direct, 0, false);
+    number(b, "files_ring", s->files_ring, 0, false);
+    number(b, "files_pool", s->files_pool, 0, false);
+    number(b, "file_ring", s->file_ring, 0, false);
     fen_buf_put_char(b, '}');
 }
 

@@ -55,6 +55,7 @@ struct fen__tally {
     int64_t switches, parks, spawns, exits, steals, overflows;
     int64_t ended; /* fibers whose function has returned; each becomes an exit a little later */
     int64_t polls, poll_events, wakeups;
+    int64_t files_direct, files_ring, files_pool;
     int64_t timers_added, timers_removed;
     int64_t handlers;     /* signed: handlers entered here minus left here; the sum over all
                                    workers is the number that run now */

@@ -227,16 +227,26 @@ static int env_int(const char *name, int max)
     return *end || v < 1 || v > max ? -EINVAL : (int)v;
 }
 
-static int env_guard(enum fen_guard *ret)
+/* The place of the variable's value among n names; 0 when it is not set; -EINVAL. */
+static int env_choice(const char *name, const char *const *names, int n)
 {
-    static const char *names[] = {"auto", "madvise", "mprotect", "canary"};
-    const char *text = getenv("FEN_STACK_GUARD");
-    for (size_t i = 0; text && *text && i < FEN__COUNT(names); i++)
-        if (!strcmp(text, names[i])) {
-            *ret = (enum fen_guard)i;
-            return 0;
-        }
+    const char *text = getenv(name);
+    for (int i = 0; text && *text && i < n; i++)
+        if (!strcmp(text, names[i]))
+            return i;
     return text && *text ? -EINVAL : 0;
+}
+
+static int env_guard(void)
+{
+    static const char *const names[] = {"auto", "madvise", "mprotect", "canary"};
+    return env_choice("FEN_STACK_GUARD", names, FEN__COUNT(names));
+}
+
+static int env_files(void)
+{
+    static const char *const names[] = {"auto", "ring", "pool"};
+    return env_choice("FEN_FILES", names, FEN__COUNT(names));
 }
 
 /* FEN_NUMA: 0 nodes to be faked, or for "fake=N" so many; 1: as if there was one. */
@@ -290,8 +300,13 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     s->log = cfg->log;
     s->log_arg = cfg->log_arg;
     s->seed = cfg->seed ? cfg->seed : (uint64_t)fen__sys_now() | 1;
-    *ret_guard = cfg->guard;
-    return cfg->guard == FEN_GUARD_AUTO ? env_guard(ret_guard) : 0;
+    int files = cfg->files == FEN_FILES_AUTO ? env_files() : (int)cfg->files;
+    int guard = cfg->guard == FEN_GUARD_AUTO ? env_guard() : (int)cfg->guard;
+    if (files < 0 || files > FEN_FILES_POOL || guard < 0)
+        return -EINVAL;
+    s->files = (enum fen_files)files;
+    *ret_guard = (enum fen_guard)guard;
+    return 0;
 }
 
 static int start_ps(void)
@@ -511,4 +526,6 @@ out:
 }
 
 int fen__max_blocking(void) { return fen__sched.max_blocking; }
+enum fen_files fen__files(void) { return fen__sched.files; }
+_Atomic int fen__file_ring;
 int fen_procs(void) { return atomic_load(&fen__sched.running) ? fen__sched.nprocs : 0; }

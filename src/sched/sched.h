@@ -311,7 +311,10 @@ bool fen__leaks_wanted(void);
  * before another run can begin. See fen_run. */
 int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
                    void (*fini)(void *arg));
-int fen__max_blocking(void); /* fen_config.max_blocking of this run */
+int fen__max_blocking(void);     /* fen_config.max_blocking of this run */
+enum fen_files fen__files(void); /* fen_config.files of this run; AUTO when none runs */
+/* 1 while a ring for files is open: fen_stats.file_ring; set by sync. */
+extern _Atomic int fen__file_ring;
 
 /* Calls fn once when the last fiber of this run has ended and before its workers stop: for threads
  * and caches that belong to the run. Caller's static memory; registering again before that does

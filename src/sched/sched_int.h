@@ -160,6 +160,7 @@ struct fen__sched {
     struct fen__m *_Atomic spares; /* by relaxed loads also without the lock */
     struct fen__m *ms;
     int n_ms, max_ms, max_blocking;
+    enum fen_files files;
     struct fen__g *global_head, **global_tail;
     _Atomic int n_global;
     _Atomic uint32_t stop;

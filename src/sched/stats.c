@@ -15,6 +15,9 @@ static void add(struct fen__tally *t, void *arg)
     s->polls += fen__count_read(&t->polls);
     s->poll_events += fen__count_read(&t->poll_events);
     s->wakeups += fen__count_read(&t->wakeups);
+    s->files_direct += fen__count_read(&t->files_direct);
+    s->files_ring += fen__count_read(&t->files_ring);
+    s->files_pool += fen__count_read(&t->files_pool);
 }
 
 static void add_ended(struct fen__tally *t, void *n)
@@ -30,6 +33,7 @@ void fen_stats_get(fen_stats *ret_stats)
     fen__each_tally(add, &s);
     s.fibers_live = s.fibers_spawned - ended;
     s.fibers_hibernating = fen__hibernate_count();
+    s.file_ring = atomic_load(&fen__file_ring);
     s.fds_live = fen__poll_open_count();
     s.stacks_mapped_bytes = fen__stack_mapped_bytes();
     s.heap_live_bytes = fen__mem_live_bytes();

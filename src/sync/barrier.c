@@ -25,26 +25,33 @@ static bool arrive(fen_barrier *b, struct fen__woken *w)
     return true;
 }
 
+/* Lock held, woken by something else than the end of the round: 1, that has come all the same; 0,
+ * it waits on; rc, its arrival is taken back. */
+static int woken_early(fen_barrier *b, struct fen__g *g, uint32_t round, int rc)
+{
+    fen__waitq_remove(&b->waiters, &g->node);
+    if (b->round != round)
+        return 1;
+    b->arrived -= rc != 0;
+    return rc;
+}
+
 /* RT, lock held, arrived; the lock is let go. 0, or why it left the round. */
 static int wait_round(fen_barrier *b, struct fen__g *g, int64_t deadline_ns)
 {
     uint32_t round = b->round;
-    for (int rc = 0;;) {
+    int rc = 0;
+    while (!rc) {
         fen__waitq_wait(&b->waiters, g, b);
         fen__unlock(&b->lock);
         int code = fen__park(deadline_ns, FEN__R_BARRIER);
         if (code >= FEN__BY_SYNC)
             return 0;
-        rc = fen__code_rc(g, code);
         fen__lock(&b->lock);
-        fen__waitq_remove(&b->waiters, &g->node);
-        bool over = b->round != round;
-        b->arrived -= !over && rc;
-        if (over || rc) {
-            fen__unlock(&b->lock);
-            return over ? 0 : rc;
-        }
+        rc = woken_early(b, g, round, fen__code_rc(g, code));
     }
+    fen__unlock(&b->lock);
+    return rc < 0 ? rc : 0;
 }
 
 int fen_barrier_wait_until(fen_barrier *b, int64_t deadline_ns)

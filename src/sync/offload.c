@@ -77,6 +77,27 @@ static void take_out(struct job *j)
 
 /* ---- a thread ---- */
 
+/* Lock held. The first job, which runs from now on; NULL: there is none. */
+static struct job *take_first(void)
+{
+    struct job *j = pool.head;
+    if (j) {
+        take_out(j);
+        j->state = RUNNING;
+        pool.running++;
+    }
+    return j;
+}
+
+/* Lock held. From now on the job is its fiber's again. */
+static void end_job(struct job *j, int rc, int64_t cpu_ns)
+{
+    j->rc = rc;
+    j->cpu_ns = cpu_ns;
+    j->state = DONE;
+    pool.running--;
+}
+
 /* Lock held; the next job, or NULL when the run ends. */
 static struct job *next_job(void)
 {
@@ -88,13 +109,7 @@ static struct job *next_job(void)
         fen__lock(&pool.lock);
         pool.idle--;
     }
-    struct job *j = pool.head;
-    if (j) {
-        take_out(j);
-        j->state = RUNNING;
-        pool.running++;
-    }
-    return j;
+    return take_first();
 }
 
 static void *thread_main(void *arg)
@@ -108,13 +123,10 @@ static void *thread_main(void *arg)
         int rc = j->fn(j->arg);
         int64_t now = fen__sys_thread_cpu();
         fen__lock(&pool.lock);
-        j->rc = rc;
-        j->cpu_ns = now - cpu;
-        cpu = now;
         struct fen__g *g = j->g;
         uint64_t epoch = j->epoch;
-        j->state = DONE;
-        pool.running--;
+        end_job(j, rc, now - cpu);
+        cpu = now;
         fen__unlock(&pool.lock);
         fen__wake(g, epoch, FEN__BY_SYNC);
         fen__lock(&pool.lock);
@@ -151,13 +163,9 @@ static int add_thread(void)
 
 /* ---- a fiber ---- */
 
-/* RT. at_once: only if no other job has to end first. */
-static int submit(struct job *j, bool at_once)
+/* Lock held. 0, or it is not in the queue. at_once: only if no other job has to end first. */
+static int enqueue(struct job *j, bool at_once)
 {
-    static struct fen__at_end at_end = {.fn = pool_stop};
-    fen__run_at_end(&at_end);
-    fen__lock(&pool.lock);
-    pool.max = fen__max_blocking();
     push(j);
     int rc = add_thread();
     if (at_once && pool.running + pool.queued > pool.threads)
@@ -165,6 +173,17 @@ static int submit(struct job *j, bool at_once)
     if (rc)
         take_out(j);
     atomic_fetch_add(&pool.wake, 1);
+    return rc;
+}
+
+/* RT. */
+static int submit(struct job *j, bool at_once)
+{
+    static struct fen__at_end at_end = {.fn = pool_stop};
+    fen__run_at_end(&at_end);
+    fen__lock(&pool.lock);
+    pool.max = fen__max_blocking();
+    int rc = enqueue(j, at_once);
     bool idle = pool.idle > 0;
     fen__unlock(&pool.lock);
     if (idle)
@@ -172,14 +191,21 @@ static int submit(struct job *j, bool at_once)
     return rc;
 }
 
-/* RT. The state after one round: it has not changed, or the job is DONE. */
-static int wait_once(struct job *j, struct fen__g *g, int64_t deadline_ns, int *ret_code)
+/* The state, which the fiber will be told of if it is not DONE yet. */
+static int look(struct job *j, struct fen__g *g)
 {
     fen__lock(&pool.lock);
     int state = j->state;
     if (state != DONE)
         j->epoch = fen__arm(g);
     fen__unlock(&pool.lock);
+    return state;
+}
+
+/* RT. The state after one round: it has not changed, or the job is DONE. */
+static int wait_once(struct job *j, struct fen__g *g, int64_t deadline_ns, int *ret_code)
+{
+    int state = look(j, g);
     if (state != DONE)
         *ret_code = fen__park(deadline_ns, FEN__R_BLOCKING);
     return state;

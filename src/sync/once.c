@@ -13,43 +13,58 @@
 
 static bool is_done(fen_once *o) { return __atomic_load_n(&o->done, __ATOMIC_ACQUIRE); }
 
-/* RT. 0: the caller runs fn; 1: it is done; or why the wait ended. */
+/* Lock held. 0: the caller runs fn; 1: it is done; -EAGAIN: fn runs, and the caller is queued if it
+ * wants to wait. */
+static int look(fen_once *o, struct fen__g *g, bool wait)
+{
+    fen_assert(o->runner != g->id + 1); /* fn called its own once */
+    if (is_done(o))
+        return 1;
+    if (!o->runner) {
+        o->runner = fen__holder_of(g);
+        return 0;
+    }
+    if (wait)
+        fen__waitq_wait(&o->waiters, g, o);
+    return -EAGAIN;
+}
+
+/* RT. As look, or why the wait ended. */
 static int begin(fen_once *o, struct fen__g *g, bool wait, int64_t deadline_ns)
 {
     for (;;) {
         fen__lock(&o->lock);
-        bool done = is_done(o), mine = !done && !o->runner;
-        fen_assert(o->runner != g->id + 1); /* fn called its own once */
-        if (mine)
-            o->runner = fen__holder_of(g);
-        bool waits = wait && !done && !mine;
-        if (waits)
-            fen__waitq_wait(&o->waiters, g, o);
+        int rc = look(o, g, wait);
         fen__unlock(&o->lock);
-        if (!waits)
-            return done ? 1 : mine ? 0 : -EAGAIN;
+        if (rc != -EAGAIN || !wait)
+            return rc;
         int code = fen__park(deadline_ns, FEN__R_ONCE);
         if (code >= FEN__BY_SYNC)
             return g->node.rc;
         fen__waitq_leave(&o->waiters, &o->lock, &g->node);
-        int rc = fen__code_rc(g, code);
+        rc = fen__code_rc(g, code);
         if (rc)
             return rc;
     }
 }
 
-/* Everybody is told, or the first waiter is made the next runner. */
+/* Lock held. Everybody is to be told, or the first waiter is made the next runner. */
+static void settle(fen_once *o, bool done, struct fen__woken *w)
+{
+    o->runner = 0;
+    if (done) {
+        __atomic_store_n(&o->done, 1, __ATOMIC_RELEASE);
+        (void)fen__woken_all(w, &o->waiters);
+    } else if (fen__woken_first(w, &o->waiters)) {
+        o->runner = fen__holder_of(w->head->g);
+    }
+}
+
 static void finish(fen_once *o, bool done)
 {
     struct fen__woken w = {0};
     fen__lock(&o->lock);
-    o->runner = 0;
-    if (done) {
-        __atomic_store_n(&o->done, 1, __ATOMIC_RELEASE);
-        (void)fen__woken_all(&w, &o->waiters);
-    } else if (fen__woken_first(&w, &o->waiters)) {
-        o->runner = fen__holder_of(w.head->g);
-    }
+    settle(o, done, &w);
     fen__unlock(&o->lock);
     fen__woken_done(&w, done ? 1 : 0);
 }

@@ -47,6 +47,14 @@ int fen__scope_fini(struct fen_scope *s);
  * bytes written, 0: none. What was read may be a moment old, never torn. */
 size_t fen__labels_read(struct fen__g *g, char ret[FEN_LABELS_BYTES]);
 
+/* ring.c: one call by io_uring; *c and what it points to are not on the caller's stack, the buffer
+ * may be. 0 and the kernel's result, also when the scope ended too late; -ECANCELED, -ETIMEDOUT:
+ * the scope ended first, a write may have been cut short; FEN__RING_NONE: not done and not to be
+ * had here, ask the pool. */
+struct fen__uring_call;
+#define FEN__RING_NONE 1
+int fen__ring_call(const struct fen__uring_call *c, int *ret_result) FEN_MUST_CHECK;
+
 /* Masks (+1) and unmasks (-1) cancellation for the running fiber. */
 void fen__mask(int by);
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 int fen__sys_open(const char *path, int flags, int mode)
@@ -19,6 +20,21 @@ ssize_t fen__sys_pread(int fd, void *buf, size_t n, int64_t offset)
     FAULT("pread");
     ssize_t got = pread(fd, buf, n, offset);
     return got < 0 ? -errno : got;
+}
+
+/* An old kernel or a file system without it says -EOPNOTSUPP. */
+ssize_t fen__sys_pread_cached(int fd, void *buf, size_t n, int64_t offset)
+{
+    FAULT(offset < 0 ? "read" : "pread");
+    struct iovec iov = {buf, n};
+    ssize_t got = preadv2(fd, &iov, 1, offset, RWF_NOWAIT);
+    return got < 0 ? -errno : got;
+}
+
+int fen__sys_file_flags(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 ? -errno : flags;
 }
 
 ssize_t fen__sys_pwrite(int fd, const void *buf, size_t n, int64_t offset)

@@ -74,6 +74,7 @@ int fen__sys_listen_last(int fd)
         BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
     };
     struct sock_fprog prog = {.len = FEN__COUNT(code), .filter = code};
+    FAULT("setsockopt");
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog) ? -errno : 0;
 }
 
@@ -101,20 +102,27 @@ int fen__sys_so_error(int fd)
 
 int fen__sys_setsockopt_int(int fd, int level, int name, int value)
 {
+    FAULT("setsockopt");
     return setsockopt(fd, level, name, &value, sizeof value) ? -errno : 0;
 }
 
 int fen__sys_sockname(int fd, struct sockaddr *sa, socklen_t *len)
 {
+    FAULT("getsockname");
     return getsockname(fd, sa, len) ? -errno : 0;
 }
 
 int fen__sys_peername(int fd, struct sockaddr *sa, socklen_t *len)
 {
+    FAULT("getpeername");
     return getpeername(fd, sa, len) ? -errno : 0;
 }
 
-int fen__sys_shutdown(int fd, int how) { return shutdown(fd, how) ? -errno : 0; }
+int fen__sys_shutdown(int fd, int how)
+{
+    FAULT("shutdown");
+    return shutdown(fd, how) ? -errno : 0;
+}
 
 int fen__sys_epoll_create(void)
 {

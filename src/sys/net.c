@@ -78,12 +78,14 @@ int fen__sys_zc_done(int fd, uint32_t *ret_sends, bool *ret_copied)
 
 int fen__sys_getsockopt_int(int fd, int level, int name, int *ret_value)
 {
+    FAULT("getsockopt");
     socklen_t len = sizeof *ret_value;
     return getsockopt(fd, level, name, ret_value, &len) ? -errno : 0;
 }
 
 int fen__sys_set_nonblock(int fd)
 {
+    FAULT("fcntl");
     int flags = fcntl(fd, F_GETFL);
     return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) ? -errno : 0;
 }

@@ -134,13 +134,14 @@ int fen__sys_child_reap(int pidfd, int *ret_code, int *ret_signal)
 
 int fen__sys_child_kill(int pidfd, int signal)
 {
-    return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) ? -errno : 0;
+    int rc = fault("kill");
+    return rc ? rc : syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) ? -errno : 0;
 }
 
 void fen__sys_child_abandon(int pidfd)
 {
     siginfo_t info;
-    fen__sys_child_kill(pidfd, SIGKILL);
+    (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
     while (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED) && errno == EINTR)
         ;
     close(pidfd);

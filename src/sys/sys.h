@@ -238,6 +238,10 @@ int fen__sys_pipe(int ret_fd[2], size_t bytes);
 struct stat;
 int fen__sys_open(const char *path, int flags, int mode);
 ssize_t fen__sys_pread(int fd, void *buf, size_t n, int64_t offset);
+/* What of that is in the page cache, without a wait; offset -1: at the file's position. -EAGAIN:
+ * nothing, or not known; -EOPNOTSUPP. A file with O_DIRECT waits for the disk all the same. */
+ssize_t fen__sys_pread_cached(int fd, void *buf, size_t n, int64_t offset);
+int fen__sys_file_flags(int fd); /* O_DIRECT, O_APPEND ... or -errno */
 ssize_t fen__sys_pwrite(int fd, const void *buf, size_t n, int64_t offset);
 int fen__sys_fsync(int fd, bool data_only);
 int fen__sys_truncate(int fd, int64_t bytes);

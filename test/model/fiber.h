@@ -35,7 +35,10 @@ enum fen__reason {
     FEN__R_COND,
     FEN__R_CHAN_SEND,
     FEN__R_CHAN_RECV,
-    FEN__R_SELECT
+    FEN__R_SELECT,
+    FEN__R_ONCE,
+    FEN__R_BARRIER,
+    FEN__R_BLOCKING
 };
 #define FEN__XFER_BYTES 16
 
@@ -69,6 +72,10 @@ struct fen__g {
     struct fen__node node;
     const void *on; /* for dumps */
     char xfer[FEN__XFER_BYTES];
+#ifdef FEN__JOB_BYTES /* of the model of the pool */
+    int32_t mask;
+    _Alignas(16) char job[FEN__JOB_BYTES];
+#endif
 };
 
 static inline uint64_t fen__arm_locked(struct fen__g *g)

@@ -44,6 +44,7 @@ static const struct {
     {"netpoll", bench_netpoll, "polls and registrations a request; 100 connections to 10,000"},
     {"blocked", bench_blocked, "requests beside 64 fibers in blocking calls; who is named"},
     {"move", bench_move, "CPU of a gigabyte: sendfile and splice beside read and write"},
+    {"files", bench_files, "4 KiB of a file: cached, by io_uring, on the pool, by pread"},
     {"startup", bench_startup, "exec to the first 200"},
     {"meter", bench_meter, "what the bill costs"},
     {"truth", bench_truth, "two interleaved routes: billed against burnt"},

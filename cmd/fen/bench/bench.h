@@ -180,6 +180,7 @@ void bench_netpoll(void);
 void bench_blocked(void);
 void bench_c10k(void);
 void bench_move(void);
+void bench_files(void);
 void bench_memory(void);
 extern const char *bench_profile;
 bool bench_profile_ok(void);
