@@ -136,56 +136,12 @@ static void children_of_a_busy_process_may_allocate(void **state)
         fail_msg("a child ended with status 0x%x", (unsigned)bad);
 }
 
-/* ---- threads that begin ---- */
-
-enum { BEGINNERS = 48, WAVES = 6 };
-static pthread_barrier_t together;
-static _Atomic bool leave;
-
-static void *begin(void *arg)
-{
-    pthread_barrier_wait(&together);
-    fen_free(fen_alloc(100));
-    while (!leave)
-        usleep(1000);
-    return arg;
-}
-
-/* Each of them is given what a thread allocates from, which nobody has left over. */
-static void forks_while_threads_begin(void **state)
-{
-    (void)state;
-    static pthread_t t[WAVES][BEGINNERS];
-    (void)alarm(50); /* the process itself may stand still */
-    for (int w = 0; w < WAVES; w++) {
-        pthread_barrier_init(&together, NULL, BEGINNERS + 1);
-        for (int i = 0; i < BEGINNERS; i++)
-            assert_int_equal(pthread_create(&t[w][i], NULL, begin, NULL), 0);
-        pthread_barrier_wait(&together);
-        for (int i = 0; i < 5; i++) {
-            pid_t pid = fork();
-            int status;
-            if (!pid) {
-                fen_free(fen_alloc(100));
-                _exit(ALL_WELL);
-            }
-            assert_int_equal(waitpid(pid, &status, 0), pid);
-            assert_true(WIFEXITED(status) && WEXITSTATUS(status) == ALL_WELL);
-        }
-    }
-    leave = true;
-    for (int i = 0; i < WAVES * BEGINNERS; i++)
-        pthread_join(t[i / BEGINNERS][i % BEGINNERS], NULL);
-    (void)alarm(0);
-}
-
 int main(void)
 {
 #ifdef FEN__ASAN /* its allocator, which blocks come from there, holds no lock across a fork */
     print_message("skipped: AddressSanitizer's heap does not survive such a fork\n");
     return 77;
 #endif
-    const struct CMUnitTest tests[] = {cmocka_unit_test(children_of_a_busy_process_may_allocate),
-                                       cmocka_unit_test(forks_while_threads_begin)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(children_of_a_busy_process_may_allocate)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -223,7 +223,9 @@ void fen__regions_each(void (*fn)(struct fen__span *s, void *arg), void *arg); /
 static inline uint8_t fen__region_kind(const void *p)
 {
     uint32_t n = (uint32_t)((uintptr_t)p >> FEN__REGION_SHIFT);
-    return fen__region_map[n & ((1u << (FEN__ADDRESS_BITS - FEN__REGION_SHIFT)) - 1)];
+    return __atomic_load_n(
+        &fen__region_map[n & ((1u << (FEN__ADDRESS_BITS - FEN__REGION_SHIFT)) - 1)],
+        __ATOMIC_RELAXED);
 }
 
 static inline uint8_t fen__page_bin(const void *p)

@@ -416,6 +416,51 @@ static void after_fork_both_go_on(void **state)
     fen__heap_free(p);
 }
 
+static _Atomic bool leave;
+
+static void *fork_once(void *arg)
+{
+    int status = -1;
+    pid_t pid = fork();
+    if (!pid)
+        _exit(3);
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 3 ? arg : NULL;
+}
+
+static void *begin(void *arg)
+{
+    fen__heap_free(fen__heap_alloc(100));
+    while (!leave)
+        fen__sys_nap(FEN_MS);
+    return arg;
+}
+
+/* A fork comes first to the lock of the records, then threads whose caches must be made. */
+static void a_fork_waits_in_the_order_of_the_others(void **state)
+{
+    (void)state;
+    enum { N = 64 };
+    pthread_t forker, t[N];
+    void *well = NULL;
+    int here = 0;
+    fen__heap_free(fen__heap_alloc(100));
+    (void)alarm(30); /* it may stand still */
+    fen__records_lock();
+    assert_int_equal(pthread_create(&forker, NULL, fork_once, &here), 0);
+    fen__sys_nap(50 * FEN_MS);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(pthread_create(&t[i], NULL, begin, NULL), 0);
+    fen__sys_nap(50 * FEN_MS);
+    fen__records_unlock();
+    pthread_join(forker, &well);
+    leave = true;
+    for (int i = 0; i < N; i++)
+        pthread_join(t[i], NULL);
+    (void)alarm(0);
+    assert_ptr_equal(well, &here);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -433,6 +478,7 @@ int main(void)
         cmocka_unit_test(misuse_is_named),
         cmocka_unit_test(checked_blocks_serve_like_others),
         cmocka_unit_test(after_fork_both_go_on),
+        cmocka_unit_test(a_fork_waits_in_the_order_of_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
