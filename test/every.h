@@ -83,6 +83,7 @@
     ROW(fen_mem_account_set, NEVER, 0, heap)                                                       \
     ROW(fen_mem_account, NEVER, 0, heap)                                                           \
     ROW(fen_mem_usage_get, NEVER, 0, heap)                                                         \
+    ROW(fen_mem_class_get, NEVER, 0, heap)                                                         \
     ROW(fen_mem_cap_set, NEVER, 0, heap)                                                           \
     ROW(fen_mem_stats_get, NEVER, 0, heap)                                                         \
     ROW(fen_free, NEVER, 0, heap)                                                                  \

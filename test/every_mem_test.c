@@ -222,6 +222,7 @@ static int heap(void *arg)
 {
     (void)arg;
     fen_mem_usage usage;
+    fen_mem_class class;
     fen_mem_stats stats;
     (void)fen_mem_reclaim();
     void *a = GET(fen_alloc, (BIG)), *b = GET(fen_calloc, (2, BIG)), *d = NULL;
@@ -235,6 +236,7 @@ static int heap(void *arg)
     MUST(SEE(fen_mem_account, ()) == account);
     MUST(fen_mem_account_set(0) == 0);
     MUST(SEE(fen_mem_usage_get, (1, &usage)) == 0 && usage.live_bytes >= (int64_t)BIG);
+    MUST(SEE(fen_mem_class_get, (FEN_MEM_CLASSES - 1, &class)) == 0 && class.block_bytes > 0);
     TRY(0, fen_mem_cap_set, (account + 1, 1 << 20));
     MUST(fen_mem_cap_set(account + 1, 0) == 0);
     DO(fen_mem_stats_get, (&stats));

@@ -108,14 +108,18 @@ class Figure:
     unit: str = ""
     part: str = "value"
     argv: list = dataclasses.field(default_factory=list)
+    rival: str = ""  # of several, each with a line of its own
 
     def check(self):
         what = " ".join(self.argv[1:3]) + " " + self.figure
         if self.part != "value":
             what += " " + self.part
+        if self.rival:
+            what += " to " + self.rival
         bar = f"{self.op} {number(self.bar)} {self.unit}".rstrip()
         rc, out, err = run(self.argv)
-        found = [o for o in json_lines(out) if o.get("figure") == self.figure]
+        found = [o for o in json_lines(out) if o.get("figure") == self.figure and
+                 (not self.rival or o.get("rival") == self.rival)]
         value = found[-1].get(self.part) if found else None
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             why = f"exit {rc}: {last_line(err or out)}"
@@ -130,8 +134,8 @@ class Figure:
         yield Result(rc in (0, 1) and OPS[self.op](value, self.bar), what, figure, bar)
 
 
-def Bench(name, figure, op, bar, unit="", part="value"):
-    return Figure(figure, op, bar, unit, part, [FEN, "bench", name, "--json"])
+def Bench(name, figure, op, bar, unit="", part="value", rival=""):
+    return Figure(figure, op, bar, unit, part, [FEN, "bench", name, "--json"], rival)
 
 
 @dataclasses.dataclass
@@ -298,6 +302,23 @@ ROWS = {
         Bench("netpoll", "epoll_wait_per_request", "<=", 0.25, "calls"),
         Bench("netpoll", "epoll_ctl_per_request", "<=", 0.01, "calls"),
         Bench("netpoll", "kept_at_10000", ">=", 80, "%"),
+    ]),
+    "W21": ("three levels: at hand, central, pages", "zero cost", [
+        Bench("alloc", "pair32", "<=", 1, "x", "ratio", "glibc"),
+        Bench("prodcons", "message_of_128_bytes", "<=", 1, "x", "ratio", "glibc"),
+        Bench("rss", "resident_over_live", "<=", 1.3, "x"),
+        Tests("mem/heap_test", "mem/remote_test", "mem/depot_test", "test/malloc_test"),
+        Output(["env", "FEN_LEDGER_SECONDS=60", BUILD + "/mem_ledger_test"],
+               r"(\d+) test\(s\) run", ">=", 5, "tests, 60 s"),
+    ]),
+    "W22": ("67 classes, and who fills them", "67 classes", [
+        Tests("mem/heap_test", "obs/pages_test", "test/memory_page_test"),
+        Output(["python3", "tools/size_classes.py", "--waste"],
+               r"above 128 bytes: ([0-9.]+) %", "<=", 12.5, "%"),
+    ]),
+    "W23": ("the central sets are rarely waited for", "lock-free", [
+        Bench("central", "lock_wait", "<=", 1, "%"),
+        Tests("mem/heap_test", "mem/remote_test", "mem/depot_test", "mem/ledger_test"),
     ]),
     "W24": ("objects are kept for the next user", "8 ns, 3.5x, reuse 92 %", [
         Bench("pool", "get_put", "<=", 8, "ns"),

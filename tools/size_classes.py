@@ -2,6 +2,7 @@
 """size_classes.py - writes src/mem/classes.h: block sizes, and the spans that they are cut from.
 
 usage: size_classes.py > src/mem/classes.h
+       size_classes.py --waste      prints the worst rounding up above 128 bytes
        size_classes.py --check      compares with src/mem/classes.h; exit 1 when they differ
 
 67 classes from 8 bytes to 32 KiB. Up to 128 bytes they lie 16 apart (8, 16, 24, 32 at the start);
@@ -114,7 +115,13 @@ def main():
         print("src/mem/classes.h is what tools/size_classes.py writes" if same else
               "src/mem/classes.h differs from what tools/size_classes.py writes")
         sys.exit(not same)
-    sys.stdout.write(text())
+    elif sys.argv[1:] == ["--waste"]:
+        table = sizes()
+        worst, at = max(((size - low - 1) / size, low + 1)
+                        for low, size in zip(table, table[1:]) if low >= 128)
+        print(f"above 128 bytes: {100 * worst:.2f} % of the block, at a request of {at} bytes")
+    else:
+        sys.stdout.write(text())
 
 
 main()

@@ -1,9 +1,10 @@
 #!/bin/sh
-# stress.sh [short] - first thousands of seeds of the simulated runs (docs/simulation.md), then the
-# soak (test/soak.c: everything at once, with bounds) in release and in tsan; then the tests of
-# both, again and again. FEN_STRESS_SECONDS (600) is how long the soak of the release build lasts,
-# the one of tsan half of it, each series of tests a quarter: 25 minutes in all. short: 20 s, a
-# tenth of the seeds and no series. Built by ./dev stress before.
+# stress.sh [short] - first thousands of seeds of the simulated runs (docs/simulation.md) and a
+# long run of the heap's books (src/mem/ledger_test.c: accounts, overlaps, alignment), then the soak
+# (test/soak.c: everything at once, with bounds) in release and in tsan; then the tests of both,
+# again and again. FEN_STRESS_SECONDS (600) is how long the soak of the release build lasts, the one
+# of tsan half of it, each run of the books and each series of tests a quarter: half an hour in all.
+# short: 20 s, a tenth of the seeds and no series. Built by ./dev stress before.
 set -eu
 cd "$(dirname "$0")/.."
 total=${FEN_STRESS_SECONDS:-600}
@@ -59,9 +60,22 @@ simulate() {
     }
 }
 
+# books PRESET SECONDS: the sum over all accounts is what live blocks hold, at each stop.
+books() {
+    # shellcheck disable=SC2046
+    TSAN_OPTIONS=halt_on_error=1 FEN_LEDGER_SECONDS=$2 $(still "$1") "build/$1/mem_ledger_test" \
+        >"build/$1/books.log" 2>&1 || {
+        cat "build/$1/books.log"
+        echo "stress: $1: the books of the heap do not add up"
+        exit 1
+    }
+}
+
 simulate release $seeds
 simulate tsan $((seeds / 10))
 part=$(((total + 3) / 4))
+books release "$part"
+books tsan "$part"
 soak release "$total"
 soak tsan "$(((total + 1) / 2))"
 if [ "${1:-}" = short ]; then

@@ -83,6 +83,23 @@ typedef struct fen_mem_stats {
 /* Sums over the process; behind by what is under way. */
 FEN_API void fen_mem_stats_get(fen_mem_stats *ret_stats);
 
+#define FEN_MEM_CLASSES 67
+
+/* Blocks of one size. Under AddressSanitizer, where blocks are the C library's, all but the first
+ * stay 0. */
+typedef struct fen_mem_class {
+    int64_t block_bytes;
+    int64_t spans;         /* runs of pages that were cut into such blocks */
+    int64_t partial_spans; /* of them those that no thread has: in the central set */
+    int64_t blocks;        /* that the spans hold, free ones among them */
+    int64_t out_blocks;    /* that are in use, or free at some thread's hand */
+    int64_t refills;       /* times that a thread had none left at hand */
+    int64_t wait_ns;       /* that threads waited for the lock of the central set */
+} fen_mem_class;
+/* Classes are numbered from 0 by size. Figures of other threads are as of a moment ago. 0, or
+ * -EINVAL: no such class. Does not block; any thread or fiber. */
+FEN_API int fen_mem_class_get(uint32_t number, fen_mem_class *ret_class);
+
 /* Gives every free page back to the system, and the calling thread's cache to the others: bytes
  * given back. Takes up to a millisecond for each 10 MB. */
 FEN_API int64_t fen_mem_reclaim(void);

@@ -8,6 +8,7 @@
 
 #include "base/sanitize.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,6 +137,21 @@ void fen_mem_stats_get(fen_mem_stats *ret_stats)
         .far_blocks = far_blocks,
         .far_batches = far_batches,
     };
+}
+
+static_assert(FEN_MEM_CLASSES == FEN__CLASSES, "the public number is the table's");
+
+int fen_mem_class_get(uint32_t number, fen_mem_class *ret_class)
+{
+    if (number >= FEN__CLASSES)
+        return -EINVAL;
+    fen_mem_class c = {.block_bytes = fen__classes[number].bytes};
+    fen__tsc_init();
+    fen__central_count(number, &c);
+    fen__central_count(FEN__CLASSES + number, &c);
+    fen__mag_count(number, &c);
+    *ret_class = c;
+    return 0;
 }
 
 int64_t fen_mem_reclaim(void)

@@ -243,11 +243,12 @@ static void before_fork(void)
     fen__hooks_lock();
     fen__objpool_lock();
     fen__profile_lock();
+    fen__depot_lock();
     fen__central_lock();
     fen__pace_lock();
     fen__pages_lock();
+    fen__lock(&caches.lock); /* a new cache's record is made under it */
     fen__records_lock();
-    fen__lock(&caches.lock);
     fen__ledger_lock();
     fen__check_lock();
 }
@@ -256,11 +257,12 @@ static void unlock_all(bool child)
 {
     fen__check_unlock();
     fen__ledger_unlock();
-    fen__unlock(&caches.lock);
     fen__records_unlock();
+    fen__unlock(&caches.lock);
     fen__pages_unlock();
     fen__pace_unlock();
     fen__central_unlock();
+    fen__depot_unlock();
     fen__profile_unlock();
     fen__objpool_unlock(child);
     fen__hooks_unlock(child);
@@ -272,6 +274,7 @@ static void in_child(void)
 {
     unlock_all(true);
     fen__pace_forget();
+    fen__ledger_forget();
 }
 
 static void make_ready(void)

@@ -24,7 +24,7 @@ static FEN__NOINLINE void *alloc_noted(struct fen__cache *c, uint32_t bin)
         return NULL;
     fen__row_add(&c->now.row->alloc, fen__classes[bin].bytes);
     m->head = b->next;
-    m->room++;
+    m->limit++;
     b->mark = 0;
     return b;
 }
@@ -39,14 +39,16 @@ void *fen__heap_alloc(size_t n)
     struct fen__mag *m = &c->mag[bin];
     struct fen__mem_row *r = c->now.row;
     struct fen__block *b = m->head;
-    int64_t alloc = r->alloc + fen__classes[bin].bytes;
+    int64_t alloc = r->alloc + m->bytes;
     if (FEN__UNLIKELY(!b || alloc > c->now.gate))
         return fen__heap_mine(n);
     if (FEN__UNLIKELY(m->owner != c->now.account))
         return alloc_noted(c, bin);
+    struct fen__block *next = b->next;
+    __builtin_prefetch(next, 1);
     __atomic_store_n(&r->alloc, alloc, __ATOMIC_RELAXED);
-    m->head = b->next;
-    m->room++;
+    m->head = next;
+    m->limit++;
     b->mark = 0;
     return b;
 }
@@ -157,7 +159,7 @@ static inline void free_small(struct fen__cache *c, struct fen__block *b, uint32
         return;
     }
     struct fen__mem_row *r = c->now.row;
-    int64_t freed = r->freed + fen__classes[bin].bytes;
+    int64_t freed = r->freed + c->mag[bin].bytes;
     if (FEN__UNLIKELY(freed > c->now.fgate || __atomic_load_n(&fen__billed, __ATOMIC_RELAXED))) {
         free_billed(c, b, bin);
         return;

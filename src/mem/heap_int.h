@@ -6,6 +6,7 @@
  *   caches (cache.c)       one for each thread that allocates: an M or any other. Its thread
  *                          allocates from the spans whose home it is, without a lock.
  *   magazine.c             free blocks at hand, between the fast paths and the spans
+ *   depot.c                full stacks on their way from threads that free to those that allocate
  *   remote.c               frees by other threads than the home
  *   pace.c, reclaim.c      when free memory goes back to the system, and how
  *   node.c                 NUMA nodes: pages, central sets and caches of each
@@ -17,12 +18,12 @@
  * A cache belongs to the thread, never to a P: user code may be inside the allocator when its P is
  * taken. A fiber moves only in calls of the runtime, and none of these is one.
  *
- * Lock order: object pools (table, shard, old), profile, central set, page heap, records. Caches'
- * list and ledger's orphans: leaves.
+ * Lock order: object pools (table, shard, old), profile, central set, page heap, caches' list,
+ * records. Ledger's orphans: a leaf. The depot's shelves: tried, never waited for but at a fork.
  *
  * Equations
  *   span     blocks >= carved >= used; used counts blocks handed out, until the home itself takes
- *            them back: those in `remote`, in magazines and in outgoing batches count as used
+ *            them back: those in `remote`, magazines, the depot and outgoing batches count as used
  *   ledger   for each account: sum over caches and orphans of (alloc - freed) = bytes of its live
  *            blocks; over all accounts that is what live blocks hold */
 #ifndef FEN_MEM_HEAP_INT_H
@@ -91,8 +92,9 @@ struct fen__span {
  * count as used there. Two stacks: `alt` is empty or full. */
 struct fen__mag {
     struct fen__block *head, *alt;
-    int32_t room;              /* for so many more in head */
+    uint32_t puts, limit;      /* limit - puts: room for so many more in head */
     uint16_t owner, alt_owner; /* the account that all blocks of the stack are noted for */
+    uint32_t bytes;            /* of a block */
 };
 
 struct fen__list {
@@ -116,6 +118,11 @@ struct fen__mem_row {
     int64_t ticks_high;
 } FEN__ALIGN(FEN__LINE);
 
+/* What one cache did with one class; written by its thread alone. */
+struct fen__class_count {
+    int64_t refills, out; /* out: blocks taken from spans less those given back */
+};
+
 struct fen__cache {
     struct fen__mem_now now;           /* what the scheduler sets */
     uint32_t row_id;                   /* whose row `now.row` is */
@@ -128,11 +135,12 @@ struct fen__cache {
     uint64_t rand;                     /* profile.c's; 0: not seeded */
     const char *stack_low, *stack_top; /* of the thread; equal: not known, NULL: not asked */
     bool profiling;                    /* what is allocated now is the profile's own doing */
-    struct fen__mag mag[FEN__BINS];
+    struct fen__mag mag[FEN__BINS] FEN__ALIGN(FEN__LINE);
     struct fen__span *bin[FEN__BINS]; /* the span that magazines are filled from */
     struct fen__list list[FEN__BINS]; /* further ones with free blocks */
     struct fen__out out[FEN__OUT_SLOTS];
     struct fen__mem_row *_Atomic rows[FEN__ACCOUNTS_MAX / FEN__ROW_GROUP];
+    struct fen__class_count count[FEN__CLASSES];
     int64_t far_blocks, far_batches; /* sent to other nodes; written by its thread alone */
     uint32_t pools;                  /* no object pool of a higher number has a shard here */
     struct fen__objshard *pool[FEN_OBJPOOLS_MAX]; /* objpool.c's; atomic */
@@ -215,7 +223,9 @@ void fen__regions_each(void (*fn)(struct fen__span *s, void *arg), void *arg); /
 static inline uint8_t fen__region_kind(const void *p)
 {
     uint32_t n = (uint32_t)((uintptr_t)p >> FEN__REGION_SHIFT);
-    return fen__region_map[n & ((1u << (FEN__ADDRESS_BITS - FEN__REGION_SHIFT)) - 1)];
+    return __atomic_load_n(
+        &fen__region_map[n & ((1u << (FEN__ADDRESS_BITS - FEN__REGION_SHIFT)) - 1)],
+        __ATOMIC_RELAXED);
 }
 
 static inline uint8_t fen__page_bin(const void *p)
@@ -271,7 +281,8 @@ void fen__central_put(struct fen__span *s);
 /* Looks at up to n spans of a set, which go to its end, and frees those that are empty: bytes. */
 size_t fen__central_sweep(uint32_t set, uint32_t n);
 uint32_t fen__central_spans(uint32_t set);
-uint32_t fen__central_sets(void); /* of all bins and nodes */
+uint32_t fen__central_sets(void);                        /* of all bins and nodes */
+void fen__central_count(uint32_t bin, fen_mem_class *c); /* adds what its sets know */
 void fen__central_lock(void);
 void fen__central_unlock(void);
 
@@ -294,6 +305,11 @@ struct fen__cache *fen__cache_get(bool for_alloc); /* of this thread; NULL: none
 void fen__cache_each(void (*fn)(struct fen__cache *c, void *arg), void *arg);
 /* A span to take blocks from; NULL: no memory. */
 struct fen__span *fen__cache_refill(struct fen__cache *c, uint32_t bin);
+/* There are spans with free blocks beside the current one, which has none. */
+static inline bool fen__cache_listed(const struct fen__cache *c, uint32_t bin)
+{
+    return !c->bin[bin]->free && c->list[bin].first && c->list[bin].first->free;
+}
 void fen__cache_enlist(struct fen__cache *c, struct fen__span *s); /* LISTED, not in the list yet */
 void fen__cache_relist(struct fen__cache *c,
                        struct fen__span *s);                      /* FULL, a free block came back */
@@ -325,6 +341,7 @@ void fen__row_freed(struct fen__cache *c, uint32_t account, int64_t bytes); /* c
 int64_t fen__ledger_live(void);
 void fen__ledger_lock(void);
 void fen__ledger_unlock(void);
+void fen__ledger_forget(void); /* in a forked child: no other thread is writing */
 
 static inline void fen__row_add(int64_t *word, int64_t v) /* pairs with the loads in fold */
 {
@@ -338,15 +355,30 @@ void fen__mag_full(struct fen__cache *c, uint32_t bin); /* room is below 0 */
 void fen__mag_flush(struct fen__cache *c);
 void fen__mag_anew(struct fen__cache *c, uint32_t bin); /* head goes back; its owner is account 0 */
 void fen__mag_init(struct fen__cache *c);
+/* Sends home one stack of the depot. c: the thread's cache or NULL. False: there is none. */
+bool fen__mag_drain(struct fen__cache *c, uint32_t node, uint32_t bin);
+void fen__mag_count(uint32_t bin, fen_mem_class *c); /* adds what the caches counted */
 
 static inline void fen__mag_put(struct fen__cache *c, uint32_t bin, struct fen__block *b)
 {
     struct fen__mag *m = &c->mag[bin];
+    uint32_t puts = m->puts + 1;
     b->next = m->head;
     m->head = b;
-    if (FEN__UNLIKELY(--m->room < 0))
+    m->puts = puts;
+    if (FEN__UNLIKELY((int32_t)(m->limit - puts) < 0))
         fen__mag_full(c, bin);
 }
+
+/* ---- depot.c ---- */
+/* A full stack, `bytes` in all, of blocks that are noted for owner. False: no room just now. */
+bool fen__depot_put(uint32_t node, uint32_t bin, struct fen__block *top, uint32_t owner,
+                    int64_t bytes);
+/* One of them, likewise; NULL: none just now. */
+struct fen__block *fen__depot_get(uint32_t node, uint32_t bin, uint16_t *ret_owner, int64_t bytes);
+int64_t fen__depot_bytes(void);
+void fen__depot_lock(void);
+void fen__depot_unlock(void);
 
 /* ---- heap.c ---- */
 extern uintptr_t fen__heap_secret;

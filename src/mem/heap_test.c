@@ -7,6 +7,7 @@
 #include "mem/heap_int.h"
 
 #include <fen/mem.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,6 +195,62 @@ static void memory_goes_back_to_the_system(void **state)
 
 static int fault_mmap(const char *call) { return strcmp(call, "mmap") ? 0 : -ENOMEM; }
 
+/* Who has to wait for a central set is counted, and nobody else. */
+static void *one_sweep(void *arg)
+{
+    (void)!fen__central_sweep(*(uint32_t *)arg, 1);
+    return NULL;
+}
+
+static void waits_for_the_central_set_are_counted(void **state)
+{
+    (void)state;
+    uint32_t bin = fen__class_of(9000);
+    pthread_t t;
+    fen_mem_class before, after;
+    assert_int_equal(fen_mem_class_get(FEN_MEM_CLASSES, &before), -EINVAL);
+    assert_int_equal(fen_mem_class_get(bin, &before), 0);
+    one_sweep(&bin);
+    assert_int_equal(fen_mem_class_get(bin, &after), 0);
+    assert_int_equal(after.wait_ns, before.wait_ns);
+    for (int i = 0; i < 50 && after.wait_ns == before.wait_ns; i++) { /* it may start late */
+        fen__central_lock();
+        assert_int_equal(pthread_create(&t, NULL, one_sweep, &bin), 0);
+        fen__sys_nap(20 * FEN_MS);
+        fen__central_unlock();
+        pthread_join(t, NULL);
+        assert_int_equal(fen_mem_class_get(bin, &after), 0);
+    }
+    assert_true(after.wait_ns > before.wait_ns);
+    assert_true(after.wait_ns - before.wait_ns < 10 * FEN_S);
+}
+
+static void a_span_s_blocks_are_counted(void **state)
+{
+    (void)state;
+    enum { N = 100 };
+    void *p[N];
+    fen_mem_class before, now;
+    uint32_t bin = fen__class_of(7000);
+    fen_mem_reclaim();
+    assert_int_equal(fen_mem_class_get(bin, &before), 0);
+    assert_int_equal(before.out_blocks, 0);
+    assert_int_equal(before.spans, 0);
+    for (int i = 0; i < N; i++)
+        p[i] = fen__heap_alloc(7000);
+    assert_int_equal(fen_mem_class_get(bin, &now), 0);
+    assert_int_equal(now.block_bytes, (int64_t)fen__heap_usable(p[0]));
+    assert_true(now.out_blocks >= N && now.out_blocks <= now.blocks);
+    assert_int_equal(now.blocks, now.spans * fen__classes[bin].blocks);
+    assert_true(now.refills > before.refills);
+    for (int i = 0; i < N; i++)
+        fen__heap_free(p[i]);
+    fen_mem_reclaim();
+    assert_int_equal(fen_mem_class_get(bin, &now), 0);
+    assert_int_equal(now.out_blocks, 0);
+    assert_int_equal(now.spans, 0);
+}
+
 static void without_memory_nothing_is_charged(void **state)
 {
     (void)state;
@@ -359,6 +416,51 @@ static void after_fork_both_go_on(void **state)
     fen__heap_free(p);
 }
 
+static _Atomic bool leave;
+
+static void *fork_once(void *arg)
+{
+    int status = -1;
+    pid_t pid = fork();
+    if (!pid)
+        _exit(3);
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 3 ? arg : NULL;
+}
+
+static void *begin(void *arg)
+{
+    fen__heap_free(fen__heap_alloc(100));
+    while (!leave)
+        fen__sys_nap(FEN_MS);
+    return arg;
+}
+
+/* A fork comes first to the lock of the records, then threads whose caches must be made. */
+static void a_fork_waits_in_the_order_of_the_others(void **state)
+{
+    (void)state;
+    enum { N = 64 };
+    pthread_t forker, t[N];
+    void *well = NULL;
+    int here = 0;
+    fen__heap_free(fen__heap_alloc(100));
+    (void)alarm(30); /* it may stand still */
+    fen__records_lock();
+    assert_int_equal(pthread_create(&forker, NULL, fork_once, &here), 0);
+    fen__sys_nap(50 * FEN_MS);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(pthread_create(&t[i], NULL, begin, NULL), 0);
+    fen__sys_nap(50 * FEN_MS);
+    fen__records_unlock();
+    pthread_join(forker, &well);
+    leave = true;
+    for (int i = 0; i < N; i++)
+        pthread_join(t[i], NULL);
+    (void)alarm(0);
+    assert_ptr_equal(well, &here);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,10 +472,13 @@ int main(void)
         cmocka_unit_test(what_cannot_be_had_is_null),
         cmocka_unit_test(large_blocks_grow_where_they_are),
         cmocka_unit_test(memory_goes_back_to_the_system),
+        cmocka_unit_test(waits_for_the_central_set_are_counted),
+        cmocka_unit_test(a_span_s_blocks_are_counted),
         cmocka_unit_test(without_memory_nothing_is_charged),
         cmocka_unit_test(misuse_is_named),
         cmocka_unit_test(checked_blocks_serve_like_others),
         cmocka_unit_test(after_fork_both_go_on),
+        cmocka_unit_test(a_fork_waits_in_the_order_of_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

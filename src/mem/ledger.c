@@ -16,26 +16,28 @@
  *            copy of gate is not above the point where the profile wants a block (profile.c)
  *
  * Charging and caps. `charged` is what an account has in leases: every row holds at least what it
- * has charged, and takes or returns LEASE bytes at a time, so that threads meet there rarely.
+ * has charged, and takes or returns a lease at a time, so that threads meet there rarely: LEASE
+ * bytes, or a 64th of what the row holds up to LEASE_MOST, or a 64th of the cap.
  *   sum of leases = charged >= sum of (alloc - freed) = live
- *   lease - SLACK <= alloc - freed <= lease   for each row, when it was last settled
- * peak is the largest `charged`: never below the true peak, above it by at most SLACK for each
- * thread. cap bounds `charged`, so live bytes never exceed it; near the cap leases are exact, and
- * an allocation may be refused while other threads hold up to cap / 16 unused.
+ *   r->lease - 3 leases <= alloc - freed <= r->lease   for each row, when it was last settled
+ * peak is the largest `charged`: never below the true peak, above it by at most three leases for
+ * each thread. cap bounds `charged`, so live bytes never exceed it; near the cap leases are exact,
+ * and an allocation may be refused while other threads hold up to cap / 16 unused.
  *
  * A free by a thread without a cache, or without memory for its row, goes to the orphans under a
  * lock.
  *
  * Readers: stamp is BUSY while the thread writes ticks_low and ticks_high, and else only grows, so
  * a reader that finds the same stamp before and after has a whole triple. Every store in between is
- * a release and every load an acquire: a reader that sees a new triple's part sees stamp change. */
+ * a release and every load an acquire: a reader that sees a new triple's part sees stamp change. In
+ * a forked child the threads that were writing are gone: their rows are BUSY no more (forget). */
 #include "mem/heap_int.h"
 
 #include <assert.h>
 #include <string.h>
 
 #define LEASE ((int64_t)64 << 10)
-#define SLACK (3 * LEASE)
+#define LEASE_MOST (16 * LEASE)
 #define BUSY UINT64_MAX
 
 static_assert(offsetof(struct fen__mem_row, alloc) == 0, "fen__mem_begin reads it");
@@ -87,8 +89,12 @@ static void note_peak(struct account *a, int64_t charged)
         ;
 }
 
-/* The lease that goes with a cap. */
-static int64_t lease_of(int64_t cap) { return cap && cap / 64 < LEASE ? cap / 64 : LEASE; }
+/* What a row that holds so much takes and returns at a time: a share of that, or of the cap. */
+static int64_t lease_of(int64_t held, int64_t cap)
+{
+    int64_t lease = held / 64 > LEASE_MOST ? LEASE_MOST : held / 64 > LEASE ? held / 64 : LEASE;
+    return cap && cap / 64 < lease ? cap / 64 : lease;
+}
 
 /* Charges at least `least` and at most `want`: what it got; 0: the cap forbids it. */
 static int64_t charge(struct account *a, int64_t least, int64_t want)
@@ -108,8 +114,8 @@ static int64_t charge(struct account *a, int64_t least, int64_t want)
 bool fen__row_settle(struct fen__cache *c, struct fen__mem_row *r, uint32_t account, int64_t need)
 {
     struct account *a = &accounts[account];
-    int64_t lease = lease_of(atomic_load_explicit(&a->cap, memory_order_relaxed));
     int64_t want = r->alloc - r->freed + need;
+    int64_t lease = lease_of(want, atomic_load_explicit(&a->cap, memory_order_relaxed));
     if (c->exact || r->alloc + need > r->gate || r->freed > r->fgate)
         c->now.now = fen__tsc();
     tick(r, c->now.now);
@@ -125,7 +131,7 @@ bool fen__row_settle(struct fen__cache *c, struct fen__mem_row *r, uint32_t acco
         r->lease = want + lease;
     }
     r->gate = r->alloc + need + (r->lease - want);
-    r->fgate = r->freed + SLACK - (r->lease - want);
+    r->fgate = r->freed + 3 * lease - (r->lease - want);
     if (c->exact) {
         c->now.now++; /* matches no stamp: the next call looks at the clock too */
     } else if (r == c->now.row) {
@@ -312,6 +318,24 @@ int fen_mem_account_set(uint32_t account)
     if (c->now.carrier)
         *c->now.carrier = account;
     return 0;
+}
+
+static void forget_busy(struct fen__cache *c, void *arg)
+{
+    uint64_t now = *(const uint64_t *)arg;
+    for (uint32_t i = 0; i < FEN__ACCOUNTS_MAX / FEN__ROW_GROUP; i++) {
+        struct fen__mem_row *g = atomic_load_explicit(&c->rows[i], memory_order_acquire);
+        for (uint32_t k = 0; g && k < FEN__ROW_GROUP; k++)
+            if (__atomic_load_n(&g[k].stamp, __ATOMIC_RELAXED) == BUSY)
+                __atomic_store_n(&g[k].stamp, now, __ATOMIC_RELAXED);
+    }
+}
+
+/* Its ticks may be those of before or after the fork's interval, or half of either. */
+void fen__ledger_forget(void)
+{
+    uint64_t now = fen__tsc();
+    fen__cache_each(forget_busy, &now);
 }
 
 void fen__ledger_lock(void) { fen__lock(&orphans.lock); }

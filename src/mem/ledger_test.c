@@ -1,5 +1,6 @@
 /* ledger_test.c - is every byte on the right account? Threads allocate for random accounts and free
- * each other's blocks; at each stop the books equal a walk over all live blocks, to the byte. */
+ * each other's blocks; at each stop the books equal a walk over all live blocks, to the byte. No
+ * block overlaps another, and each is aligned. With FEN_LEDGER_SECONDS it goes on for so long. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define THREADS 4
 #define SLOTS 4096
@@ -75,6 +78,8 @@ static void walk_cache(struct fen__cache *c, void *arg)
             *(int64_t *)arg -= (int64_t)(c->out[i].n * c->out[i].span->bytes);
 }
 
+static int64_t most_shelved;
+
 static void check_books(const int64_t *base)
 {
     static int64_t want[ACCOUNTS];
@@ -92,16 +97,41 @@ static void check_books(const int64_t *base)
     assert_int_equal(all, fen__ledger_live());
     fen__regions_each(walk_span, &walked);
     fen__cache_each(walk_cache, &walked);
+    walked -= fen__depot_bytes();
+    most_shelved = fen__max_i64(most_shelved, fen__depot_bytes());
     assert_int_equal(walked, all); /* no block above RUN_PAGES_MAX here */
 }
 
 static int64_t base[ACCOUNTS];
+static int64_t until_ns; /* a long run */
+static bool more;
+
+/* The first and the last bytes of a block say whose it is. */
+static void write_block(struct slot_block *b, uint32_t account, uint32_t thread)
+{
+    uintptr_t mark = (uintptr_t)b ^ account;
+    size_t n = fen__heap_usable(b);
+    *b = (struct slot_block){account, thread};
+    memcpy((char *)b + n - sizeof mark, &mark, sizeof mark);
+    if (n == sizeof mark) /* room for one of the two */
+        *b = (struct slot_block){account, thread};
+}
+
+static void check_block(const struct slot_block *b)
+{
+    uintptr_t mark, align = (uintptr_t)b;
+    size_t n = fen__heap_usable(b);
+    memcpy(&mark, (const char *)b + n - sizeof mark, sizeof mark);
+    assert_true(n == sizeof mark || mark == ((uintptr_t)b ^ b->account));
+    assert_int_equal(align % (n == 8 || n == 24 ? 8 : 16), 0);
+    assert_int_equal(fen__heap_account(b), b->account);
+}
 
 static void *mixer(void *arg)
 {
     uint32_t me = *(uint32_t *)arg;
     uint64_t seed = 99 + me;
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < ROUNDS || more; round++) {
         for (int i = 0; i < STEPS; i++) {
             uint64_t r = fen__rand(&seed);
             uint32_t account = (uint32_t)(r >> 8) % ACCOUNTS;
@@ -109,17 +139,19 @@ static void *mixer(void *arg)
             n = n < sizeof(struct slot_block) ? sizeof(struct slot_block) : n;
             struct slot_block *b = r & 1 ? fen__heap_alloc_for(account, n) : NULL;
             if (b)
-                *b = (struct slot_block){account, me};
+                write_block(b, account, me);
             struct slot_block *old = atomic_exchange(&slots[(r >> 20) % SLOTS], b);
             if (old) {
-                assert_int_equal(fen__heap_account(old), old->account);
+                check_block(old);
                 across += old->thread != me;
                 fen__heap_free(old);
             }
         }
         pthread_barrier_wait(&barrier);
-        if (me == 0)
+        if (me == 0) {
             check_books(base);
+            more = until_ns > fen__sys_now();
+        }
         pthread_barrier_wait(&barrier);
     }
     return NULL;
@@ -132,6 +164,8 @@ static void every_byte_is_on_its_account(void **state)
     uint32_t id[THREADS];
     for (uint32_t a = 0; a < ACCOUNTS; a++)
         base[a] = live_of(a);
+    const char *seconds = getenv("FEN_LEDGER_SECONDS");
+    until_ns = fen__sys_now() + (seconds ? atoi(seconds) : 0) * FEN_S;
     pthread_barrier_init(&barrier, NULL, THREADS);
     for (uint32_t i = 0; i < THREADS; i++) {
         id[i] = i;
@@ -141,6 +175,7 @@ static void every_byte_is_on_its_account(void **state)
         pthread_join(t[i], NULL);
     pthread_barrier_destroy(&barrier);
     assert_true(across > 1000);
+    assert_true(most_shelved > 0); /* else the depot was never part of it */
     for (int i = 0; i < SLOTS; i++)
         fen__heap_free(atomic_exchange(&slots[i], NULL));
     for (uint32_t a = 0; a < ACCOUNTS; a++)
@@ -263,6 +298,46 @@ static void a_fiber_takes_its_account_along(void **state)
     assert_int_equal(fen_mem_account(), 0);
 }
 
+static struct fen__cache *_Atomic writer;
+
+/* A row that is being written when the process forks, by a thread that the child does not have. */
+static void *hold_a_row(void *arg)
+{
+    void *p = fen__heap_alloc_for(299, 100);
+    writer = fen__cache_self();
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    fen__heap_free(p);
+    return arg;
+}
+
+static void a_child_reads_rows_without_writers(void **state)
+{
+    (void)state;
+    pthread_t t;
+    int status;
+    int64_t held = live_of(299);
+    pthread_barrier_init(&barrier, NULL, 2);
+    assert_int_equal(pthread_create(&t, NULL, hold_a_row, NULL), 0);
+    pthread_barrier_wait(&barrier);
+    struct fen__mem_row *r =
+        atomic_load(&writer->rows[299 / FEN__ROW_GROUP]) + 299 % FEN__ROW_GROUP;
+    uint64_t stamp = __atomic_exchange_n(&r->stamp, UINT64_MAX, __ATOMIC_RELAXED);
+    pid_t pid = fork();
+    if (!pid) {
+        alarm(10);
+        _exit(live_of(299) == held + 112 ? 5 : 6);
+    }
+    __atomic_store_n(&r->stamp, stamp, __ATOMIC_RELAXED);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 5);
+    pthread_barrier_wait(&barrier);
+    pthread_join(t, NULL);
+    pthread_barrier_destroy(&barrier);
+    assert_int_equal(live_of(299), held);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +346,7 @@ int main(void)
         cmocka_unit_test(bytes_are_held_for_a_time),
         cmocka_unit_test(every_byte_is_on_its_account),
         cmocka_unit_test(a_fiber_takes_its_account_along),
+        cmocka_unit_test(a_child_reads_rows_without_writers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

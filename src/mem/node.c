@@ -45,6 +45,7 @@ struct fen__mem_now *fen__mem_enter(int node)
 void fen__far_free(struct fen__cache *c, struct fen__span *s, struct fen__block *b)
 {
     c->now.far++;
+    fen__row_add(&c->count[s->bin % FEN__CLASSES].out, -1);
     fen__remote_free(c, s, b);
 }
 

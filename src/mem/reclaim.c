@@ -76,6 +76,16 @@ static void sweep_sets(struct work *w)
         }
 }
 
+static void empty_depot(struct work *w)
+{
+    struct fen__cache *c = fen__cache_get(false);
+    uint32_t shelves = FEN__CLASSES * __atomic_load_n(&fen__nodes, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < shelves; i++)
+        while (fen__mag_drain(c, i / FEN__CLASSES, i % FEN__CLASSES))
+            if (fen__sys_now() >= until(w))
+                end_slice(w);
+}
+
 static void give_back(struct work *w)
 {
     int64_t pages = w->budget_ns / 4 / PAGE_NS;
@@ -95,6 +105,7 @@ void fen__reclaim_run(struct fen__reclaim_cycle *c, int64_t budget_ns, size_t ke
     note(&w);
     (void)fen__hooks_call(hurry ? FEN__HOOKS_ALL : FEN__HOOKS_AGED, end_hook, &w);
     __atomic_fetch_add(&fen__flush_epoch, 1, __ATOMIC_RELAXED);
+    empty_depot(&w);
     fen__mem_flush();
     sweep_sets(&w);
     give_back(&w);

@@ -471,14 +471,17 @@ int fen__huge_new(size_t bytes, size_t align, struct fen__span *s)
     s->base = (char *)map + FEN__PAGE_BYTES;
     if (__atomic_load_n(&heap.hugepages, __ATOMIC_RELAXED))
         fen__sys_hugepages(s->base, bytes);
-    fen__region_map[(uintptr_t)s->base >> FEN__REGION_SHIFT] = FEN__MAP_HUGE;
+    __atomic_store_n(&fen__region_map[(uintptr_t)s->base >> FEN__REGION_SHIFT], FEN__MAP_HUGE,
+                     __ATOMIC_RELAXED);
     return 0;
 }
 
 void fen__huge_free(struct fen__span *s)
 {
     size_t bytes = s->map_bytes - FEN__PAGE_BYTES;
-    fen__region_map[(uintptr_t)s->base >> FEN__REGION_SHIFT] = FEN__MAP_NONE;
+    /* before the address can be another's, which only the kernel orders */
+    __atomic_store_n(&fen__region_map[(uintptr_t)s->base >> FEN__REGION_SHIFT], FEN__MAP_NONE,
+                     __ATOMIC_RELAXED);
     (void)count_huge(-(int64_t)bytes);
     fen__sys_unmap(s->base - FEN__PAGE_BYTES, s->map_bytes);
 }

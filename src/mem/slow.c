@@ -33,7 +33,7 @@ void *fen__block_take(struct fen__cache *c, uint32_t bin, uint32_t account)
     if (m->owner != account && !fen__block_note(fen__span_in_region(b), b, account))
         return NULL;
     m->head = b->next;
-    m->room++;
+    m->limit++;
     if (bytes > (int64_t)sizeof b->next)
         b->mark = 0;
     fen__row_add(&r->alloc, bytes);

@@ -88,6 +88,17 @@ int64_t fen__records_bytes(void)
 void fen__records_lock(void) { fen__lock(&records.lock); }
 void fen__records_unlock(void) { fen__unlock(&records.lock); }
 
+static struct set {
+    uint32_t lock;
+    uint32_t puts;
+    struct fen__span *first, *last;
+    uint32_t n;
+    uint64_t wait; /* TSC ticks that threads waited for the lock */
+    _Atomic int64_t spans;
+} FEN__ALIGN(FEN__LINE) sets[FEN__NODES_MAX * FEN__BINS]; /* touched for nodes there are */
+
+static struct set *set_of(uint32_t node, uint32_t bin) { return &sets[node * FEN__BINS + bin]; }
+
 /* ---- spans ---- */
 
 static uint8_t special_of(uint32_t bin)
@@ -132,6 +143,7 @@ struct fen__span *fen__span_new(struct fen__cache *c, uint32_t bin)
         return NULL;
     }
     (void)fen__span_carve(s);
+    atomic_fetch_add_explicit(&set_of(s->node, bin)->spans, 1, memory_order_relaxed);
     return s;
 }
 
@@ -140,6 +152,7 @@ void fen__span_free(struct fen__span *s)
     uint16_t *own = atomic_load_explicit(&s->own, memory_order_relaxed);
     if (own)
         fen__record_free(FEN__REC_OWN, own, s->bin % FEN__CLASSES);
+    atomic_fetch_sub_explicit(&set_of(s->node, s->bin)->spans, 1, memory_order_relaxed);
     fen__run_free(s->base, s->pages);
     fen__record_free(FEN__REC_SPAN, s, 0);
 }
@@ -188,14 +201,15 @@ uint16_t *fen__span_owners(struct fen__span *s)
 
 /* ---- the central sets ---- */
 
-static struct set {
-    uint32_t lock;
-    uint32_t puts;
-    struct fen__span *first, *last;
-    uint32_t n;
-} FEN__ALIGN(FEN__LINE) sets[FEN__NODES_MAX * FEN__BINS]; /* touched for nodes there are */
-
-static struct set *set_of(uint32_t node, uint32_t bin) { return &sets[node * FEN__BINS + bin]; }
+/* The clock is looked at by those who have to wait, no other. */
+static void set_lock(struct set *t)
+{
+    if (FEN__LIKELY(fen__trylock(&t->lock)))
+        return;
+    uint64_t from = fen__tsc();
+    fen__lock(&t->lock);
+    __atomic_store_n(&t->wait, t->wait + fen__tsc() - from, __ATOMIC_RELAXED);
+}
 
 static void set_out(struct set *t, struct fen__span *s)
 {
@@ -245,7 +259,7 @@ static struct fen__span *get(struct fen__cache *c, struct set *t)
 {
     if (!__atomic_load_n(&t->n, __ATOMIC_RELAXED)) /* a miss costs a new span, no more */
         return NULL;
-    fen__lock(&t->lock);
+    set_lock(t);
     struct fen__span *s = t->first;
     if (s) {
         set_out(t, s);
@@ -274,7 +288,7 @@ struct fen__span *fen__central_far(struct fen__cache *c, uint32_t bin)
 void fen__central_put(struct fen__span *s)
 {
     struct set *t = set_of(s->node, s->bin);
-    fen__lock(&t->lock);
+    set_lock(t);
     atomic_store_explicit(&s->home, NULL, memory_order_relaxed);
     s->listed = true;
     s->idle = false;
@@ -298,7 +312,7 @@ uint32_t fen__central_sets(void)
 
 size_t fen__central_sweep(uint32_t set, uint32_t n)
 {
-    fen__lock(&sets[set].lock);
+    set_lock(&sets[set]);
     size_t bytes = sweep(&sets[set], n);
     fen__unlock(&sets[set].lock);
     return bytes;
@@ -307,6 +321,18 @@ size_t fen__central_sweep(uint32_t set, uint32_t n)
 uint32_t fen__central_spans(uint32_t set)
 {
     return __atomic_load_n(&sets[set].n, __ATOMIC_RELAXED);
+}
+
+void fen__central_count(uint32_t bin, fen_mem_class *c)
+{
+    for (uint32_t i = bin; i < fen__central_sets(); i += FEN__BINS) {
+        const struct set *t = &sets[i];
+        int64_t spans = atomic_load_explicit(&t->spans, memory_order_relaxed);
+        c->spans += spans;
+        c->blocks += spans * fen__classes[bin % FEN__CLASSES].blocks;
+        c->partial_spans += fen__central_spans(i);
+        c->wait_ns += fen__tsc_to_ns((int64_t)__atomic_load_n(&t->wait, __ATOMIC_RELAXED));
+    }
 }
 
 void fen__central_lock(void)

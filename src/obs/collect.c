@@ -31,6 +31,8 @@ int fen__view_read(struct fen__view *ret_view, const struct fen__books_mark *mar
     }
     fen_stats_get(&v->stats);
     fen_mem_stats_get(&v->mem);
+    for (uint32_t i = 0; i < FEN_MEM_CLASSES; i++)
+        (void)!fen_mem_class_get(i, &v->mem_class[i]);
     fen_mem_pace_get(&v->pace);
     v->slices = (struct fen__hist){0};
     fen__hist_merge(&v->slices, fen__reclaim_slices());

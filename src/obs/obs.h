@@ -20,6 +20,7 @@
 struct fen__view {
     fen_stats stats;
     fen_mem_stats mem;
+    fen_mem_class mem_class[FEN_MEM_CLASSES];
     fen_mem_pace pace;
     struct fen__hist slices; /* of reclaims, ns */
     struct fen__sys_proc proc;

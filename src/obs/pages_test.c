@@ -30,6 +30,7 @@ static void view(struct fen__view *v)
                            .files_ring = 21,
                            .heap_live_bytes = 7777,
                            .fibers_spawned = 99};
+    v->mem_class[5] = (fen_mem_class){64, 2, 1, 1024, 700, 31, 5};
     fen__sys_proc_get(&v->proc);
     fen_price_book_default(&v->book);
     assert_int_equal(fen__bill_read(&v->bill), 0);
@@ -370,6 +371,8 @@ static void vars_are_json(void **state)
     has(b.p, "\n\"memstats\": {\"Alloc\":7777,");
     has(b.p, "\n\"active_handlers\": 2,");
     has(b.p, "\n\"coroutines\": 12,");
+    has(b.p, "\"classes\":[{\"block_bytes\":64,\"spans\":2,\"partial_spans\":1,\"blocks\":1024,"
+             "\"out_blocks\":700,\"refills\":31,\"wait_ns\":5}]}");
     has(b.p, "\n\"request_latency_p95\": 0.09");
     has(b.p, "\"steals\":34,\"overflows\":5,\"handoffs\":6,");
     has(b.p, "\"files_direct\":0,\"files_ring\":21,\"files_pool\":0,\"file_ring\":0");

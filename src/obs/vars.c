@@ -122,6 +122,32 @@ static void memstats(fen_buf *b, const struct fen__view *v)
     fen_buf_put_char(b, '}');
 }
 
+/* Those classes of the heap that were ever used. */
+static void mem_classes(fen_buf *b, const struct fen__view *v)
+{
+    bool first = true;
+    key(b, "classes", false);
+    fen_buf_put_char(b, '[');
+    for (uint32_t i = 0; i < FEN_MEM_CLASSES; i++) {
+        const fen_mem_class *c = &v->mem_class[i];
+        if (!c->refills && !c->spans)
+            continue;
+        if (!first)
+            fen_buf_put_char(b, ',');
+        first = false;
+        fen_buf_put_char(b, '{');
+        number(b, "block_bytes", c->block_bytes, 0, true);
+        number(b, "spans", c->spans, 0, false);
+        number(b, "partial_spans", c->partial_spans, 0, false);
+        number(b, "blocks", c->blocks, 0, false);
+        number(b, "out_blocks", c->out_blocks, 0, false);
+        number(b, "refills", c->refills, 0, false);
+        number(b, "wait_ns", c->wait_ns, 0, false);
+        fen_buf_put_char(b, '}');
+    }
+    fen_buf_put_char(b, ']');
+}
+
 /* How the heap is paced; docs/memory.md. */
 static void memory(fen_buf *b, const struct fen__view *v)
 {
@@ -145,6 +171,7 @@ static void memory(fen_buf *b, const struct fen__view *v)
     number(b, "slice_p99_ns", p->slice_p99_ns, 0, false);
     number(b, "slice_max_ns", p->slice_max_ns, 0, false);
     number(b, "reclaim_cpu_ns", p->cpu_ns, 0, false);
+    mem_classes(b, v);
     fen_buf_put_char(b, '}');
 }
 

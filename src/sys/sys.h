@@ -166,6 +166,11 @@ static inline void fen__lock(uint32_t *word)
     if (!__atomic_compare_exchange_n(word, &free_word, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         fen__lock_slow(word);
 }
+static inline bool fen__trylock(uint32_t *word) /* pairs as in fen__lock */
+{
+    uint32_t free_word = 0;
+    return __atomic_compare_exchange_n(word, &free_word, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
 /* seq_cst for fen__arm_locked; release would do for the lock. */
 static inline void fen__unlock(uint32_t *word)
 {

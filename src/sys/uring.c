@@ -43,15 +43,13 @@ static int knows_all(int fd)
     static const uint8_t needed[] = {IORING_OP_READ,   IORING_OP_WRITE, IORING_OP_FSYNC,
                                      IORING_OP_OPENAT, IORING_OP_CLOSE, IORING_OP_ASYNC_CANCEL};
     enum { N = 64 };
-    struct {
-        struct io_uring_probe head;
-        struct io_uring_probe_op op[N];
-    } probe;
-    memset(&probe, 0, sizeof probe);
-    if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_PROBE, &probe, N))
+    char room[sizeof(struct io_uring_probe) + N * sizeof(struct io_uring_probe_op)] FEN__ALIGN(8);
+    struct io_uring_probe *probe = (void *)room;
+    memset(room, 0, sizeof room);
+    if (syscall(SYS_io_uring_register, fd, IORING_REGISTER_PROBE, probe, N))
         return -errno;
     for (size_t i = 0; i < FEN__COUNT(needed); i++)
-        if (needed[i] >= probe.head.ops_len || !(probe.op[needed[i]].flags & IO_URING_OP_SUPPORTED))
+        if (needed[i] >= probe->ops_len || !(probe->ops[needed[i]].flags & IO_URING_OP_SUPPORTED))
             return -EOPNOTSUPP;
     return 0;
 }

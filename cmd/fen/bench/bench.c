@@ -58,6 +58,7 @@ static const struct {
     {"random", bench_random, "random sizes, 10,000 live"},
     {"prodcons", bench_prodcons, "a block passed from one thread to another"},
     {"rss", bench_rss, "memory held over memory in use, a random trace"},
+    {"central", bench_central, "two threads, one class: waits for the central set's lock"},
     {"billed", bench_billed, "what an account for every block costs"},
     {"profiled", bench_profiled, "what the heap profile costs"},
     {"pool", bench_pool, "an object from a pool and back, beside building it; reuse"},

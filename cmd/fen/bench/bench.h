@@ -164,6 +164,7 @@ void bench_xmalloc(void);
 void bench_random(void);
 void bench_prodcons(void);
 void bench_rss(void);
+void bench_central(void);
 void bench_billed(void);
 void bench_profiled(void);
 void bench_pool(void);

@@ -105,11 +105,12 @@ static void child_main(void *arg, double *out)
     struct job j = *(struct job *)arg;
     j.out = out;
     fen_config cfg = {.procs = 2, .files = j.way == PLAIN ? 0 : (enum fen_files)j.way};
-    if (!make_file(j.direct))
-        out[0] = out[1] = NAN;
-    else if (j.way == PLAIN)
+    bool good = make_file(j.direct);
+    if (good && j.way == PLAIN)
         measure(&j);
-    else if (fen_run(measure, &j, &cfg))
+    else
+        good = good && fen_run(measure, &j, &cfg) == 0;
+    if (!good)
         out[0] = out[1] = NAN;
 }
 

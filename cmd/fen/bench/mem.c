@@ -1,5 +1,5 @@
-/* mem.c - alloc, larson, xmalloc, random, prodcons, rss, billed, profiled: fen's heap beside the C
- * library's and three that Debian has.
+/* mem.c - alloc, larson, xmalloc, random, prodcons, rss, central, billed, profiled: fen's heap
+ * beside the C library's and three that Debian has.
  *
  * Each measurement is a process of its own: `fen bench _mem LOAD WHO` (memload.c), the rivals by
  * LD_PRELOAD. Rounds go over all of them in turn, so that each ratio is of neighbours in time. */
@@ -144,6 +144,17 @@ void bench_rss(void)
             emit(FIGURE(.name = "resident_over_live", .unit = "x", .value = c.fen,
                         .rival = rivals[k].name, .rival_value = c.value[k], .ratio = c.ratio[k],
                         .bar = k == 0, .at_least = 1.3, .aim = 1.15, .runs = c.runs));
+}
+
+/* Nothing to compare with: the others do not tell how long their locks are waited for. */
+void bench_central(void)
+{
+    double v[BENCH_RUNS_MAX];
+    int runs = runs_or(5);
+    for (int k = 0; k < runs; k++)
+        v[k] = one_run("central", "fen", NULL, 1);
+    emit(FIGURE(.name = "lock_wait", .unit = "%", .value = median(v, runs), .bar = true,
+                .at_least = 1, .aim = 0.1, .runs = runs));
 }
 
 /* What an account costs, in a fiber; the unbilled process has never heard of one. */

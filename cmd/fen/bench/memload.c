@@ -186,6 +186,48 @@ static double xmalloc(double s)
     return (double)BATCHES * BATCH / (clock_ns(CLOCK_PROCESS_CPUTIME_ID) - from) * 1e3;
 }
 
+#define CENTRAL_BLOCKS 20000
+
+/* A while of one thread: waves of blocks of one class, half of which the other thread frees. What
+ * it had goes to the central set when it ends. */
+static void *central_one(void *arg)
+{
+    static void *_Atomic shared[CENTRAL_BLOCKS];
+    void **mine = arg;
+    for (int r = 0; r < 10; r++) {
+        for (int i = 0; i < CENTRAL_BLOCKS; i++) {
+            mine[i] = kept(get(64));
+            if (i % 2)
+                mine[i] = atomic_exchange_explicit(&shared[i], mine[i], memory_order_acq_rel);
+        }
+        for (int i = 0; i < CENTRAL_BLOCKS; i++)
+            put(mine[i]);
+    }
+    return arg;
+}
+
+/* Percent of the two threads' time that passed in waiting for the lock of the class's set. */
+static double central(double s)
+{
+    static void *own[2][CENTRAL_BLOCKS];
+    pthread_t t[2];
+    fen_mem_class before, after;
+    uint32_t number = 0;
+    (void)s;
+    while (!fen_mem_class_get(number, &before) && before.block_bytes < 64)
+        number++;
+    double from = clock_ns(CLOCK_MONOTONIC);
+    for (int i = 0; i < 100; i++) {
+        for (int k = 0; k < 2; k++)
+            pthread_create(&t[k], NULL, central_one, own[k]);
+        for (int k = 0; k < 2; k++)
+            pthread_join(t[k], NULL);
+    }
+    double threads_ns = 2 * (clock_ns(CLOCK_MONOTONIC) - from);
+    (void)!fen_mem_class_get(number, &after);
+    return (double)(after.wait_ns - before.wait_ns) / threads_ns * 100;
+}
+
 #define RING 4096
 #define MESSAGES 8000000
 
@@ -287,6 +329,7 @@ static const struct {
     {"pair32", pair32},       {"pair64", pair64},     {"batch64", batch64},
     {"larson", larson},       {"xmalloc", xmalloc},   {"random_32k", random_32k},
     {"random_1k", random_1k}, {"prodcons", prodcons}, {"rss", rss},
+    {"central", central},
 };
 
 static int run(void *arg)
