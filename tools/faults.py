@@ -8,6 +8,7 @@ it, and whether it makes calls that can fail. The tests see to it that a row tel
 sees to it that no function is without one, that each row has a function, and that each scenario is
 one of the tests'.
 """
+import glob
 import re
 import sys
 
@@ -20,6 +21,11 @@ ROW = re.compile(r"^    ROW\((\w+), (FAILS|NEVER), [^,]+, (\w+)\)(?=\s|$)", re.M
 def read(path):
     with open(path, encoding="utf-8") as f:
         return f.read()
+
+
+def header_of(function):
+    return next(h for h in sorted(glob.glob("include/fen/*.h"))
+                if re.search(rf"\b{function}\(", read(h)))
 
 
 def main():
@@ -39,7 +45,7 @@ def main():
             seen.add(function)
             never += kind == "NEVER"
     public = Book().functions
-    bad += [f"{TABLE}: {f} is public and has no row" for f in sorted(public - seen)]
+    bad += [f"{header_of(f)}: {f} has no row in {TABLE}" for f in sorted(public - seen)]
     bad += [f"{TABLE}: {f} has a row and is not public" for f in sorted(seen - public)]
     print("\n".join(bad) if bad else
           f"{len(seen)} functions: {len(seen) - never} under faults, {never} that make no call")
