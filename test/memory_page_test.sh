@@ -43,13 +43,16 @@ says 400 'off' -X POST "$at/debug/memory?percent=x&profile=balanced"
 says 200 '"percent":200,' "$at/debug/memory" # nothing of a request that is refused is done
 says 405 'not allowed' "$at/debug/reclaim"
 says 200 '"memory": {"live_bytes":' "$at/debug/vars"
-says 200 '"classes":[{"block_bytes":' "$at/debug/vars"
-curl -s -m 10 "$at/debug/vars" | python3 -c '
+case "${FEN_SANITIZE:-}" in *address*) ;; *) # there blocks are the C library's
+    says 200 '"classes":[{"block_bytes":' "$at/debug/vars"
+    curl -s -m 10 "$at/debug/vars" | python3 -c '
 import json, sys
 for c in json.load(sys.stdin)["memory"]["classes"]:
     assert c["refills"] >= 0 and 0 <= c["out_blocks"] <= c["blocks"], c
     assert c["partial_spans"] <= c["spans"] and c["blocks"] >= 6 * c["spans"], c
 ' || fail "classes of /debug/vars"
+    ;;
+esac
 says 200 'fen_mem_cycles_total{why="asked"} 1' "$at/metrics"
 says 200 'fen_mem_limit_bytes 1073741824' "$at/metrics"
 says 200 'fen_mem_slice_seconds_bucket{le="+Inf"}' "$at/metrics"

@@ -42,6 +42,7 @@ static long number_of(const char *path, const char *word)
 
 static long own_kib(void) { return number_of("/proc/self/status", "RssAnon:"); }
 
+#ifndef FEN__TSAN
 /* How often all threads of the process but this one have gone to sleep. */
 static long sleeps(void)
 {
@@ -58,6 +59,7 @@ static long sleeps(void)
     closedir(d);
     return n;
 }
+#endif
 
 static void deep(void *arg)
 {
