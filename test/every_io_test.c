@@ -114,7 +114,7 @@ static char bytes[BULK];
 
 static void swallow(void *arg)
 {
-    static char waste[65536];
+    char waste[16384];
     while (fen_sock_read(arg, waste, sizeof waste, WAIT) > 0)
         ;
 }
@@ -255,9 +255,11 @@ static int guests(void *arg)
     (void)arg;
     int fd[2], ran = 0;
     MUST(pipe2(fd, O_CLOEXEC | O_NONBLOCK) == 0);
-    MUST(fen_go(writes_later, &fd[1]) == 0);
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    MUST(s && fen_go(writes_later, &fd[1]) == 0);
     TRY(FEN_FD_READ, fen_fd_wait, (fd[0], FEN_FD_READ, WAIT));
     DO(fen_fd_forget, (fd[0]));
+    MUST(fen_scope_close(s) == 0);
     close(fd[0]);
     close(fd[1]);
     TRY(7, fen_blocking, (seven, &ran));
@@ -345,11 +347,11 @@ static int plain(fen_exchange *x, void *arg)
     return (int)TRY(0, fen_reply, (x, 200, "text/plain", (fen_slice){bytes, BULK}));
 }
 
+static char why[100000];
+
 static int refuses(fen_exchange *x, void *arg)
 {
     (void)arg;
-    static char why[100000];
-    memset(why, 'w', sizeof why - 1);
     return (int)TRY(0, fen_reply_error, (x, 418, why));
 }
 
@@ -382,6 +384,7 @@ static int exchanges(void *arg)
 {
     const char *pattern;
     (void)arg;
+    memset(why, 'w', sizeof why - 1);
     fen_server *s = GET(fen_server_new, (NULL));
     TRY(0, fen_route, (s, "POST /p/{id}", plain, NULL));
     MUST(fen_route(s, "GET /no", refuses, NULL) == 0 && fen_route(s, "GET /js", json, NULL) == 0);

@@ -239,9 +239,7 @@ static int heap(void *arg)
     MUST(fen_mem_account_set(0) == 0);
     MUST(SEE(fen_mem_usage_get, (1, &usage)) == 0);
     MUST(SEE(fen_mem_class_get, (FEN_MEM_CLASSES - 1, &class)) == 0);
-#ifndef FEN__ASAN /* there blocks are the C library's, which knows neither */
     MUST(usage.live_bytes >= (int64_t)BIG && class.block_bytes > 0);
-#endif
     TRY(0, fen_mem_cap_set, (account + 1, 1 << 20));
     MUST(fen_mem_cap_set(account + 1, 0) == 0);
     DO(fen_mem_stats_get, (&stats));
@@ -382,6 +380,9 @@ static void test_mem(void **state)
         {"profiles", profiles, OUTSIDE},
     };
     (void)state;
+#ifdef FEN__ASAN
+    skip(); /* there blocks are the C library's, whose calls are not seen */
+#endif
     every_test(rows, sizeof rows / sizeof rows[0], scenarios,
                sizeof scenarios / sizeof scenarios[0]);
 }

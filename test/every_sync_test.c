@@ -92,16 +92,16 @@ static fen_barrier barrier;
 static void holds_mutex(void *arg)
 {
     MUST(fen_mutex_lock(&mutex) == 0);
-    *(bool *)arg = true;
+    atomic_store((_Atomic bool *)arg, true);
     late();
     fen_mutex_unlock(&mutex);
 }
 
 static void held_by(void (*fn)(void *))
 {
-    bool there = false;
+    _Atomic bool there = false;
     partner(fn, &there);
-    while (!there)
+    while (!atomic_load(&there))
         MUST(fen_sleep(20 * FEN_US) == 0);
 }
 
@@ -137,7 +137,7 @@ static int mutexes(void *arg)
 static void writes(void *arg)
 {
     MUST(fen_rwlock_write_lock(&rwlock) == 0);
-    *(bool *)arg = true;
+    atomic_store((_Atomic bool *)arg, true);
     late();
     fen_rwlock_write_unlock(&rwlock);
 }
@@ -198,7 +198,7 @@ static int counters(void *arg)
 
 static int slow_once(void *arg)
 {
-    *(bool *)arg = true;
+    atomic_store((_Atomic bool *)arg, true);
     late();
     late();
     return -EAGAIN; /* the waiter tries again */

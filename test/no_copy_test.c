@@ -33,9 +33,12 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* The server reads with MSG_DONTWAIT, the client without. */
 ssize_t recv(int fd, void *buf, size_t n, int flags)
 {
-    static ssize_t (*_Atomic real)(int, void *, size_t, int);
-    if (!real)
-        *(void **)&real = dlsym(RTLD_NEXT, "recv");
+    static void *_Atomic found;
+    ssize_t (*real)(int, void *, size_t, int);
+    void *there = atomic_load(&found);
+    if (!there)
+        atomic_store(&found, there = dlsym(RTLD_NEXT, "recv"));
+    *(void **)&real = there;
     ssize_t got = real(fd, buf, n, flags);
     if (got > 0 && (flags & MSG_DONTWAIT) && !(flags & MSG_PEEK)) {
         pthread_mutex_lock(&lock);

@@ -119,11 +119,12 @@ static int look(const char *root)
 
 int fen__sys_nodes_open(const char *root, int fake)
 {
-    nodes.fake = fake > 0;
-    nodes.n = fake > 0 ? fake : look(root);
+    __atomic_store_n(&nodes.fake, fake > 0, __ATOMIC_RELAXED);
+    int n = fake > 0 ? fake : look(root);
     for (int i = 0; fake > 0 && i < fake; i++)
         nodes.node[i].cpus = 1;
-    return nodes.n;
+    __atomic_store_n(&nodes.n, n, __ATOMIC_RELEASE); /* other threads allocate meanwhile */
+    return n;
 }
 
 int fen__sys_node_of(int i)
@@ -159,11 +160,12 @@ int fen__sys_node_entered(void) { return entered; }
 int fen__sys_node(void)
 {
     unsigned cpu, id;
-    if (nodes.n == 1 || entered >= 0)
-        return nodes.n == 1 ? 0 : entered;
-    if (nodes.fake || syscall(SYS_getcpu, &cpu, &id, NULL))
+    int n = __atomic_load_n(&nodes.n, __ATOMIC_ACQUIRE); /* pairs with fen__sys_nodes_open */
+    if (n == 1 || entered >= 0)
+        return n == 1 ? 0 : entered;
+    if (__atomic_load_n(&nodes.fake, __ATOMIC_RELAXED) || syscall(SYS_getcpu, &cpu, &id, NULL))
         return 0;
-    for (int k = 0; k < nodes.n; k++)
+    for (int k = 0; k < n; k++)
         if (nodes.node[k].id == (int)id)
             return k;
     return 0;
