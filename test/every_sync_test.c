@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 
+#include "base/sanitize.h"
+
 #include "every_rig.h"
 
 #include <fen/chan.h>
@@ -683,6 +685,9 @@ static void test_sync(void **state)
         {"ending", ending, OUTSIDE},       {"contexts", contexts, OUTSIDE},
     };
     (void)state;
+#ifdef FEN__TSAN
+    skip(); /* crowds of fibers, again and again, take minutes there */
+#endif
     every_test(rows, sizeof rows / sizeof rows[0], scenarios,
                sizeof scenarios / sizeof scenarios[0]);
 }
