@@ -52,8 +52,8 @@ repeat() {
     done
 }
 
-# simulate PRESET SEEDS: simulated runs over other seeds each time, short: over the same ones, so that
-# CI says the same of the same tree. A seed that fails is printed.
+# simulate PRESET SEEDS: simulated runs over other seeds each time; short: over the same ones, so
+# that CI says the same of the same tree. A seed that fails is printed.
 simulate() {
     FEN_SIM_FROM=$sim_from FEN_SIM_SEEDS=$2 "build/$1/test_sim_test" \
         >"build/$1/simulate.log" 2>&1 || {
