@@ -377,8 +377,7 @@ static void one_slice(void)
 
 static size_t let_go(struct fen__reclaim_hook *h, bool all)
 {
-    if (FEN__UNLIKELY(
-            fen__forked)) /* a child that asks for memory; the lock may be held for ever */
+    if (FEN__UNLIKELY(fen__forked)) /* a child: the lock may be held for ever */
         return 0;
     fen__lock(&pool.lock);
     look(all);

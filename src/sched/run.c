@@ -19,7 +19,6 @@
 
 #define M_STACK_BYTES (256u << 10)
 #define MAX_THREADS 1000
-#define PATIENCE_NS (10 * FEN_MS)
 
 struct boot {
     void (*fn)(void *arg);
