@@ -5,8 +5,8 @@
  * is at most held; at and end are multiples of UNIT from each other. A reset keeps the newest
  * ordinary chunk, so a steady state takes no memory from the heap.
  *
- * Rejected: chunks that double. 1,000 small blocks take as long with them, so the eight calls of the
- * heap are not what costs. */
+ * Rejected: chunks that double. 1,000 small blocks take as long with them, so the eight calls of
+ * the heap are not what costs. */
 #include "mem/mem.h"
 
 #include <assert.h>
