@@ -38,7 +38,7 @@ void fen_chan_free(fen_chan *c)
     fen__lock(&c->lock); /* the last user may be on its way out */
     fen_assert(!c->senders.head && !c->receivers.head);
     fen__unlock(&c->lock);
-    if (FEN__UNLIKELY(c->pprev != NULL))
+    if (FEN__UNLIKELY(c->site != NULL))
         fen__chan_forget(c);
     fen__mem_free(c, sizeof *c + c->elem * c->cap);
 }

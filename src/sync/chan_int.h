@@ -12,8 +12,8 @@ struct fen_chan {
     bool closed;
     size_t elem, cap, count, first;
     struct fen_waitq senders, receivers;
-    struct fen_chan *next, **pprev; /* list of describe.c; pprev NULL: not in it */
-    const void *site;
+    struct fen_chan *next, **pprev; /* in the list of describe.c, under its lock */
+    const void *site;               /* where it was made; NULL: not in the list */
     char buf[];
 };
 

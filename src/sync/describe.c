@@ -116,7 +116,6 @@ void fen__chan_forget(struct fen_chan *c)
     *c->pprev = c->next;
     if (c->next)
         c->next->pprev = c->pprev;
-    c->pprev = NULL;
     fen__unlock(&chans.lock);
 }
 
