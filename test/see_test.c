@@ -685,38 +685,6 @@ static void test_what_is_left_is_told(void **state)
     assert_int_equal(got.n, 0);
 }
 
-static void makes_and_frees(void *arg)
-{
-    (void)arg;
-    for (int i = 0; i < 2000; i++) {
-        fen_chan *c = fen_chan_new(sizeof(int), 1);
-        must(c);
-        if (i % 2)
-            fen_yield();
-        else
-            for (volatile int k = 0; k < 200; k++)
-                ;
-        fen_chan_free(c);
-    }
-}
-
-static int make_and_free(void *arg)
-{
-    (void)arg;
-    fen_scope *s = fen_scope_open(FEN_NEVER);
-    for (int i = 0; i < 8; i++)
-        must(fen_go(makes_and_frees, NULL) == 0);
-    return fen_scope_close(s);
-}
-
-/* Each is in a list with its neighbours, which other threads take out meanwhile. */
-static void test_what_comes_and_goes_is_not_left(void **state)
-{
-    (void)state;
-    assert_int_equal(run(make_and_free, NULL, (fen_config){.procs = 2, .report_leaks = true}), 0);
-    assert_int_equal(got.n, 0);
-}
-
 /* ---- stacks ---- */
 
 static __attribute__((noinline)) int dig(size_t depth)
@@ -804,7 +772,6 @@ int main(void)
         cmocka_unit_test(test_a_deadlock_can_abort),
         cmocka_unit_test(test_no_deadlock_where_something_will_come),
         cmocka_unit_test(test_what_is_left_is_told),
-        cmocka_unit_test(test_what_comes_and_goes_is_not_left),
         cmocka_unit_test(test_a_stack_that_is_nearly_full_is_told_once),
         cmocka_unit_test(test_painted_stacks_know_the_deepest_use),
     };

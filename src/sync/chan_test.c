@@ -277,6 +277,48 @@ static void test_close_from_a_thread_frees_all_who_wait(void **state)
     run_on_all(closing, "send");
 }
 
+/* ---- the list of what is left ---- */
+
+static void makes_and_frees(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 2000; i++) {
+        fen_chan *c = fen_chan_new(sizeof(int), 1);
+        assert_non_null(c);
+        if (i % 2)
+            fen_yield();
+        else
+            for (volatile int k = 0; k < 200; k++)
+                ;
+        fen_chan_free(c);
+    }
+}
+
+static int make_and_free(void *arg)
+{
+    (void)arg;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(fen_go(makes_and_frees, NULL), 0);
+    return fen_scope_close(s);
+}
+
+static void count_reports(void *n, const char *text, size_t bytes)
+{
+    (void)text, (void)bytes;
+    ++*(int *)n;
+}
+
+/* Each is in a list with its neighbours, which other threads take out meanwhile. */
+static void test_what_comes_and_goes_is_not_left(void **state)
+{
+    (void)state;
+    int n = 0;
+    fen_config cfg = {.procs = 2, .report_leaks = true, .report = count_reports, .report_arg = &n};
+    assert_int_equal(fen_run(make_and_free, NULL, &cfg), 0);
+    assert_int_equal(n, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_disabled_cases),
         cmocka_unit_test(test_after),
         cmocka_unit_test(test_close_from_a_thread_frees_all_who_wait),
+        cmocka_unit_test(test_what_comes_and_goes_is_not_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
