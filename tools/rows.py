@@ -343,6 +343,7 @@ ROWS = {
         Tests("test/move_test", "test/no_copy_test", "test/pass_test"),
     ]),
     "W29": ("no wake-up is lost", "-", [
+        Tests("model/real_sched_test"),
         Tests("model/wait_test", "model/slot_test", "model/idle_test", "model/guard_test",
               "model/queue_test", "model/newborn_test", "model/hibernate_test", "model/chan_test",
               "model/select_test", "model/timer_test", "model/mutex_test", "model/permits_test",

@@ -27,10 +27,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#ifndef FEN__RING /* a model has its own */
 #ifdef FEN_HARD
 #define FEN__RING 4
 #else
 #define FEN__RING 256
+#endif
 #endif
 #define FEN__PROCS_MAX 256
 #define FEN__GLOBAL_TICK 61 /* every 61st tick looks at the global queue and the poller */
