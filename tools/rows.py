@@ -276,6 +276,7 @@ ROWS = {
         Tests("mem/pace_test"),
     ]),
     "W16": ("a line for each reclaim", "gctrace=1", [
+        Bench("mem", "memtrace_off", "<=", 1, "% of CPU"),
         Tests("test/memtrace_test"),
     ]),
     "W17": ("off is off, and by hand gives everything back", "-1, runtime.GC()", [
