@@ -11,8 +11,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -28,105 +30,149 @@ enum { FIBERS = 4000, STORM = 1000000, LIVE = 2000, TRIES = 60, PLAIN = 1 };
 
 enum { THREADS_MAX = 64 };
 static struct {
-    _Atomic pthread_t thread;
+    _Atomic pid_t tid;
     _Atomic int64_t units;
 } by_thread[THREADS_MAX];
+
+/* A unit more for this thread. */
+static int64_t count_here(void)
+{
+    pid_t self = gettid();
+    for (int i = 0; i < THREADS_MAX; i++) {
+        pid_t none = 0;
+        if (by_thread[i].tid == self ||
+            atomic_compare_exchange_strong(&by_thread[i].tid, &none, self) || none == self)
+            return atomic_fetch_add(&by_thread[i].units, 1) + 1;
+    }
+    abort();
+}
 
 static void one_unit(void *arg)
 {
     (void)arg;
     for (volatile int i = 0; i < 20000; i++)
         ;
-    pthread_t self = pthread_self(), none = 0;
-    for (int i = 0; i < THREADS_MAX; i++, none = 0)
-        if (by_thread[i].thread == self ||
-            atomic_compare_exchange_strong(&by_thread[i].thread, &none, self) || none == self) {
-            atomic_fetch_add(&by_thread[i].units, 1);
-            return;
-        }
+    (void)count_here();
 }
+
+/* How long the thread ran, and waited to run because the machine had no processor for it: the rest
+ * it slept. -1: this kernel does not tell. */
+static int64_t wanted_to_run_ns(pid_t tid)
+{
+    char path[64];
+    long long ran_ns = -1, waited_ns = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", (int)tid);
+    FILE *f = fopen(path, "re");
+    if (!f || fscanf(f, "%lld %lld", &ran_ns, &waited_ns) != 2 || !ran_ns)
+        ran_ns = -1;
+    if (f)
+        fclose(f);
+    return ran_ns < 0 ? -1 : ran_ns + waited_ns;
+}
+
+struct load {
+    int64_t wall_ns, wanted_ns; /* of all threads that did some of it; -1 */
+};
 
 static int loaded(void *arg)
 {
-    (void)arg;
+    struct load *l = arg;
     fen_stats was, st; /* totals of the process, over all runs */
     fen_stats_get(&was);
+    int64_t begun = fen_now();
     fen_scope *s = fen_scope_open(FEN_NEVER);
     for (int i = 0; i < FIBERS; i++)
         if (fen_go(one_unit, NULL))
             abort();
     if (fen_scope_close(s))
         abort();
+    l->wall_ns = fen_now() - begun;
+    for (int i = 0; i < THREADS_MAX && l->wanted_ns >= 0; i++) {
+        int64_t ns = by_thread[i].tid ? wanted_to_run_ns(by_thread[i].tid) : 0;
+        l->wanted_ns = ns < 0 ? -1 : l->wanted_ns + ns;
+    }
     fen_stats_get(&st);
     return st.fibers_spawned == was.fibers_spawned + FIBERS ? 0 : -1;
 }
 
-/* Everything is spawned on one P. By counts, not by time; the machine may give the two threads
- * different shares of it, so each of a few tries may show the balance. */
+/* Everything is spawned on one P. As long as there is work, both want to run, whatever share of the
+ * machine they get: a P that sleeps meanwhile wants less. Each of a few tries may show it, for the
+ * others may come late, or a thread ends whose P was handed on. */
 static void test_idle_p_takes_its_share(void **state)
 {
     (void)state;
-    int64_t best = FIBERS;
-    for (int i = 0; i < TRIES && best > FIBERS / 10; i++) {
+    int best = 0; /* % */
+    for (int i = 0; i < TRIES && best < 160; i++) {
+        struct load l = {0};
         memset(by_thread, 0, sizeof by_thread);
-        assert_int_equal(fen_run(loaded, NULL, &(fen_config){.procs = 2}), 0);
-        int64_t sum = 0, most = 0;
-        for (int k = 0; k < THREADS_MAX; k++) {
+        assert_int_equal(fen_run(loaded, &l, &(fen_config){.procs = 2}), 0);
+        int64_t sum = 0;
+        for (int k = 0; k < THREADS_MAX; k++)
             sum += by_thread[k].units;
-            most = by_thread[k].units > most ? by_thread[k].units : most;
-        }
         assert_int_equal(sum, FIBERS);
-        int64_t apart = most - (sum - most);
-        best = apart < best ? apart : best;
+        if (l.wanted_ns < 0)
+            skip();
+        int percent = (int)(l.wanted_ns * 100 / l.wall_ns);
+        best = percent > best ? percent : best;
     }
-    assert_true(!PLAIN ||
-                best <= FIBERS / 10); /* a sanitizer's threads take turns in its own way */
+    if (PLAIN && best < 160) /* a sanitizer's threads take turns in its own way */
+        fail_msg("both together wanted to run %d %% of the time", best);
 }
 
-/* Fewer than a ring holds: nothing goes to the global list, so the other P has to steal. */
+/* Fewer than a ring holds: nothing goes to the global list, so the other P has to steal. None ends
+ * before it has: how soon its thread runs is the machine's affair. */
+static _Atomic bool stolen;
+
+static void until_stolen(void *steals_before)
+{
+    for (int64_t end = fen_now() + 20 * FEN_S; !stolen && fen_now() < end; fen_yield()) {
+        fen_stats st;
+        fen_stats_get(&st);
+        if (st.steals > *(int64_t *)steals_before)
+            stolen = true;
+    }
+}
+
 static int in_the_ring(void *arg)
 {
     fen_scope *s = fen_scope_open(FEN_NEVER);
     for (int i = 0; i < 200; i++)
-        if (fen_go(one_unit, NULL))
+        if (fen_go(until_stolen, arg))
             abort();
-    if (fen_scope_close(s))
-        abort();
-    fen_stats_get(arg);
-    return 0;
+    return fen_scope_close(s);
 }
 
 static void test_idle_p_steals(void **state)
 {
     (void)state;
-    fen_stats was, st;
+    fen_stats was;
     fen_stats_get(&was);
-    st = was;
-    for (int i = 0; i < 200 && st.steals == was.steals; i++) {
-        memset(by_thread, 0, sizeof by_thread);
-        assert_int_equal(fen_run(in_the_ring, &st, &(fen_config){.procs = 2}), 0);
-    }
-    assert_true(st.steals > was.steals);
+    int64_t before = was.steals;
+    stolen = false;
+    assert_int_equal(fen_run(in_the_ring, &before, &(fen_config){.procs = 2}), 0);
+    assert_true(stolen);
 }
 
 /* ---- the global list is not starved ---- */
 
-static _Atomic int64_t turns, turns_at_start;
+static _Atomic int64_t begun, turns_at_start;
 static _Atomic bool end;
 
 static void always_ready(void *arg)
 {
     (void)arg;
+    atomic_fetch_add(&begun, 1);
     while (!end) {
-        atomic_fetch_add(&turns, 1);
+        (void)count_here();
         fen_yield();
     }
 }
 
+/* Turns of the thread that it runs on: another's go on while this one has no processor. */
 static void late(void *arg)
 {
     (void)arg;
-    turns_at_start = turns;
+    turns_at_start = count_here();
     end = true;
 }
 
@@ -134,27 +180,29 @@ enum { CROWD = 600 }; /* more than two rings hold: the others are in the list */
 
 static int crowded(void *ret_turns)
 {
-    turns = turns_at_start = 0;
+    begun = turns_at_start = 0;
     end = false;
-    fen_stats was; /* totals of the process, over all runs */
+    fen_stats was, st; /* totals of the process, over all runs */
     fen_stats_get(&was);
     fen_scope *s = fen_scope_open(FEN_NEVER);
     for (int i = 0; i < CROWD; i++)
         if (fen_go(always_ready, NULL))
             abort();
-    for (int i = 0; i < 2000; i++)
+    while (begun < CROWD)
         fen_yield();
-    fen_stats st;
+    for (int i = 0; i < 10; i++)
+        fen_yield();
     fen_stats_get(&st);
     bool over = st.overflows > was.overflows;
-    int64_t before = turns;
+    for (int i = 0; i < THREADS_MAX; i++)
+        by_thread[i].units = 0;
     if (fen_go(late, NULL))
         abort();
     for (int i = 0; i < CROWD && !end; i++) /* pushes it out of runnext, to the end of some queue */
         fen_yield();
     if (fen_scope_close(s))
         abort();
-    *(int64_t *)ret_turns = over ? turns_at_start - before : -1;
+    *(int64_t *)ret_turns = over ? turns_at_start : -1;
     return 0;
 }
 
@@ -165,7 +213,7 @@ static void test_a_fiber_in_the_global_list_starts_in_bounded_time(void **state)
     for (int procs = 1; procs <= 2; procs++) {
         int64_t waited = 0;
         assert_int_equal(fen_run(crowded, &waited, &(fen_config){.procs = procs}), 0);
-        assert_in_range(waited, 0, CROWD * 61 * procs);
+        assert_in_range(waited, 0, CROWD * 61);
     }
 }
 

@@ -17,11 +17,13 @@ struct waiter {
     int64_t deadline_ns;
     int rc;
     _Atomic bool done;
+    struct fen__g *_Atomic g;
 };
 
 static void wait_fd(void *arg)
 {
     struct waiter *w = arg;
+    atomic_store(&w->g, fen__cur(fen__self()));
     w->rc = fen_fd_wait(w->fd, w->events, w->deadline_ns);
     atomic_store(&w->done, true);
 }
@@ -45,8 +47,42 @@ static void drain(int fd)
         ;
 }
 
-/* Time for the others to be parked; the outcome does not hang on it. */
-static void settle(void) { must_equal(fen_sleep(3 * FEN_MS), 0); }
+static bool is_parked(struct waiter *w)
+{
+    struct fen__g *g = atomic_load(&w->g);
+    return g && (atomic_load(&g->wait) & 0xffff) == FEN__PARKED &&
+           __atomic_load_n(&g->reason, __ATOMIC_RELAXED) == FEN__R_FD;
+}
+
+/* Until all n sleep in their wait, or have come out of it. */
+static void parked(struct waiter *w, int n)
+{
+    for (int64_t end = soon(); n > 0;) {
+        if (w->done || is_parked(w)) {
+            w++, n--;
+            continue;
+        }
+        must(fen_now() < end);
+        must_equal(fen_sleep(FEN_MS / 10), 0);
+    }
+}
+
+/* fd[0] becomes young[0], at once: the number is never free, for the runtime to open a file by. */
+static void replace(int fd[2], int young[2])
+{
+    must_equal(dup2(young[0], fd[0]), fd[0]);
+    close(young[0]);
+    young[0] = fd[0];
+}
+
+/* A number that nothing is opened by: the lowest free ones are. */
+static int never_open(void)
+{
+    int fd = fcntl(0, F_DUPFD, 500);
+    must(fd >= 500);
+    close(fd);
+    return fd;
+}
 
 /* ---- one fiber ---- */
 
@@ -65,7 +101,7 @@ static int plain(void *arg)
     close(fd[1]);
     drain(fd[0]);
     must_equal(fen_fd_wait(fd[0], FEN_FD_READ, soon()), FEN_FD_READ | FEN_FD_HANGUP);
-    must_equal(fen_fd_wait(fd[1], FEN_FD_READ, soon()), -EBADF);
+    must_equal(fen_fd_wait(never_open(), FEN_FD_READ, soon()), -EBADF);
     must_equal(fen_fd_wait(-1, FEN_FD_READ, soon()), -EBADF);
     must_equal(fen_fd_wait(fd[0], 0, soon()), -EINVAL);
     must_equal(fen_fd_wait(fd[0], 64, soon()), -EINVAL);
@@ -105,10 +141,10 @@ static int shared(void *arg)
     struct waiter w[6];
     fen_scope *scope = fen_scope_open(FEN_NEVER);
     for (int i = 0; i < 6; i++) {
-        w[i] = (struct waiter){fd[0], i % 2 ? FEN_FD_WRITE : FEN_FD_READ, soon(), 0, false};
+        w[i] = (struct waiter){fd[0], i % 2 ? FEN_FD_WRITE : FEN_FD_READ, soon(), 0, false, NULL};
         must_equal(fen_go(wait_fd, &w[i]), 0);
     }
-    settle();
+    parked(w, 6);
     drain(fd[1]); /* room to write */
     while (!(w[1].done && w[3].done && w[5].done))
         must_equal(fen_sleep(FEN_MS / 10), 0);
@@ -119,12 +155,12 @@ static int shared(void *arg)
         must_equal(w[i].rc, i % 2 ? FEN_FD_WRITE : FEN_FD_READ);
     int twin = dup(fd[0]); /* the same socket under two numbers */
     drain(fd[0]);
-    w[0] = (struct waiter){fd[0], FEN_FD_READ, soon(), 0, false};
-    w[1] = (struct waiter){twin, FEN_FD_READ, soon(), 0, false};
+    w[0] = (struct waiter){fd[0], FEN_FD_READ, soon(), 0, false, NULL};
+    w[1] = (struct waiter){twin, FEN_FD_READ, soon(), 0, false, NULL};
     scope = fen_scope_open(FEN_NEVER);
     must_equal(fen_go(wait_fd, &w[0]), 0);
     must_equal(fen_go(wait_fd, &w[1]), 0);
-    settle();
+    parked(w, 2);
     must_equal(send(fd[1], "x", 1, 0), 1);
     must_equal(fen_scope_close(scope), 0);
     must(w[0].rc == FEN_FD_READ && w[1].rc == FEN_FD_READ);
@@ -148,11 +184,12 @@ static int closed(void *arg)
     (void)arg;
     int fd[2], young[2];
     pair(fd);
-    struct waiter w = {fd[0], FEN_FD_READ, soon(), 0, false}, v = w;
+    struct waiter w = {fd[0], FEN_FD_READ, soon(), 0, false, NULL}, v = w;
     fen_scope *scope = fen_scope_open(FEN_NEVER);
     must_equal(fen_go(wait_fd, &w), 0);
     must_equal(fen_go(wait_fd, &v), 0);
-    settle();
+    parked(&w, 1);
+    parked(&v, 1);
     fen_fd_forget(fd[0]); /* told before the close */
     must_equal(fen_scope_close(scope), 0);
     must(w.rc == -EBADF && v.rc == -EBADF);
@@ -160,15 +197,14 @@ static int closed(void *arg)
     close(fd[1]);
 
     pair(fd); /* not told: the number comes back as another socket, and is waited for */
-    w = (struct waiter){fd[0], FEN_FD_READ, soon(), 0, false};
+    w = (struct waiter){fd[0], FEN_FD_READ, soon(), 0, false, NULL};
     scope = fen_scope_open(FEN_NEVER);
     must_equal(fen_go(wait_fd, &w), 0);
-    settle();
-    close(fd[0]);
-    close(fd[1]);
+    parked(&w, 1);
     pair(young);
-    must_equal(young[0], fd[0]);
-    v = (struct waiter){young[0], FEN_FD_READ, soon(), 0, false};
+    replace(fd, young);
+    close(fd[1]);
+    v = (struct waiter){young[0], FEN_FD_READ, soon(), 0, false, NULL};
     must_equal(fen_go(wait_fd, &v), 0);
     while (!w.done) /* the new registration tells that the old one is gone */
         must_equal(fen_sleep(FEN_MS / 10), 0);
@@ -178,15 +214,58 @@ static int closed(void *arg)
     must_equal(fen_scope_close(scope), 0);
     must_equal(v.rc, FEN_FD_READ);
 
-    w = (struct waiter){young[1], FEN_FD_READ, fen_now() + 5 * FEN_MS, 0, false};
+    w = (struct waiter){young[1], FEN_FD_READ, fen_now() + 5 * FEN_MS, 0, false, NULL};
     scope = fen_scope_open(FEN_NEVER); /* not told, not used again: the deadline */
     must_equal(fen_go(wait_fd, &w), 0);
-    settle();
+    parked(&w, 1);
     close(young[1]);
     must_equal(fen_scope_close(scope), 0);
     must(w.rc == -ETIMEDOUT || w.rc == -EBADF);
     close(young[0]);
     return 0;
+}
+
+/* Told after an event has woken them and before one of them has come to look: what the event told
+ * is gone by then, and it would wait again, for a descriptor that nobody will tell it of. True: it
+ * was so. */
+static bool forget_between(int fd[2])
+{
+    struct waiter w[2];
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < 2; i++) {
+        w[i] = (struct waiter){fd[0], FEN_FD_READ, soon(), 0, false, NULL};
+        must_equal(fen_go(wait_fd, &w[i]), 0);
+    }
+    parked(w, 2);
+    must_equal(send(fd[1], "x", 1, 0), 1);
+    for (int64_t end = soon(); is_parked(&w[0]) && is_parked(&w[1]); fen_yield())
+        must(fen_now() < end);
+    drain(fd[0]);
+    fen_fd_forget(fd[0]);
+    must_equal(fen_scope_close(scope), 0);
+    for (int i = 0; i < 2; i++)
+        must(w[i].rc == FEN_FD_READ || w[i].rc == -EBADF);
+    return w[0].rc == -EBADF || w[1].rc == -EBADF;
+}
+
+static int forgotten(void *arg)
+{
+    (void)arg;
+    int fd[2];
+    pair(fd);
+    bool seen = false;
+    for (int i = 0; i < 10000 && !seen; i++)
+        seen = forget_between(fd);
+    must(seen);
+    close(fd[0]);
+    close(fd[1]);
+    return 0;
+}
+
+static void test_forgotten_between_two_waits(void **state)
+{
+    (void)state;
+    run_clean(forgotten, NULL, 1);
 }
 
 static void test_closed_meanwhile(void **state)
@@ -207,16 +286,15 @@ static int stale(void *arg)
         pair(old);
         must_equal(fen_fd_wait(old[0], FEN_FD_READ, fen_now() + 10 * FEN_US), -ETIMEDOUT);
         int twin = dup(old[0]);
-        close(old[0]);
         pair(young);
-        must_equal(young[0], old[0]);
-        struct waiter w = {young[0], FEN_FD_READ, soon(), 0, false};
+        replace(old, young);
+        struct waiter w = {young[0], FEN_FD_READ, soon(), 0, false, NULL};
         fen_scope *scope = fen_scope_open(FEN_NEVER);
         must_equal(fen_go(wait_fd, &w), 0);
         fen_yield();
         must_equal(send(old[1], "x", 1, 0), 1); /* an event of the old one */
         if (i % 8 == 0)
-            settle();
+            parked(&w, 1);
         else
             fen_yield();
         must(!w.done);
@@ -271,19 +349,20 @@ enum { ROUNDS = 10000 };
 #endif
 
 struct pong {
-    int fd, n;
+    int fd;
+    _Atomic int n;
 };
 
 /* Reads eventfds that two fibers share, so that half of the wake-ups are for nothing. */
 static void take(void *arg)
 {
     struct pong *p = arg;
-    while (p->n > 0) {
+    while (atomic_load(&p->n) > 0) {
         uint64_t v;
         int rc = fen_fd_wait(p->fd, FEN_FD_READ, fen_now() + 50 * FEN_US);
         must(rc == FEN_FD_READ || rc == -ETIMEDOUT);
         if (rc > 0 && read(p->fd, &v, sizeof v) == sizeof v)
-            __atomic_fetch_sub(&p->n, (int)v, __ATOMIC_RELAXED);
+            atomic_fetch_sub(&p->n, (int)v);
     }
 }
 
@@ -323,10 +402,10 @@ static int canceled(void *arg)
     (void)arg;
     int fd[2];
     pair(fd);
-    struct waiter w = {fd[0], FEN_FD_READ, FEN_NEVER, 0, false};
+    struct waiter w = {fd[0], FEN_FD_READ, FEN_NEVER, 0, false, NULL};
     fen_scope *scope = fen_scope_open(FEN_NEVER);
     must_equal(fen_go(wait_fd, &w), 0);
-    settle();
+    parked(&w, 1);
     fen_scope_cancel(scope);
     must_equal(fen_scope_close(scope), -ECANCELED);
     must_equal(w.rc, -ECANCELED);
@@ -344,9 +423,13 @@ static void test_canceled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_fiber),          cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_closed_meanwhile),   cmocka_unit_test(test_stale_registration),
-        cmocka_unit_test(test_adopted_afterwards), cmocka_unit_test(test_random_waits),
+        cmocka_unit_test(test_one_fiber),
+        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_forgotten_between_two_waits),
+        cmocka_unit_test(test_closed_meanwhile),
+        cmocka_unit_test(test_stale_registration),
+        cmocka_unit_test(test_adopted_afterwards),
+        cmocka_unit_test(test_random_waits),
         cmocka_unit_test(test_canceled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -110,6 +110,20 @@ static int run(int (*fn)(void *arg), void *arg, fen_config cfg)
     return fen_run(fn, arg, &cfg);
 }
 
+/* The dump, again and again until everybody is where they will stay; how soon is the machine's
+ * affair. */
+#define dump_until(cond)                                                                           \
+    do {                                                                                           \
+        int64_t end_ = fen_now() + 20 * FEN_S;                                                     \
+        do {                                                                                       \
+            must(fen_now() < end_ && fen_sleep(5 * FEN_MS) == 0);                                  \
+            forget();                                                                              \
+            fen_blocking_begin();                                                                  \
+            must(fen_debug_fibers(take, NULL) == 0);                                               \
+            fen_blocking_end();                                                                    \
+        } while (!(cond));                                                                         \
+    } while (0)
+
 static void nap(int64_t ns)
 {
     struct timespec ts = {.tv_sec = ns / FEN_S, .tv_nsec = ns % FEN_S};
@@ -212,10 +226,8 @@ static int one_of_each(void *arg)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         must(fen_go_named(all[i].name, 0, all[i].fn, &stop) == 0);
     must(fen_go(on_recv, NULL) == 0);
-    must(fen_sleep(50 * FEN_MS) == 0);
-    fen_blocking_begin();
-    must(fen_debug_fibers(take, NULL) == 0);
-    fen_blocking_end();
+    dump_until(times(" state=parked wait=") == 9 && has("name=hog state=running") &&
+               has("name=blocker state=blocking"));
     atomic_store(&stop, true);
     fen_scope_cancel(s);
     must(fen_scope_close(s) == -ECANCELED);
@@ -274,8 +286,7 @@ static int with_reader(void *arg)
     must(fen_tcp_listen("127.0.0.1:0", 0, &l) == 0);
     fen_scope *scope = fen_scope_open(FEN_NEVER);
     must(scope && fen_go_named("reader", 0, reader, l) == 0);
-    must(fen_sleep(20 * FEN_MS) == 0);
-    must(fen_debug_fibers(take, NULL) == 0);
+    dump_until(has("name=reader state=parked"));
     fen_scope_cancel(scope);
     (void)fen_scope_close(scope);
     fen_sock_close(l);
@@ -661,7 +672,9 @@ static int leaves_things(void *arg)
     *(fen_chan **)arg = fen_chan_new(sizeof(int), 8);
     fen_chan *freed = fen_chan_new(sizeof(int), 8);
     fen_chan_free(freed);
-    return fen_sleep(20 * FEN_MS);
+    dump_until(has("name=keeper state=parked"));
+    forget();
+    return 0;
 }
 
 static void test_what_is_left_is_told(void **state)
@@ -731,18 +744,19 @@ static __attribute__((noinline)) void dig_and_return(void)
 static void diver(void *arg)
 {
     dig_and_return();
-    fen_wg_done(arg);
-    (void)!fen_sleep(50 * FEN_MS);
+    (void)fen_wg_wait(arg);
 }
 
 static int dive(void *arg)
 {
-    fen_wg dived = {0};
+    fen_wg seen = {0};
     (void)arg;
-    fen_wg_add(&dived, 1);
-    must(fen_go_named("diver", 0, diver, &dived) == 0);
-    must(fen_wg_wait(&dived) == 0 && fen_sleep(5 * FEN_MS) == 0);
-    return fen_debug_fibers(take, NULL);
+    fen_wg_add(&seen, 1);
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    must(s && fen_go_named("diver", 0, diver, &seen) == 0);
+    dump_until(has("name=diver state=parked"));
+    fen_wg_done(&seen);
+    return fen_scope_close(s);
 }
 
 static void test_painted_stacks_know_the_deepest_use(void **state)

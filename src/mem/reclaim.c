@@ -11,8 +11,9 @@
  * No lock is held from one slice to the next, and within one only for a few spans or one run. The
  * steps are sized so that the last one fits the other half: STEP_SPANS, and runs that the kernel
  * takes a quarter of the budget for. A hook's call is a slice of its own, whatever it takes. After
- * a slice the reclaimer rests REST times as long, so that it takes a quarter of one core at most;
- * near the limit, and when somebody has asked and waits, it does not rest. */
+ * a slice the reclaimer rests REST times the processor time it took, so that it takes a quarter of
+ * one core at most, and is not set back again by what it had to wait for a processor; near the
+ * limit, and when somebody has asked and waits, it does not rest. */
 #include "mem/reclaim.h"
 
 #include <string.h>
@@ -28,10 +29,16 @@ const struct fen__hist *fen__reclaim_slices(void) { return &slices; }
 
 struct work {
     struct fen__reclaim_cycle *c;
-    int64_t budget_ns, from_ns;
+    int64_t budget_ns, from_ns, from_cpu_ns;
     size_t keep_bytes;
     bool rests;
 };
+
+static void begin_slice(struct work *w)
+{
+    w->from_cpu_ns = fen__sys_thread_cpu();
+    w->from_ns = fen__sys_now();
+}
 
 static void end_slice(void *arg)
 {
@@ -41,8 +48,8 @@ static void end_slice(void *arg)
     w->c->slices++;
     w->c->slice_max_ns = fen__max_i64(w->c->slice_max_ns, ns);
     if (w->rests)
-        fen__sys_nap(REST * ns);
-    w->from_ns = fen__sys_now();
+        fen__sys_nap(REST * (fen__sys_thread_cpu() - w->from_cpu_ns));
+    begin_slice(w);
 }
 
 /* What is in use now, and as much of what is free as may stay, is where the next goal starts from:
@@ -101,7 +108,8 @@ static void give_back(struct work *w)
 void fen__reclaim_run(struct fen__reclaim_cycle *c, int64_t budget_ns, size_t keep_bytes)
 {
     bool hurry = c->why == FEN__RECLAIM_LIMIT || c->why == FEN__RECLAIM_ASKED;
-    struct work w = {c, budget_ns, fen__sys_now(), keep_bytes, !hurry};
+    struct work w = {.c = c, .budget_ns = budget_ns, .keep_bytes = keep_bytes, .rests = !hurry};
+    begin_slice(&w);
     note(&w);
     (void)fen__hooks_call(hurry ? FEN__HOOKS_ALL : FEN__HOOKS_AGED, end_hook, &w);
     __atomic_fetch_add(&fen__flush_epoch, 1, __ATOMIC_RELAXED);
@@ -115,6 +123,7 @@ void fen__reclaim_run(struct fen__reclaim_cycle *c, int64_t budget_ns, size_t ke
 
 void fen__reclaim_kept(struct fen__reclaim_cycle *c)
 {
-    struct work w = {.c = c, .from_ns = fen__sys_now(), .rests = true};
+    struct work w = {.c = c, .rests = true};
+    begin_slice(&w);
     (void)fen__hooks_call(FEN__HOOKS_TIMED, end_slice, &w);
 }

@@ -7,8 +7,11 @@
  *                 2 under the bucket's lock: join the watch of that fd, or begin one; arm the slot
  *                   with the watch's hook; register for the union of what all wait for, one event
  *                   (fen__poll_watch: MOD, else ADD), which reports at once what holds already
- *                 3 park; an event fires the hook, which wakes everybody in the watch
- *                 4 leave the watch, the last one frees it and its slot; again from 1
+ *                 3 park; an event fires the hook, which wakes everybody in the watch; again from 1
+ *                 4 at the end leave the watch, the last one frees it and its slot
+ *
+ * A fiber stays in its watch from the first wait to the end of the call, so one that was woken for
+ * nothing and has not yet come to wait again is told too that the descriptor is forgotten (gone).
  *
  * Step 2 comes after the fiber is in the list and asks the kernel anew each time, so no event is
  * lost; and it makes the kernel say whether this number still is the descriptor that was
@@ -197,12 +200,46 @@ static void leave(struct watch *w, struct fen__g *g)
         forsake(w);
 }
 
-/* The watch of fd with g in its list. When the registration turns out to be new although the watch
- * is not, the others in it wait for a descriptor that is gone: g begins a watch of its own. */
-static int join(int fd, struct fen__g *g, struct watch **ret_watch)
+/* Takes the lock of fd's bucket and readies g's node, which a wait that ended for nothing may have
+ * left in the watch. */
+static struct bucket *lock_for(int fd, struct fen__g *g, int events, struct watch *mine)
 {
     struct bucket *b = bucket_of(fd);
     fen__lock(&b->lock);
+    if (mine)
+        list_remove(mine, &g->node);
+    g->node.g = g;
+    g->node.index = events;
+    g->node.epoch = atomic_load_explicit(&g->wait, memory_order_relaxed) >> 16;
+    return b;
+}
+
+/* Again, in the watch that g is in already. -EBADF: it waits for a descriptor that is gone. */
+static int rejoin(struct watch *w, struct fen__g *g, int events)
+{
+    bool fresh = false;
+    struct bucket *b = lock_for(w->fd, g, events, w);
+    int rc = w->gone ? -EBADF : 0;
+    if (!rc) {
+        list_add(w, &g->node);
+        rc = registered(w, &fresh);
+        if (fresh)
+            rc = -EBADF;
+        if (rc == -EBADF) {
+            list_remove(w, &g->node);
+            unhook(b, w);
+            wake_all(w, FEN__BY_CLOSE);
+        }
+    }
+    fen__unlock(&b->lock);
+    return rc;
+}
+
+/* The watch of fd with g in its list. When the registration turns out to be new although the watch
+ * is not, the others in it wait for a descriptor that is gone: g begins a watch of its own. */
+static int join(int fd, struct fen__g *g, int events, struct watch **ret_watch)
+{
+    struct bucket *b = lock_for(fd, g, events, NULL);
     struct watch *w = find(b, fd);
     for (int rc;;) {
         bool old = w != NULL, fresh = false;
@@ -232,40 +269,33 @@ static int join(int fd, struct fen__g *g, struct watch **ret_watch)
     }
 }
 
-static int wait_once(int fd, int events, int64_t deadline_ns)
+/* *at: the watch that the fiber is in, NULL at first. */
+static int wait_once(int fd, int events, int64_t deadline_ns, struct watch **at)
 {
     struct fen__g *g = fen__cur(fen__self());
-    struct watch *w = NULL;
-    g->node.g = g;
-    g->node.index = events;
-    g->node.epoch = fen__arm(g);
-    int code = FEN__BY_IO, rc = join(fd, g, &w);
-    if (rc)
+    fen__arm(g);
+    int rc = *at ? rejoin(*at, g, events) : join(fd, g, events, at);
+    if (rc) {
         fen__unarm(g);
-    else
-        code = fen__park(deadline_ns, FEN__R_FD);
-    if (w)
-        leave(w, g);
-    if (rc)
         return rc == -EPERM ? 0 : rc;
-    return fen__code_rc(g, code);
+    }
+    return fen__code_rc(g, fen__park(deadline_ns, FEN__R_FD));
 }
 
 static int fd_wait(int fd, int events, int64_t deadline_ns)
 {
-    for (;;) {
-        int got = fen__sys_poll(fd, events, 0);
-        if (got)
-            return got;
-        int rc = fen__limit_rc(fen__cur(fen__self()));
-        if (rc)
-            return rc;
-        if (deadline_ns == 0)
-            return -EAGAIN;
-        rc = wait_once(fd, events, deadline_ns);
-        if (rc)
-            return rc;
-    }
+    struct watch *w = NULL;
+    int rc;
+    do {
+        rc = fen__sys_poll(fd, events, 0);
+        if (!rc)
+            rc = fen__limit_rc(fen__cur(fen__self()));
+        if (!rc)
+            rc = deadline_ns == 0 ? -EAGAIN : wait_once(fd, events, deadline_ns, &w);
+    } while (!rc);
+    if (w)
+        leave(w, fen__cur(fen__self()));
+    return rc;
 }
 
 int fen_fd_wait(int fd, int events, int64_t deadline_ns)

@@ -329,12 +329,16 @@ static struct fen__g *slow(struct fen__m *m)
     return g;
 }
 
-/* g: found already, or NULL. */
+/* g: found already, or NULL. With long slices every find comes here, and threads outside may fill
+ * the global queue as fast: who is from there and who is of the P's own take turns, or those would
+ * not run at all. */
 static struct fen__g *look(struct fen__m *m, struct fen__g *g)
 {
-    m->p->last_poll = m->bill.last;
-    if (!g)
+    struct fen__p *p = m->p;
+    p->last_poll = m->bill.last;
+    if (!g && !p->looked)
         g = fen__global_pop(m, SHARE);
+    p->looked = g != NULL;
     if (fen__poll_open_count())
         fen__find_poll(m);
     fen__charge(m, NULL);

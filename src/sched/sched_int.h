@@ -80,6 +80,7 @@ struct fen__p {
     uint64_t rand;
     uint32_t number;
     int node;           /* NUMA; whoever is its M runs there */
+    bool looked;        /* the last look found a fiber in the global queue; find.c */
     bool idle;          /* sched.lock: in the idle list */
     _Atomic bool leave; /* above the number wanted: procs.c */
     struct fen__p *next_idle;

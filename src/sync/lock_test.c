@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "sched/sched_int.h"
+
 #include <fen/fen.h>
 #include <fen/sim.h>
 
@@ -270,11 +272,12 @@ static void tick(void *arg)
     }
 }
 
-/* Computes until the one P has been taken away: another fiber has run. */
+/* Computes until the one P has been taken away. That another fiber has run does not tell: it may
+ * have lost the P itself, in the middle of its turn. */
 static void lose_the_p(void)
 {
-    int64_t from = atomic_load(&t.got);
-    while (atomic_load(&t.got) == from)
+    struct fen__m *m = fen__self();
+    while (atomic_load(&m->word) != FEN__TAKEN)
         ;
 }
 
