@@ -198,7 +198,7 @@ static int pop(struct fen_scope *s, struct fen__g *g)
 }
 
 /* 0, or why the scope is still open. */
-static int fini(struct fen_scope *s, struct patience p, int *ret_rc)
+static int close_scope(struct fen_scope *s, struct patience p, int *ret_rc)
 {
     struct fen__m *m = fen__enter();
     fen_assert(m && s->owner == fen__cur(m) && fen__cur(m)->scope == s);
@@ -224,7 +224,7 @@ static int fini(struct fen_scope *s, struct patience p, int *ret_rc)
 int fen__scope_fini(struct fen_scope *s)
 {
     int rc = 0;
-    (void)fini(s, for_ever, &rc); /* a wait for ever that nothing ends but the fibers' end */
+    (void)close_scope(s, for_ever, &rc); /* a wait for ever that nothing ends but the fibers' end */
     return rc;
 }
 
@@ -237,7 +237,7 @@ int fen_scope_close(fen_scope *s)
 
 static int close_within(fen_scope *s, struct patience p, int *ret_rc)
 {
-    int why = 0, rc = fini(s, p, &why);
+    int why = 0, rc = close_scope(s, p, &why);
     if (rc)
         return rc;
     pool_put(s);

@@ -382,7 +382,7 @@ static int close_at_the_edge(void *arg)
 {
     static int64_t edge; /* on no stack of a fiber that waits */
     int *seen = arg;
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 120; i++) {
         int rc = 7;
         edge = fen_now() + 30 * FEN_US;
         fen_scope *s = fen_scope_open(FEN_NEVER);
