@@ -44,7 +44,7 @@ FEN_API int fen_scope_close(fen_scope *s);
  * it must be closed in the end. -ENOMEM: the same, the deadline could not be set. try_: -EAGAIN
  * instead of waiting. Nothing else ends the wait, also no cancel and no deadline of the scope: they
  * end its fibers. The clean-ups run when the fibers have ended, with their own bound, not this one;
- * for fibers that a clean-up spawned it holds again. Must be the fiber's current scope (asserted). */
+ * for fibers that a clean-up spawned it holds again. The fiber's current scope (asserted). */
 FEN_API int fen_scope_close_until(fen_scope *s, int64_t deadline_ns, int *ret_rc) FEN_MUST_CHECK;
 FEN_API int fen_scope_try_close(fen_scope *s, int *ret_rc) FEN_MUST_CHECK;
 

@@ -10,11 +10,11 @@
  *
  * Invariants. It comes to 0 only under the lock and only while the owner waits, so the owner,
  * holding the lock, knows whether the last has ended. join_epoch is set while the owner waits, and
- * only then: who brings the count to 0 takes it, and wakes after it has let the lock go; a wake that
- * comes late meets another epoch. Who lets go touches the scope no more after that; one who found
- * itself to be the last, and no longer is when it has the lock, still has the lock for a moment. So
- * the owner closes only after it has had the lock itself, even where it sees at once that nobody is
- * left. test/model/children_test.c explores these functions. */
+ * only then: who brings the count to 0 takes it, and wakes after it has let go of the lock; a wake
+ * that comes late meets another epoch. Who lets go touches the scope no more after that; one who
+ * found itself to be the last, and no longer is when it has the lock, still has the lock for a
+ * moment. So the owner closes only after it has had the lock itself, even where it sees at once
+ * that nobody is left. test/model/children_test.c explores these functions. */
 #include "sync/sync_int.h"
 
 /* The lock is held for these three. own: 1 when the owner's hold is to be let go, 0 when it has

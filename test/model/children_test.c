@@ -1,9 +1,9 @@
 /* children_test.c - every interleaving on src/sync/children.c: the owner of a scope that waits for
- * its fibers, gives up at its deadline, waits or tries again and at last closes, two or three fibers
- * that end, and one waking for no reason.
+ * its fibers, gives up at its deadline, waits or tries again and at last closes, two or three
+ * fibers that end, and one waking for no reason.
  *
- * A step is one access of `children` outside the lock, or all that is done under it; taking the lock
- * and letting it go are steps. "In the scope" is a fiber until its last touch of it. */
+ * A step is one access of `children` outside the lock, or all that is done under it; taking the
+ * lock and letting it go are steps. "In the scope" is a fiber until its last touch of it. */
 #include "fiber.h"
 
 #include <stdatomic.h>

@@ -37,7 +37,8 @@ static_assert(sizeof(struct hot_data) == LINE, "one line, not a line and an int"
 #define EVENTS 2000 /* between two looks at the clock */
 #define TURNS 400
 #define LONGEST_S 3
-#define TURNS_MIN (TURNS / 20)
+#define PERCENT_MIN 5
+#define TURNS_MIN (TURNS * PERCENT_MIN / 100)
 #define THREADS 2
 #define APART 128    /* bytes of a worker's own */
 #define ON_CORE 0.97 /* of a round's time, on its core: it was not disturbed */
@@ -54,8 +55,8 @@ static const struct {
                        {APART, 4, "event_padded"},
                        {8, 1, "add_packed"},
                        {APART, 1, "add_padded"}};
-/* SCALING: of two threads in registers. UNDISTURBED, TWO_CORES: percent of the turns; the latter are
- * those that count. */
+/* SCALING: of two threads in registers. UNDISTURBED, TWO_CORES: percent of the turns; those of the
+ * latter count. */
 enum { TIMES = SHARINGS, ONE_TIMES, SCALING, UNDISTURBED, TWO_CORES, SHARING_FIGURES };
 
 static char counters[THREADS * APART] __attribute__((aligned(2 * LINE)));
@@ -137,14 +138,16 @@ static void one_way(struct adder *a, int k, int turn)
 {
     char *at = counters + a->core * sharing[k].apart;
     _Atomic uint64_t *n = (_Atomic uint64_t *)(void *)at;
-    double from = now_s(), cpu = thread_cpu_s(), wall = 0;
+    double from = now_s(), cpu = thread_cpu_s(), wall;
     int events = 0;
-    for (; wall < ROUND_S; wall = now_s() - from, events += EVENTS) {
+    do {
         if (sharing[k].counters == 1)
             add_one(n);
         else
             add_four(n);
-    }
+        events += EVENTS;
+        wall = now_s() - from;
+    } while (wall < ROUND_S);
     a->on_core[k][turn] = (thread_cpu_s() - cpu) / wall;
     a->rate[k][turn] = events / (wall * 1e9);
     a->added += (uint64_t)events * (uint64_t)sharing[k].counters;
@@ -263,7 +266,7 @@ static void sharing_runs(struct sharing_runs *s)
             in_child(sharing_main, NULL, out, SHARING_FIGURES);
         for (int k = 0; k < SHARING_FIGURES; k++)
             s->v[k][i] = out[k];
-        able[i] = out[TWO_CORES] * TURNS / 100 >= TURNS_MIN;
+        able[i] = out[TWO_CORES] >= PERCENT_MIN;
         n_able += able[i];
     }
     s->n = pick_able(able, s->n_all, s->of);
