@@ -25,7 +25,7 @@ for o in lines:
     if o["rival"] and o["rival_value"] > 0:  # a difference of two may come out below 0
         # One run: the ratio of the pair is that of the values. Figures have six digits.
         assert abs(o["ratio"] * o["rival_value"] / o["value"] - 1) < 1e-4, o
-    missed = missed or o["met"] == "no"
+    missed = missed or o["met"] in ("no", "floor")
 o = by_name["section"]  # a bar on the value
 want = "aim" if o["value"] <= o["aim"] else "at_least" if o["value"] <= o["at_least"] else "no"
 assert (o["at_least"], o["aim"], o["met"]) == (15, 2, want), o
@@ -33,6 +33,25 @@ o = by_name["lock_unlock"]  # a bar on the ratio: no verdict without a rival
 want = None if o["ratio"] is None else "at_least" if o["ratio"] <= 1 else "no"
 assert (o["at_least"], o["met"]) == (1, want), o
 assert by_name["lock_unlock_pthread"]["rival"] == "pthread"
+assert missed == (sys.argv[2] == "1"), "exit status against the verdicts"
+P
+
+# A bar that the threads miss as well is missed as "floor", with their figure, and never met.
+rc=0
+"$FEN_PROGRAM" bench scaling --json --runs=2 >"$tmp/lines" || rc=$?
+[ "$rc" -le 1 ] || fail "exit status $rc"
+python3 - "$tmp/lines" "$rc" <<'P' || fail "see above"
+import json, sys
+of = {o["figure"]: o for o in map(json.loads, open(sys.argv[1]))}
+o = of["scaling_1_to_2"]
+if o["value"] is not None:  # two cores
+    v, threads = o["value"], o["rival_value"]
+    want = ("aim" if v >= 1.95 else "at_least" if v >= 1.8 else "floor" if threads < 1.8 else "no")
+    assert o["rival"] == "pthread" and threads > 0 and o["met"] == want, o
+    assert (want == "floor") == ("two threads reach" in o["note"] and "beyond" in o["note"]), o
+    r = of["scaling_to_threads"]
+    assert r["met"] == ("at_least" if r["value"] >= 0.95 else "no"), r
+missed = any(o["value"] is None or o["met"] in ("no", "floor") for o in of.values())
 assert missed == (sys.argv[2] == "1"), "exit status against the verdicts"
 P
 

@@ -204,6 +204,7 @@
     ROW(fen_group_go, FAILS, 0, groups)                                                            \
     ROW(fen_group_go_until, FAILS, 0, groups)                                                      \
     ROW(fen_group_wait, NEVER, 0, groups)                                                          \
+    ROW(fen_group_try_wait, NEVER, 0, groups)                                                      \
     /* scopes */                                                                                   \
     ROW(fen_scope_current, NEVER, 0, scopes)                                                       \
     ROW(fen_scope_check, NEVER, 0, scopes)                                                         \
@@ -216,6 +217,7 @@
     ROW(fen_scope_cause, NEVER, 0, scopes)                                                         \
     ROW(fen_cancel_hook_del, NEVER, 0, scopes)                                                     \
     ROW(fen_scope_close, NEVER, 0, scopes)                                                         \
+    ROW(fen_scope_try_close, NEVER, 0, scopes)                                                     \
     /* deferring */                                                                                \
     ROW(fen_scope_set_cleanup, NEVER, 0, deferring)                                                \
     ROW(fen_defer, NEVER, 0, deferring)                                                            \
@@ -257,6 +259,8 @@
     ROW(fen_rwlock_write_lock_until, FAILS, 0, waiting)                                            \
     ROW(fen_sem_acquire_until, FAILS, 0, waiting)                                                  \
     ROW(fen_wg_wait_until, FAILS, 0, waiting)                                                      \
+    ROW(fen_scope_close_until, FAILS, 0, waiting)                                                  \
+    ROW(fen_group_wait_until, FAILS, 0, waiting)                                                   \
     ROW(fen_barrier_wait_until, FAILS, 0, waiting)                                                 \
     /* others */                                                                                   \
     ROW(fen_label_set, FAILS, 0, others)                                                           \

@@ -278,6 +278,13 @@ static int spawning(void *arg)
     return 0;
 }
 
+static int comes_late(void *arg)
+{
+    (void)arg;
+    late();
+    return 0;
+}
+
 static int groups(void *arg)
 {
     (void)arg;
@@ -289,12 +296,22 @@ static int groups(void *arg)
     TRY(0, fen_group_go_until, (g, tenth, &ran, far()));
     MUST(SEE(fen_group_wait, (g)) == 0);
     MUST(ran == 3);
+    g = fen_group_open(0, FEN_NEVER);
+    MUST(g && fen_group_go(g, comes_late, NULL) == 0);
+    MUST(SEE(fen_group_try_wait, (g, NULL)) == -EAGAIN);
+    MUST(fen_group_wait(g) == 0);
     return 0;
 }
 
 /* ---- scopes ---- */
 
 static void hook_fn(fen_cancel_hook *h, int rc) { *(int *)h->arg = rc; }
+
+static void comes_late_too(void *arg)
+{
+    (void)arg;
+    late();
+}
 
 static int scopes(void *arg)
 {
@@ -315,6 +332,10 @@ static int scopes(void *arg)
     MUST(told == -ECANCELED && SEE(fen_scope_cause, (s)) == -EIO);
     DO(fen_cancel_hook_del, (&h));
     MUST(SEE(fen_scope_close, (s)) == -ECANCELED);
+    s = fen_scope_open(FEN_NEVER);
+    partner(comes_late_too, NULL);
+    MUST(SEE(fen_scope_try_close, (s, NULL)) == -EAGAIN);
+    MUST(fen_scope_close(s) == 0);
     return 0;
 }
 
@@ -446,11 +467,34 @@ static int first_deadlines(void *arg)
     return 0;
 }
 
+static void awaits(void *w) { MUST(fen_wg_wait(w) == 0); }
+static int awaits_too(void *w) { return fen_wg_wait(w); }
+
+static void first_close(fen_wg *w)
+{
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    MUST(s && fen_go(awaits, w) == 0);
+    TRY(-ETIMEDOUT, fen_scope_close_until, (s, soon(), NULL));
+    fen_wg_done(w);
+    MUST(fen_scope_close(s) == 0);
+    fen_wg_add(w, 1);
+}
+
+static void first_group(fen_wg *w)
+{
+    fen_group *g = fen_group_open(0, FEN_NEVER);
+    MUST(g && fen_group_go(g, awaits_too, w) == 0);
+    TRY(-ETIMEDOUT, fen_group_wait_until, (g, soon(), NULL));
+    fen_wg_done(w);
+    MUST(fen_group_wait(g) == 0);
+    fen_wg_add(w, 1);
+}
+
 static int first_waits(void *arg)
 {
     fen_rwlock l = {0};
     fen_sem s = {0};
-    fen_wg w = {0};
+    static fen_wg w; /* on no stack: others wait on it */
     fen_barrier b;
     fen_barrier_init(&b, 2);
     fen_wg_add(&w, 1);
@@ -460,7 +504,9 @@ static int first_waits(void *arg)
     case 1: TRY(-ETIMEDOUT, fen_rwlock_write_lock_until, (&l, soon())); break;
     case 2: TRY(-ETIMEDOUT, fen_sem_acquire_until, (&s, soon())); break;
     case 3: TRY(-ETIMEDOUT, fen_wg_wait_until, (&w, soon())); break;
-    default: TRY(-ETIMEDOUT, fen_barrier_wait_until, (&b, soon()));
+    case 4: TRY(-ETIMEDOUT, fen_barrier_wait_until, (&b, soon())); break;
+    case 5: first_close(&w); break;
+    default: first_group(&w);
     }
     fen_wg_done(&w);
     fen_rwlock_write_unlock(&l);
@@ -571,7 +617,7 @@ static int each_in_a_run(int (*fn)(void *arg), int n)
 }
 
 static int deadlines(void *arg) { return arg ? -EINVAL : each_in_a_run(first_deadlines, 6); }
-static int waiting(void *arg) { return arg ? -EINVAL : each_in_a_run(first_waits, 5); }
+static int waiting(void *arg) { return arg ? -EINVAL : each_in_a_run(first_waits, 7); }
 static int others(void *arg) { return arg ? -EINVAL : each_in_a_run(first_of_others, 6); }
 static int crowded(void *arg) { return arg ? -EINVAL : each_in_a_run(crowds, 3); }
 

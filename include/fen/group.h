@@ -32,8 +32,18 @@ FEN_API fen_scope *fen_group_scope(fen_group *g);
 
 /* Waits for the group's fibers, closes its scope and frees it. By the fiber that opened it, whose
  * current scope it must be (asserted). The first error; else why the scope ended early (-ETIMEDOUT,
- * -ECANCELED), else 0. The wait itself cannot be cancelled: the fibers can. */
+ * -ECANCELED), else 0. The wait itself cannot be cancelled: the fibers can. So the group's deadline
+ * ends the blocking calls of its fibers, and the wait when they have returned. */
 FEN_API int fen_group_wait(fen_group *g);
+
+/* The same, but waits until the absolute deadline_ns only (one in the past: does not wait). 0: the
+ * group is freed, and *ret_rc (ret_rc may be NULL) is what fen_group_wait would have returned.
+ * -ETIMEDOUT: fibers are left. Then the group stays as it was, its scope current, and they run on,
+ * cancelled by nobody: it may get more of them, be cancelled (fen_group_scope), and is to be waited
+ * for again in any form. -ENOMEM: the same, the deadline could not be set. try_: -EAGAIN instead of
+ * waiting. */
+FEN_API int fen_group_wait_until(fen_group *g, int64_t deadline_ns, int *ret_rc) FEN_MUST_CHECK;
+FEN_API int fen_group_try_wait(fen_group *g, int *ret_rc) FEN_MUST_CHECK;
 
 #ifdef __cplusplus
 }

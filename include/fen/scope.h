@@ -37,6 +37,17 @@ FEN_API fen_scope *fen_scope_open(int64_t deadline_ns) FEN_MUST_CHECK;
  * reason the scope ended early: -ECANCELED, -ETIMEDOUT. */
 FEN_API int fen_scope_close(fen_scope *s);
 
+/* The same, but waits for the scope's fibers until the absolute deadline_ns only (one in the past:
+ * does not wait). 0: it is closed, and *ret_rc (ret_rc may be NULL) is what fen_scope_close would
+ * have returned. -ETIMEDOUT: fibers are left. Then the scope stays open and current and they run
+ * on, cancelled by nobody: go on, cancel them (fen_scope_cancel), and close again in any form, for
+ * it must be closed in the end. -ENOMEM: the same, the deadline could not be set. try_: -EAGAIN
+ * instead of waiting. Nothing else ends the wait, also no cancel and no deadline of the scope: they
+ * end its fibers. The clean-ups run when the fibers have ended, with their own bound, not this one;
+ * for fibers that a clean-up spawned it holds again. The fiber's current scope (asserted). */
+FEN_API int fen_scope_close_until(fen_scope *s, int64_t deadline_ns, int *ret_rc) FEN_MUST_CHECK;
+FEN_API int fen_scope_try_close(fen_scope *s, int *ret_rc) FEN_MUST_CHECK;
+
 /* The fiber's current scope; NULL outside a fiber. */
 FEN_API fen_scope *fen_scope_current(void);
 

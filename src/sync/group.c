@@ -107,11 +107,35 @@ int fen_group_try_go(fen_group *g, int (*fn)(void *), void *arg)
 
 fen_scope *fen_group_scope(fen_group *g) { return g->scope; }
 
-int fen_group_wait(fen_group *g)
+/* Its scope is closed, with that result. */
+static int end(fen_group *g, int rc)
 {
-    int rc = fen_scope_close(g->scope);
     int first = atomic_load(&g->first);
     fen_sem_fini(&g->places);
     fen__mem_free(g, sizeof *g);
     return first ? first : rc;
+}
+
+int fen_group_wait(fen_group *g) { return end(g, fen_scope_close(g->scope)); }
+
+static int end_if(fen_group *g, int failed, int rc, int *ret_rc)
+{
+    if (failed)
+        return failed;
+    rc = end(g, rc);
+    if (ret_rc)
+        *ret_rc = rc;
+    return 0;
+}
+
+int fen_group_wait_until(fen_group *g, int64_t deadline_ns, int *ret_rc)
+{
+    int why = 0, failed = fen_scope_close_until(g->scope, deadline_ns, &why);
+    return end_if(g, failed, why, ret_rc);
+}
+
+int fen_group_try_wait(fen_group *g, int *ret_rc)
+{
+    int why = 0, failed = fen_scope_try_close(g->scope, &why);
+    return end_if(g, failed, why, ret_rc);
 }

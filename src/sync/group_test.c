@@ -149,6 +149,65 @@ static void test_fibers_of_the_group_may_add_to_it(void **state)
     assert_null(fen_group_open(0, FEN_NEVER)); /* not a fiber */
 }
 
+static int fail_at_gate(void *arg)
+{
+    wait_for(&may_fail, 1);
+    return arg ? -EAGAIN : 0; /* an error like any other */
+}
+
+/* Fibers of a group are waited for until a time, and go on after it. */
+static int until(void *fails)
+{
+    int rc = 7;
+    int64_t soon = fen_now() + 5 * FEN_MS;
+    may_fail = ran = 0;
+    fen_group *g = fen_group_open(2, FEN_NEVER);
+    assert_int_equal(fen_group_go(g, fail_at_gate, fails), 0);
+    assert_int_equal(fen_group_try_wait(g, &rc), -EAGAIN);
+    assert_int_equal(fen_group_wait_until(g, -1, &rc), -ETIMEDOUT);
+    assert_int_equal(fen_group_wait_until(g, soon, &rc), -ETIMEDOUT);
+    assert_true(fen_now() >= soon);
+    assert_int_equal(rc, 7);
+    assert_int_equal(fen_scope_check(fen_group_scope(g)), 0); /* nobody was cancelled */
+    assert_int_equal(fen_group_go(g, work, NULL), 0);         /* it takes more */
+    may_fail = 1;
+    assert_int_equal(fen_group_wait_until(g, fen_now() + 20 * FEN_S, &rc), 0);
+    assert_int_equal(rc, fails ? -EAGAIN : 0);
+    assert_int_equal(ran, 1);
+    return 0;
+}
+
+static int sleep_past(void *arg)
+{
+    (void)arg;
+    return fen_sleep(20 * FEN_S) == -ETIMEDOUT ? 0 : -EINVAL;
+}
+
+/* The group's deadline ends its fibers, and through them the wait, which has none. */
+static int own_deadline(void *arg)
+{
+    int rc = 7;
+    (void)arg;
+    for (int form = 0; form < 2; form++) {
+        fen_group *g = fen_group_open(0, fen_now() + 3 * FEN_MS);
+        assert_int_equal(fen_group_go(g, sleep_past, NULL), 0);
+        if (form == 0)
+            assert_int_equal(fen_group_wait_until(g, FEN_NEVER, &rc), 0);
+        else
+            rc = fen_group_wait(g);
+        assert_int_equal(rc, -ETIMEDOUT);
+    }
+    return 0;
+}
+
+static void test_wait_until_leaves_the_group_when_fibers_are_left(void **state)
+{
+    (void)state;
+    run_on_all(until, NULL);
+    run_on_all(until, &ran);
+    run_on_all(own_deadline, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -156,6 +215,7 @@ int main(void)
         cmocka_unit_test(test_first_error_cancels_the_rest_with_that_cause),
         cmocka_unit_test(test_full_failed_timed_out_and_cancelled_groups_take_nobody),
         cmocka_unit_test(test_fibers_of_the_group_may_add_to_it),
+        cmocka_unit_test(test_wait_until_leaves_the_group_when_fibers_are_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,8 @@
  * it: a fiber that changes its own chain runs, and looks at its limits before it waits again; one
  * that is parked does not change its chain.
  *
- * Close: wait for the children (masked: they have the limit, not the waiting), run the clean-ups
+ * Close: wait for the children (children.c; masked: they have the limit, not the waiting; a close
+ * that is not to wait longer leaves the scope as it is), run the clean-ups
  * last in first out, withdraw hooks and timer, pop. The clean-ups wait under a limit of their own
  * that has no parent: nothing that ended above reaches them, and their deadline is theirs. It lies
  * in the scope, because others follow the chain. Masking them instead would let none of their waits
@@ -125,23 +126,6 @@ fen_scope *fen_scope_open(int64_t deadline_ns)
     return s;
 }
 
-/* RT. Waits until every fiber of the scope has ended; the owner's own hold is let go meanwhile. */
-static void join(struct fen_scope *s, struct fen__g *g)
-{
-    for (int64_t own = 1;; own = 0) {
-        fen__lock(&s->lock);
-        bool none = atomic_fetch_sub(&s->children, own) == own;
-        if (!none)
-            s->join_epoch = fen__arm(g);
-        fen__unlock(&s->lock);
-        if (none)
-            break;
-        g->on = s;
-        fen__park(FEN_NEVER, FEN__R_SCOPE);
-    }
-    atomic_store_explicit(&s->children, 1, memory_order_relaxed); /* nobody else is there */
-}
-
 void fen__scope_run_defers(struct fen_scope *s)
 {
     struct fen__g *g = s->owner;
@@ -183,24 +167,24 @@ static void withdraw(struct fen_scope *s)
     }
 }
 
-int fen__scope_fini(struct fen_scope *s)
+/* Until when a close waits for the scope's fibers. */
+struct patience {
+    bool none; /* it does not */
+    int64_t deadline_ns;
+};
+static const struct patience for_ever = {.deadline_ns = FEN_NEVER};
+
+/* RT. 0: they have ended. */
+static int await_children(struct fen_scope *s, struct fen__g *g, struct patience p)
 {
-    struct fen__m *m = fen__enter();
-    fen_assert(m && s->owner == fen__cur(m) && fen__cur(m)->scope == s);
-    struct fen__g *g = fen__cur(m);
-    g->mask++;
-    if (atomic_load_explicit(&s->spawned, memory_order_relaxed))
-        join(s, g);
-    if (s->defers) {
-        g->mask--;
-        fen__leave(fen__self());
-        fen__scope_run_defers(s);
-        fen__enter();
-        g->mask++;
-        if (atomic_load_explicit(&s->spawned, memory_order_relaxed))
-            join(s, g); /* a clean-up may have spawned; its last child may still hold the lock */
-    }
-    g->mask--;
+    if (!atomic_load_explicit(&s->spawned, memory_order_relaxed))
+        return 0;
+    return p.none ? fen__scope_try_join(s) : fen__scope_join(s, g, p.deadline_ns);
+}
+
+/* Of which nothing is left: the owner goes back to the scope around it. */
+static int pop(struct fen_scope *s, struct fen__g *g)
+{
     if (s->hooked)
         withdraw(s);
     /* Always: a timer that was taken out of its heap may be on its way here without a trace. Pairs
@@ -210,7 +194,37 @@ int fen__scope_fini(struct fen_scope *s)
     g->scope = s->parent_of_owner;
     __atomic_store_n(&g->limit, s->limit.parent, __ATOMIC_RELEASE);
     fen__limits_changed(g);
+    return rc;
+}
+
+/* 0, or why the scope is still open. */
+static int close_scope(struct fen_scope *s, struct patience p, int *ret_rc)
+{
+    struct fen__m *m = fen__enter();
+    fen_assert(m && s->owner == fen__cur(m) && fen__cur(m)->scope == s);
+    struct fen__g *g = fen__cur(m);
+    g->mask++;
+    int rc = await_children(s, g, p);
+    if (!rc && s->defers) {
+        g->mask--;
+        fen__leave(fen__self());
+        fen__scope_run_defers(s);
+        fen__enter();
+        g->mask++;
+        /* A clean-up may have spawned; its last child may still hold the lock. */
+        rc = await_children(s, g, p);
+    }
+    g->mask--;
+    if (!rc)
+        *ret_rc = pop(s, g);
     fen__leave(fen__self());
+    return rc;
+}
+
+int fen__scope_fini(struct fen_scope *s)
+{
+    int rc = 0;
+    (void)close_scope(s, for_ever, &rc); /* a wait for ever that nothing ends but the fibers' end */
     return rc;
 }
 
@@ -219,6 +233,27 @@ int fen_scope_close(fen_scope *s)
     int rc = fen__scope_fini(s);
     pool_put(s);
     return rc;
+}
+
+static int close_within(fen_scope *s, struct patience p, int *ret_rc)
+{
+    int why = 0, rc = close_scope(s, p, &why);
+    if (rc)
+        return rc;
+    pool_put(s);
+    if (ret_rc)
+        *ret_rc = why;
+    return 0;
+}
+
+int fen_scope_close_until(fen_scope *s, int64_t deadline_ns, int *ret_rc)
+{
+    return close_within(s, (struct patience){.deadline_ns = deadline_ns}, ret_rc);
+}
+
+int fen_scope_try_close(fen_scope *s, int *ret_rc)
+{
+    return close_within(s, (struct patience){.none = true}, ret_rc);
 }
 
 fen_scope *fen_scope_current(void)
@@ -474,28 +509,6 @@ static void add_bill(struct fen__g *g, struct fen__child_bill *b)
     atomic_fetch_add_explicit(&b->arena_bytes, g->arena_bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&b->in_bytes, g->in_bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&b->out_bytes, g->out_bytes, memory_order_relaxed);
-}
-
-/* After the count has gone down, or the lock has been let go, the scope may be gone. The last one
- * goes down under the lock, where the owner looks for 0. Any thread. */
-void fen__scope_let_go(struct fen_scope *s)
-{
-    int64_t n = atomic_load_explicit(&s->children, memory_order_relaxed);
-    while (n > 1)
-        if (atomic_compare_exchange_weak(&s->children, &n, n - 1))
-            return;
-    struct fen__m *m = fen__enter_any();
-    struct fen__g *owner = s->owner;
-    uint64_t epoch = 0;
-    fen__lock(&s->lock);
-    if (atomic_fetch_sub(&s->children, 1) == 1) {
-        epoch = s->join_epoch;
-        s->join_epoch = 0;
-    }
-    fen__unlock(&s->lock);
-    if (epoch)
-        fen__wake(owner, epoch, FEN__BY_SYNC);
-    fen__leave_any(m);
 }
 
 /* On the child, last. */

@@ -229,6 +229,193 @@ static void test_a_sleep_that_wakes_late_knows_its_deadline(void **state)
     assert_int_equal(fen_run(sleep_late, NULL, &(fen_config){.procs = 1}), 0);
 }
 
+/* ---- a close that waits until a time ---- */
+
+static _Atomic int gate, left, cleaned;
+
+static void wait_at_gate(void *arg)
+{
+    (void)arg;
+    while (!gate && fen_sleep(FEN_MS) == 0)
+        ;
+    atomic_fetch_add(&left, 1);
+}
+
+static void clean(void *arg)
+{
+    (void)arg;
+    cleaned++;
+}
+
+static void reset(void) { gate = left = cleaned = 0; }
+
+/* Late, early and at the edge; in between the scope is as it was. */
+static int close_in_steps(void *arg)
+{
+    int rc = 7;
+    int64_t soon = fen_now() + 10 * FEN_MS;
+    fen_scope *around = fen_scope_current();
+    fen_defer_record r;
+    (void)arg;
+    reset();
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    fen_defer(s, &r, clean, NULL);
+    assert_int_equal(fen_go(wait_at_gate, NULL), 0);
+    assert_int_equal(fen_scope_try_close(s, &rc), -EAGAIN);
+    assert_int_equal(fen_scope_close_until(s, 0, &rc), -ETIMEDOUT);
+    assert_int_equal(fen_scope_close_until(s, soon, &rc), -ETIMEDOUT);
+    assert_true(fen_now() >= soon);
+    assert_ptr_equal(fen_scope_current(), s);
+    assert_int_equal(fen_scope_check(s), 0);
+    assert_int_equal(rc + left + cleaned, 7);        /* nobody was cancelled, nothing has run */
+    assert_int_equal(fen_go(wait_at_gate, NULL), 0); /* it takes more */
+    gate = 1;
+    assert_int_equal(fen_scope_close_until(s, fen_now() + 20 * FEN_S, &rc), 0);
+    assert_int_equal(rc, 0);
+    assert_int_equal(left, 2);
+    assert_int_equal(cleaned, 1);
+    assert_ptr_equal(fen_scope_current(), around);
+    return 0;
+}
+
+/* What need not wait succeeds, whatever the deadline and the scope say. */
+static int close_at_once(void *arg)
+{
+    (void)arg;
+    for (int form = 0; form < 4; form++) {
+        int rc = 7;
+        reset();
+        gate = 1;
+        fen_scope *s = fen_scope_open(FEN_NEVER);
+        if (form % 2) {
+            assert_int_equal(fen_go(wait_at_gate, NULL), 0);
+            while (fen_scope_try_close(s, &rc) == -EAGAIN)
+                fen_yield();
+            assert_int_equal(left, 1);
+            assert_int_equal(rc, 0);
+            s = fen_scope_open(FEN_NEVER);
+        }
+        fen_scope_cancel(s);
+        if (form < 2)
+            assert_int_equal(fen_scope_close_until(s, -1, &rc), 0);
+        else
+            assert_int_equal(fen_scope_try_close(s, &rc), 0);
+        assert_int_equal(rc, -ECANCELED);
+    }
+    return fen_scope_close_until(fen_scope_open(FEN_NEVER), 0, NULL);
+}
+
+/* A cancel and the scope's own deadline end the fibers, not the wait; both are told by ret_rc. */
+static int close_ended(void *cancelled)
+{
+    int rc = 7;
+    reset();
+    fen_scope *s = fen_scope_open(cancelled ? FEN_NEVER : fen_now() + 5 * FEN_MS);
+    assert_int_equal(fen_go(wait_at_gate, NULL), 0);
+    if (cancelled)
+        fen_scope_cancel(s);
+    assert_int_equal(fen_scope_close_until(s, fen_now() + 20 * FEN_S, &rc), 0);
+    assert_int_equal(rc, cancelled ? -ECANCELED : -ETIMEDOUT);
+    assert_int_equal(left, 1);
+    return 0;
+}
+
+static void stay(void *arg)
+{
+    (void)arg;
+    while (!gate) /* whatever its scope says */
+        fen_yield();
+    atomic_fetch_add(&left, 1);
+}
+
+/* The children of a cancelled scope take their time: that is waited for until the deadline. */
+static int close_stubborn(void *arg)
+{
+    int rc = 7;
+    (void)arg;
+    reset();
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    assert_int_equal(fen_go(stay, NULL), 0);
+    fen_scope_cancel(s);
+    int64_t soon = fen_now() + 5 * FEN_MS;
+    assert_int_equal(fen_scope_close_until(s, soon, &rc), -ETIMEDOUT);
+    assert_true(fen_now() >= soon);
+    assert_int_equal(rc + left, 7);
+    gate = 1;
+    assert_int_equal(fen_scope_close(s), -ECANCELED);
+    assert_int_equal(left, 1);
+    return 0;
+}
+
+static void spawn_late(void *arg)
+{
+    cleaned++;
+    assert_int_equal(fen_go(stay, arg), 0);
+}
+
+/* A clean-up's fiber is waited for until the deadline too; the clean-up has run by then. */
+static int close_cleanup_spawns(void *arg)
+{
+    int rc = 7;
+    fen_defer_record r;
+    (void)arg;
+    reset();
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    fen_defer(s, &r, spawn_late, NULL);
+    assert_int_equal(fen_scope_close_until(s, fen_now() + FEN_MS, &rc), -ETIMEDOUT);
+    assert_int_equal(cleaned, 1);
+    gate = 1;
+    assert_int_equal(fen_scope_close_until(s, FEN_NEVER, &rc), 0);
+    assert_int_equal(rc, 0);
+    assert_int_equal(cleaned + left, 2);
+    return 0;
+}
+
+static void end_soon(void *until)
+{
+    while (fen_now() < *(const int64_t *)until)
+        fen_yield();
+}
+
+/* The last child ends about when the deadline comes. */
+static int close_at_the_edge(void *arg)
+{
+    static int64_t edge; /* on no stack of a fiber that waits */
+    int *seen = arg;
+    for (int i = 0; i < 120; i++) {
+        int rc = 7;
+        edge = fen_now() + 30 * FEN_US;
+        fen_scope *s = fen_scope_open(FEN_NEVER);
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(fen_go(end_soon, &edge), 0);
+        int tried = fen_scope_close_until(s, edge + i % 40 * FEN_US / 4 - 5 * FEN_US, &rc);
+        assert_true(tried == 0 || tried == -ETIMEDOUT);
+        assert_int_equal(rc, tried ? 7 : 0);
+        seen[tried == 0]++;
+        if (tried)
+            assert_int_equal(fen_scope_close(s), 0);
+    }
+    return 0;
+}
+
+static void test_close_until_leaves_the_scope_open_when_fibers_are_left(void **state)
+{
+    int seen[2] = {0};
+    (void)state;
+    for (int procs = 1; procs <= 2; procs++) {
+        fen_config c = {.procs = procs};
+        assert_int_equal(fen_run(close_in_steps, NULL, &c), 0);
+        assert_int_equal(fen_run(close_at_once, NULL, &c), 0);
+        assert_int_equal(fen_run(close_ended, NULL, &c), 0);
+        assert_int_equal(fen_run(close_ended, &c, &c), 0);
+        assert_int_equal(fen_run(close_stubborn, NULL, &c), 0);
+        assert_int_equal(fen_run(close_cleanup_spawns, NULL, &c), 0);
+        assert_int_equal(fen_run(close_at_the_edge, seen, &c), 0);
+    }
+    assert_null(fen_scope_open(FEN_NEVER)); /* a thread has no scope that it could close */
+    print_message("at the edge: %d not closed, %d closed\n", seen[0], seen[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_cancel_calls_hooks_of_inner_scopes),
         cmocka_unit_test(test_cancel_reaches_children_of_inner_scopes),
         cmocka_unit_test(test_earlier_deadline_reaches_children_of_inner_scopes),
+        cmocka_unit_test(test_close_until_leaves_the_scope_open_when_fibers_are_left),
         cmocka_unit_test(test_deadline_set_after_the_hook_calls_it),
         cmocka_unit_test(test_hook_removal_waits_for_the_hook_of_a_cancel_and_a_deadline),
     };

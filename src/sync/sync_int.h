@@ -37,6 +37,10 @@ void fen__waitq_leave(struct fen_waitq *q, uint32_t *lock, struct fen__node *n);
 void fen__scope_hold(struct fen_scope *s);
 void fen__scope_let_go(struct fen_scope *s);
 void fen__scope_child_end(struct fen__g *g);
+/* The owner, masked: every fiber of the scope has ended (0), or -ETIMEDOUT, -ENOMEM: some are left,
+ * and the owner holds the scope as before. RT. */
+int fen__scope_join(struct fen_scope *s, struct fen__g *g, int64_t deadline_ns);
+int fen__scope_try_join(struct fen_scope *s); /* 0, -EAGAIN */
 /* Fibers that were claimed under a lock and are woken after it, first come first. */
 struct fen__woken {
     struct fen__node *head, *last;

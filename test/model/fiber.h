@@ -38,7 +38,8 @@ enum fen__reason {
     FEN__R_SELECT,
     FEN__R_ONCE,
     FEN__R_BARRIER,
-    FEN__R_BLOCKING
+    FEN__R_BLOCKING,
+    FEN__R_SCOPE
 };
 #define FEN__XFER_BYTES 16
 

@@ -104,6 +104,27 @@ double median(double *v, int n)
     return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
+int pick_able(const bool *able, int n, int *ret_of)
+{
+    int have = 0;
+    for (int i = 0; i < n; i++)
+        if (able[i])
+            ret_of[have++] = i;
+    if (have >= SAMPLE || have == n)
+        return have;
+    for (int i = 0; i < n; i++)
+        ret_of[i] = i;
+    return n;
+}
+
+double median_of(const double *v, const int *of, int n)
+{
+    double own[BENCH_RUNS_MAX];
+    for (int i = 0; i < n; i++)
+        own[i] = v[of[i]];
+    return median(own, n);
+}
+
 /* ---- what the figures were measured on ---- */
 
 static void first_line(const char *command, char *to, size_t bytes)
@@ -148,7 +169,21 @@ static const char *met(const struct figure *f)
         return NULL; /* nothing to judge it by */
     if (f->aim > 0 && reaches(f, f->aim, f->bar_on_ratio && !f->aim_on_value))
         return "aim";
-    return reaches(f, f->at_least, f->bar_on_ratio) ? "at_least" : "no";
+    if (reaches(f, f->at_least, f->bar_on_ratio))
+        return "at_least";
+    return f->beyond ? "floor" : "no";
+}
+
+static bool missed(const struct figure *f)
+{
+    const char *m = met(f);
+    return isnan(f->value) || (m && (!strcmp(m, "no") || !strcmp(m, "floor")));
+}
+
+static const char *note(const struct figure *f)
+{
+    const char *m = met(f);
+    return m && !strcmp(m, "floor") ? f->beyond : f->note;
 }
 
 static void put_number(const char *key, double v)
@@ -187,7 +222,7 @@ static void emit_json(const struct figure *f)
     put_number("aim", f->aim > 0 ? f->aim : NAN);
     put_text("met", met(f));
     printf(",\"runs\":%d", f->runs ? f->runs : 1);
-    put_text("note", f->note);
+    put_text("note", note(f));
     put_number("load_average", load_average());
     put_text("commit", commit);
     put_text("machine", machine);
@@ -227,13 +262,12 @@ static void emit_row(const struct figure *f)
     printf(" %-6s %-9s", f->unit, f->rival ? f->rival : "");
     cell(f->rival ? f->rival_value : NAN, 9);
     cell(f->rival && f->ratio > 0 ? f->ratio : NAN, 7);
-    printf("  %-19s %-8s %s\n", bar, m ? m : "", f->note ? f->note : "");
+    printf("  %-19s %-8s %s\n", bar, m ? m : "", note(f) ? note(f) : "");
 }
 
 void emit(const struct figure *f)
 {
-    const char *m = met(f);
-    if ((m && !strcmp(m, "no")) || isnan(f->value))
+    if (missed(f))
         all_met = false;
     if (as_json)
         emit_json(f);

@@ -24,6 +24,10 @@ struct figure {
     bool exact;           /* value must equal at_least */
     int runs;             /* 0: one */
     const char *note;     /* why there is no value or no rival; NULL: nothing to say */
+    /* Why at_least lies beyond what the machine gave in this run, by a measurement beside the
+     * value's (the floor); NULL: it gave enough. A miss is then "floor" instead of "no": it says
+     * nothing against fen, and is a miss all the same. */
+    const char *beyond;
 };
 #define FIGURE(...) (&(struct figure){__VA_ARGS__})
 
@@ -33,6 +37,12 @@ extern int bench_runs; /* --runs; 0: each bench's own number */
 int runs_or(int own);
 
 double median(double *v, int n); /* sorts v; NAN when one of v is */
+/* The runs in which the machine could do what is asked for, when there are SAMPLE of them or n: the
+ * figures are theirs then. Otherwise all n. ret_of (n of them) are the numbers of the runs; returns
+ * how many. */
+#define SAMPLE 5
+int pick_able(const bool *able, int n, int *ret_of);
+double median_of(const double *v, const int *of, int n); /* v[of[0..n-1]], which stays as it is */
 double now_s(void);
 int64_t own_rss(void); /* bytes resident of this process */
 

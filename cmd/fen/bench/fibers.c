@@ -1,4 +1,4 @@
-/* fibers.c - switch, yield, spawn, scaling, cancel: what the scheduler itself costs.
+/* fibers.c - switch, yield, spawn, cancel: what the scheduler itself costs.
  *
  * One P beside GOMAXPROCS=1 where nothing else is said. */
 #include "bench/bench.h"
@@ -277,87 +277,6 @@ void bench_spawn(void)
     emit(FIGURE(.name = "spawned_1000000", .unit = "fibers", .more_is_better = true,
                 .value = isnan(s) ? 0 : MILLION, .bar = true, .at_least = MILLION));
     emit(FIGURE(.name = "spawn_yield_join_1000000", .unit = "s", .value = s));
-}
-
-/* ---- scaling ---- */
-
-#define WORKERS 64
-#define WORK 3000000
-
-static void work(void *arg)
-{
-    uint64_t x = 1;
-    for (int i = 0; i < WORK; i++) {
-        x = x * UINT64_C(6364136223846793005) + 1442695040888963407;
-        __asm__ volatile("" : "+r"(x));
-    }
-    atomic_fetch_add((_Atomic uint64_t *)arg, x);
-}
-
-static int scaling_run(void *arg)
-{
-    _Atomic uint64_t sum = 0;
-    double from = now_s();
-    fen_scope *s = fen_scope_open(FEN_NEVER);
-    for (int i = 0; i < WORKERS; i++)
-        if (fen_go(work, (void *)&sum))
-            return -ENOMEM;
-    int rc = fen_scope_close(s);
-    *(double *)arg = now_s() - from;
-    return rc;
-}
-
-static void scaling_main(void *arg, double *out)
-{
-    fen_run(scaling_run, out, &(fen_config){.procs = *(const int *)arg});
-}
-
-static _Atomic int units_left;
-
-static void *work_units(void *arg)
-{
-    while (atomic_fetch_sub(&units_left, 1) > 0)
-        work(arg);
-    return NULL;
-}
-
-/* The floor: the same units, taken by threads that share nothing but a counter. */
-static void threads_main(void *arg, double *out)
-{
-    int n = *(const int *)arg;
-    pthread_t t[2];
-    _Atomic uint64_t sum = 0;
-    atomic_store(&units_left, WORKERS);
-    double from = now_s();
-    for (int i = 0; i < n; i++)
-        if (pthread_create(&t[i], NULL, work_units, (void *)&sum))
-            abort();
-    for (int i = 0; i < n; i++)
-        pthread_join(t[i], NULL);
-    *out = now_s() - from;
-}
-
-void bench_scaling(void)
-{
-    double v[BENCH_RUNS_MAX], threads[BENCH_RUNS_MAX];
-    int runs = runs_or(9), one = 1, two = 2;
-    cpu_set_t cpus;
-    sched_getaffinity(0, sizeof cpus, &cpus);
-    bool able = CPU_COUNT(&cpus) >= 2;
-    for (int i = 0; i < runs && able; i++) {
-        double a, b;
-        in_child(scaling_main, &one, &a, 1);
-        in_child(scaling_main, &two, &b, 1);
-        v[i] = a / b;
-        in_child(threads_main, &one, &a, 1);
-        in_child(threads_main, &two, &b, 1);
-        threads[i] = a / b;
-    }
-    double floor = able ? median(threads, runs) : NAN;
-    emit(FIGURE(.name = "scaling_1_to_2", .unit = "x", .more_is_better = true,
-                .value = able ? median(v, runs) : NAN, .rival = "threads", .rival_value = floor,
-                .ratio = able ? median(v, runs) / floor : NAN, .bar = true, .at_least = 1.8,
-                .aim = 1.95, .runs = runs, .note = able ? NULL : "fewer than two cores"));
 }
 
 /* ---- cancel ---- */

@@ -1,18 +1,6 @@
-/* lines.c - sharing, locality: what the lay-out of memory costs, whoever uses it.
+/* lines.c - locality: what the lay-out of memory costs, whoever uses it.
  *
- * sharing: two threads, each on a core of its own, add to counters of their own: a record of four,
- * each of which counts an event, as a worker's tally does in fen. Packed, both records lie in one
- * cache line, which then travels between the cores; padded, each has 128 bytes, as what fen keeps
- * for each worker. A third way has them in neighbouring lines: what fetching lines in pairs costs,
- * and so why it is 128 and not 64. Then packed and padded with a single counter each: there a core
- * adds a good many times between two visits of the line, out of its store buffer, at a cycle each.
- *
- * The ways take turns in rounds of a fraction of a millisecond, which both threads begin together,
- * so that they are at it at the same time; in a long run one of them gets ahead, or waits for its
- * core, and the other one has the line to itself. A turn of all ways in which a thread did not have
- * its core all the time is thrown away, whatever it showed.
- *
- * locality: a chase over 256 MB, one line a node, in the order of addresses and in a random one,
+ * A chase over 256 MB, one line a node, in the order of addresses and in a random one,
  * on small pages and on huge ones. Then four ways to add up one field of 4,000,000 records, from a
  * list in random order to an array of nothing else: each step's gain is printed. Two prefetches
  * are tried, one where the processor sees the next address itself, one where it does not (records
@@ -20,180 +8,13 @@
  * means MADV_NOHUGEPAGE: without it the kernel may help one run and not the next. */
 #include "bench/bench.h"
 
-#include <assert.h>
-#include <fen/types.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LINE 64
-
-/* The document's record, put right: sixteen floats and nothing else are one line. */
-struct hot_data {
-    float x[16];
-} __attribute__((aligned(LINE)));
-static_assert(sizeof(struct hot_data) == LINE, "one line, not a line and an int");
-
-/* ---- sharing ---- */
-
-#define EVENTS 30000 /* of each thread, in a round */
-#define TURNS 400
-#define TURNS_MIN (TURNS / 20)
-#define THREADS 2
-#define APART 128    /* bytes of a worker's own */
-#define ON_CORE 0.97 /* of a round's time, on its core: it was not disturbed */
-
-enum { PACKED, NEIGHBOUR, PADDED, ONE_PACKED, ONE_PADDED, SHARINGS };
-static const struct {
-    int apart, counters;
-    const char *name;
-} sharing[SHARINGS] = {{32, 4, "event_packed"},
-                       {LINE, 4, "event_neighbour_line"},
-                       {APART, 4, "event_padded"},
-                       {8, 1, "add_packed"},
-                       {APART, 1, "add_padded"}};
-enum { TIMES = SHARINGS, ONE_TIMES, VALID, SHARING_FIGURES };
-
-static char counters[THREADS * APART] __attribute__((aligned(2 * LINE)));
-static _Atomic int arrived __attribute__((aligned(2 * LINE)));
-
-struct adder {
-    int core;
-    double ns[SHARINGS][TURNS], on_core[SHARINGS][TURNS];
-};
-
-static double thread_cpu_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-/* As counters with one writer are kept: a load and a store, no locked operation. */
-static inline void count(_Atomic uint64_t *n)
-{
-    atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
-}
-
-static void add_one(_Atomic uint64_t *n)
-{
-    for (int i = 0; i < EVENTS; i++)
-        count(n);
-}
-
-/* One after the other, as the fields of a tally are counted: no loop and no index. */
-static void add_four(_Atomic uint64_t *n)
-{
-    for (int i = 0; i < EVENTS; i++) {
-        count(n);
-        count(n + 1);
-        count(n + 2);
-        count(n + 3);
-    }
-}
-
-static void *adder_main(void *arg)
-{
-    struct adder *a = arg;
-    int all = 0;
-    on_core(a->core);
-    for (int i = 0; i < TURNS * SHARINGS; i++) {
-        int k = i % SHARINGS;
-        char *at = counters + a->core * sharing[k].apart;
-        _Atomic uint64_t *n = (_Atomic uint64_t *)(void *)at;
-        atomic_fetch_add(&arrived, 1);
-        for (all += THREADS; atomic_load(&arrived) < all;) /* pairs with the other's arrival */
-            ;
-        double wall = now_s(), cpu = thread_cpu_s();
-        if (sharing[k].counters == 1)
-            add_one(n);
-        else
-            add_four(n);
-        wall = now_s() - wall;
-        a->on_core[k][i / SHARINGS] = (thread_cpu_s() - cpu) / wall;
-        a->ns[k][i / SHARINGS] = wall * 1e9 / EVENTS;
-    }
-    return NULL;
-}
-
-static uint64_t counted(void)
-{
-    uint64_t sum = 0;
-    for (size_t at = 0; at < sizeof counters; at += sizeof sum)
-        sum += *(uint64_t *)(void *)(counters + at);
-    return sum;
-}
-
-/* ns an event of the slower thread, for each way; how many times dearer packed was; turns that
- * count, in percent. */
-static void sharing_main(void *arg, double *out)
-{
-    static struct adder a[THREADS];
-    static double v[VALID][TURNS];
-    pthread_t t[THREADS];
-    int n = 0;
-    (void)arg;
-    for (int i = 0; i < THREADS; i++) {
-        a[i].core = i;
-        if (pthread_create(&t[i], NULL, adder_main, &a[i]))
-            _exit(1); /* the first one waits for the second */
-    }
-    for (int i = 0; i < THREADS; i++)
-        pthread_join(t[i], NULL);
-    for (int r = 0; r < TURNS; r++) {
-        double least = 1;
-        for (int k = 0; k < SHARINGS; k++) {
-            v[k][n] = fmax(a[0].ns[k][r], a[1].ns[k][r]);
-            least = fmin(least, fmin(a[0].on_core[k][r], a[1].on_core[k][r]));
-        }
-        v[TIMES][n] = v[PACKED][n] / v[PADDED][n];
-        v[ONE_TIMES][n] = v[ONE_PACKED][n] / v[ONE_PADDED][n];
-        n += least >= ON_CORE;
-    }
-    uint64_t each = 0;
-    for (int k = 0; k < SHARINGS; k++)
-        each += (uint64_t)sharing[k].counters * EVENTS * TURNS;
-    bool good = n >= TURNS_MIN && counted() == THREADS * each;
-    for (int k = 0; k < VALID; k++)
-        out[k] = good ? median(v[k], n) : NAN;
-    out[VALID] = n * 100.0 / TURNS;
-}
-
-void bench_sharing(void)
-{
-    static double v[SHARING_FIGURES][BENCH_RUNS_MAX];
-    double out[SHARING_FIGURES];
-    int runs = runs_or(9);
-    cpu_set_t all;
-    sched_getaffinity(0, sizeof all, &all);
-    const char *note = CPU_COUNT(&all) < THREADS ? "one core: nothing is shared" : NULL;
-    for (int i = 0; i < runs; i++) {
-        for (int k = 0; k < SHARING_FIGURES; k++)
-            out[k] = NAN;
-        if (!note)
-            in_child(sharing_main, NULL, out, SHARING_FIGURES);
-        for (int k = 0; k < SHARING_FIGURES; k++)
-            v[k][i] = out[k];
-    }
-    double times = median(v[TIMES], runs);
-    if (!note && isnan(times))
-        note = "too few rounds had both cores to themselves";
-    for (int k = 0; k < SHARINGS; k++)
-        emit(FIGURE(.name = sharing[k].name, .unit = "ns", .value = median(v[k], runs),
-                    .runs = runs, .note = note));
-    emit(FIGURE(.name = "undisturbed", .unit = "%", .more_is_better = true,
-                .value = median(v[VALID], runs), .runs = runs, .note = note));
-    emit(FIGURE(.name = "add_packed_over_padded", .unit = "x", .more_is_better = true,
-                .value = median(v[ONE_TIMES], runs), .runs = runs, .note = note));
-    emit(FIGURE(.name = "packed_over_padded", .unit = "x", .more_is_better = true, .value = times,
-                .bar = true, .at_least = 3, .runs = runs, .note = note));
-}
 
 /* ---- locality: pages ---- */
 
