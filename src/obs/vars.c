@@ -272,6 +272,47 @@ static void bill(fen_buf *b, const struct fen__view *v)
     fen__mem_free(fyuan, (n + 1) * sizeof *fyuan);
 }
 
+static void name_or_null(fen_buf *b, const char *name, const char *value, bool first)
+{
+    key(b, name, first);
+    if (value)
+        text(b, value);
+    else
+        fen_buf_put_str(b, "null");
+}
+
+static void memory_usage(fen_buf *b, const fen_mem_usage *u, bool first)
+{
+    number(b, "allocated_bytes", u->allocated_bytes, 0, first);
+    number(b, "freed_bytes", u->freed_bytes, 0, false);
+    number(b, "live_bytes", u->live_bytes, 0, false);
+    number(b, "byte_seconds", u->byte_seconds, 0, false);
+}
+
+/* Who holds the heap, to the byte: the lines add up to memory_total. */
+static void memory_bill(fen_buf *b, const struct fen__view *v)
+{
+    line(b, "memory_bill", false);
+    fen_buf_put_char(b, '[');
+    for (uint32_t i = 0; i < v->bill.memory_n; i++) {
+        const struct fen__bill_memory *m = &v->bill.memory[i];
+        bool pair = m->tenant != UINT32_MAX;
+        fen_buf_put_str(b, i ? ",\n  {" : "\n  {");
+        name_or_null(b, "tenant", pair ? fen__meter_tenant_name(m->tenant) : NULL, true);
+        name_or_null(b, "operation", pair ? fen__meter_operation_name(m->operation) : NULL, false);
+        number(b, "account", m->account, 0, false);
+        memory_usage(b, &m->usage, false);
+        number(b, "peak_bytes", m->usage.peak_bytes, 0, false);
+        number(b, "cap_bytes", m->usage.cap_bytes, 0, false);
+        fen_buf_put_char(b, '}');
+    }
+    fen_buf_put_char(b, ']');
+    line(b, "memory_total", false);
+    fen_buf_put_char(b, '{');
+    memory_usage(b, &v->bill.memory_total.usage, true);
+    fen_buf_put_char(b, '}');
+}
+
 static void books(fen_buf *b, const struct fen__view *v)
 {
     const struct fen__books *k = &v->books;
@@ -345,6 +386,7 @@ void fen__vars_write(fen_buf *b, const struct fen__view *v)
     latency(b);
     process_and_runtime(b, v);
     bill(b, v);
+    memory_bill(b, v);
     books(b, v);
     variables(b);
     fen_buf_put_str(b, "\n}\n");
