@@ -197,8 +197,11 @@ static int routes(fen_server *s)
     const struct {
         const char *pattern;
         fen_handler fn;
-    } rest[] = {{"GET /free", give_back}, {"GET /fail", fail_late}, {"GET /large", large},
-                {"GET /slow", slow},      {"GET /who", who}};
+    } rest[] = {{"GET /free", give_back},
+                {"GET /fail", fail_late},
+                {"GET /large", large},
+                {"GET /slow", slow},
+                {"GET /who", who}};
     for (size_t i = 0; !rc && i < sizeof rest / sizeof rest[0]; i++)
         rc = fen_route(s, rest[i].pattern, rest[i].fn, NULL);
     return rc;

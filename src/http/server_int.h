@@ -121,7 +121,7 @@ struct fen_server {
     fen_sock *stop_sock;
     _Atomic int stop_fd;  /* -1: not listening */
     _Atomic int stoppers; /* calls of fen_server_stop that may hold stop_fd */
-    uint32_t account; /* of whoever serves: it pays for what is no request's */
+    uint32_t account;     /* of whoever serves: it pays for what is no request's */
     _Atomic bool stopping, cutting, ready;
     _Atomic int port;
     _Atomic int64_t conns;

@@ -5,6 +5,9 @@
 #include "obs/obs_int.h"
 
 #include "mem/mem.h"
+#include "sys/look.h"
+
+#include <fen/fiber.h>
 
 #include <string.h>
 
@@ -335,6 +338,66 @@ static void books(fen_buf *b, const struct fen__view *v)
     fen_buf_put_char(b, '}');
 }
 
+/* ---- resource pools ---- */
+
+static void pool_holder(fen_buf *b, const fen_pool_holder *h, int64_t now_ns)
+{
+    char bytes[512];
+    struct fen__text at = {bytes, 0, sizeof bytes};
+    fen_blocking_begin();                            /* it reads the program's file */
+    fen__sys_symbol(&at, (const char *)h->site - 1); /* the call, not what follows it */
+    fen_blocking_end();
+    fen_buf_put_char(b, '{');
+    number(b, "fiber", (__int128)h->fiber, 0, true);
+    key(b, "name", false);
+    text(b, h->name);
+    number(b, "held_seconds", now_ns - h->since_ns, 9, false);
+    key(b, "taken_at", false);
+    fen__put_json_string(b, bytes, at.n);
+    fen_buf_put_char(b, '}');
+}
+
+static void pool(fen_buf *b, const struct fen__pool_view *p, int64_t now_ns)
+{
+    const fen_pool_stats *s = &p->stats;
+    fen_buf_put_char(b, '{');
+    key(b, "name", true);
+    text(b, p->name);
+    number(b, "max", s->max, 0, false);
+    number(b, "lent", s->lent, 0, false);
+    number(b, "idle", s->free, 0, false);
+    number(b, "waiting", s->waiting, 0, false);
+    number(b, "gets", s->gets, 0, false);
+    number(b, "waited", s->waited, 0, false);
+    number(b, "made", s->made, 0, false);
+    number(b, "destroyed", s->destroyed, 0, false);
+    number(b, "refused", s->refused, 0, false);
+    number(b, "discarded", s->discarded, 0, false);
+    number(b, "forgotten", s->forgotten, 0, false);
+    number(b, "holders_in_all", p->holders, 0, false);
+    key(b, "holders", false);
+    fen_buf_put_char(b, '[');
+    for (int i = 0; i < p->shown; i++) {
+        if (i)
+            fen_buf_put_char(b, ',');
+        pool_holder(b, &p->holder[i], now_ns);
+    }
+    fen_buf_put_str(b, "]}");
+}
+
+static void pools(fen_buf *b, const struct fen__view *v)
+{
+    line(b, "pools_in_all", false);
+    fen_buf_put_i64(b, v->pools_all);
+    line(b, "pools", false);
+    fen_buf_put_char(b, '[');
+    for (int i = 0; i < v->pools_n; i++) {
+        fen_buf_put_str(b, i ? ",\n  " : "\n  ");
+        pool(b, &v->pools[i], v->now_ns);
+    }
+    fen_buf_put_char(b, ']');
+}
+
 /* ---- registered variables ---- */
 
 static void variable(fen_buf *b, const struct fen_var *v)
@@ -388,6 +451,7 @@ void fen__vars_write(fen_buf *b, const struct fen__view *v)
     bill(b, v);
     memory_bill(b, v);
     books(b, v);
+    pools(b, v);
     variables(b);
     fen_buf_put_str(b, "\n}\n");
 }

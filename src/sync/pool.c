@@ -20,7 +20,7 @@
  * or free, so who comes late cannot overtake; closed implies no free slot but for the moment in
  * which close itself empties the stack. What others read of a lease (who, since when) lies in the
  * slot, not on the fiber's stack.
- * Locks: a pool's; the list of pools (for the report of what was left) before it. Callbacks run
+ * Locks: a pool's; the list of pools (pools.c) before it. Callbacks run
  * without a lock.
  *
  * Rejected: a resource that is made by the pool's own fiber (it would need a bound, a scope and a
@@ -34,11 +34,6 @@
 #include <fen/err.h>
 
 #include <string.h>
-
-static struct {
-    uint32_t lock;
-    fen_pool *first;
-} pools;
 
 /* ---- slots; the pool's lock is held ---- */
 
@@ -196,6 +191,7 @@ static void lend(fen_pool *p, int i, fen_scope *s, bool waited, const void *site
     struct fen__slot_of *slot = &p->slots[i];
     fen__lock(&p->lock); /* for who looks at the holders */
     slot->fiber = s->owner->number;
+    slot->name = s->owner->name;
     slot->since_ns = fen__sys_now();
     slot->site = site;
     p->gets++;
@@ -292,13 +288,7 @@ FEN__NOINLINE fen_pool *fen_pool_new(const fen_pool_config *config)
     p->empty = p->free = -1;
     for (int i = config->max; i-- > 0;)
         push(p, &p->empty, i);
-    fen__lock(&pools.lock);
-    p->next = pools.first;
-    p->pprev = &pools.first;
-    if (p->next)
-        p->next->pprev = &p->next;
-    pools.first = p;
-    fen__unlock(&pools.lock);
+    fen__pool_note(p);
     return p;
 }
 
@@ -366,19 +356,15 @@ void fen_pool_free(fen_pool *p)
     fen__lock(&p->lock); /* the last user may be on its way out */
     fen_assert(!p->out && !p->waiters.head && !p->closers.head);
     fen__unlock(&p->lock);
-    fen__lock(&pools.lock);
-    *p->pprev = p->next;
-    if (p->next)
-        p->next->pprev = p->pprev;
-    fen__unlock(&pools.lock);
+    fen__pool_forget(p);
     fen__mem_free(p, sizeof *p + (size_t)p->cfg.max * sizeof p->slots[0]);
 }
 
 /* ---- looking at it ---- */
 
-void fen_pool_stats_get(fen_pool *p, fen_pool_stats *ret_stats)
+/* Lock held. */
+void fen__pool_stats(const fen_pool *p, fen_pool_stats *ret_stats)
 {
-    fen__lock(&p->lock);
     *ret_stats = (fen_pool_stats){
         .max = p->cfg.max,
         .free = p->n_free,
@@ -392,63 +378,39 @@ void fen_pool_stats_get(fen_pool *p, fen_pool_stats *ret_stats)
         .discarded = __atomic_load_n(&p->discarded, __ATOMIC_RELAXED),
         .forgotten = __atomic_load_n(&p->forgotten, __ATOMIC_RELAXED),
     };
+}
+
+void fen_pool_stats_get(fen_pool *p, fen_pool_stats *ret_stats)
+{
+    fen__lock(&p->lock);
+    fen__pool_stats(p, ret_stats);
     fen__unlock(&p->lock);
+}
+
+/* Lock held. False: nobody has a lease on it. Else its fiber lives, since a lease ends before the
+ * fiber that has it; so does the name. */
+bool fen__slot_holder(const struct fen__slot_of *s, fen_pool_holder *ret_holder)
+{
+    if (!s->fiber)
+        return false;
+    *ret_holder = (fen_pool_holder){.resource = s->resource, /* fixed while it is lent */
+                                    .fiber = s->fiber,
+                                    .since_ns = s->since_ns,
+                                    .site = s->site};
+    size_t n = s->name ? strnlen(s->name, sizeof ret_holder->name - 1) : 0;
+    if (n)
+        memcpy(ret_holder->name, s->name, n);
+    return true;
 }
 
 void fen_pool_each_holder(fen_pool *p, void (*fn)(void *arg, const fen_pool_holder *h), void *arg)
 {
     for (int i = 0; i < p->cfg.max; i++) {
-        struct fen__slot_of *s = &p->slots[i];
+        fen_pool_holder h;
         fen__lock(&p->lock);
-        fen_pool_holder h = {NULL, s->fiber, s->since_ns, s->site};
-        h.resource = h.fiber ? s->resource : NULL; /* fixed while it is lent */
+        bool lent = fen__slot_holder(&p->slots[i], &h);
         fen__unlock(&p->lock);
-        if (h.fiber)
+        if (lent)
             fn(arg, &h);
     }
-}
-
-static void put_holder(void *arg, const fen_pool_holder *h)
-{
-    char bytes[512];
-    struct fen__text t = {bytes, 0, sizeof bytes};
-    const fen_pool *p = arg;
-    fen__text_put(&t, "fen: left: pool=");
-    fen__text_put(&t, p->cfg.name ? p->cfg.name : "?");
-    fen__text_put(&t, " lent_to=");
-    fen__text_dec(&t, (int64_t)h->fiber);
-    fen__text_put(&t, " by=");
-    fen__sys_symbol(&t, (const char *)h->site - 1);
-    fen__text_put(&t, "\n");
-    fen__report(bytes, t.n);
-}
-
-static void put_pool(fen_pool *p)
-{
-    char bytes[512];
-    struct fen__text t = {bytes, 0, sizeof bytes};
-    fen__text_put(&t, "fen: left: pool=");
-    fen__text_put(&t, p->cfg.name ? p->cfg.name : "?");
-    fen__text_put(&t, " free=");
-    fen__text_dec(&t, p->n_free);
-    fen__text_put(&t, " lent=");
-    fen__text_dec(&t, p->out);
-    fen__text_put(&t, "/");
-    fen__text_dec(&t, p->cfg.max);
-    fen__text_put(&t, " made=");
-    fen__sys_symbol(&t, (const char *)p->site - 1);
-    fen__text_put(&t, "\n");
-    fen__report(bytes, t.n);
-    fen_pool_each_holder(p, put_holder, p);
-}
-
-int64_t fen__pools_report(void)
-{
-    int64_t n = 0;
-    fen__lock(&pools.lock);
-    for (fen_pool *p = pools.first; p; p = p->next)
-        if (n++ < 64)
-            put_pool(p);
-    fen__unlock(&pools.lock);
-    return n;
 }

@@ -1,4 +1,4 @@
-/* pool_int.h - a resource pool as pool.c and describe.c see it. */
+/* pool_int.h - a resource pool as pool.c, pools.c and describe.c see it. */
 #ifndef FEN_SYNC_POOL_INT_H
 #define FEN_SYNC_POOL_INT_H
 
@@ -15,6 +15,7 @@ struct fen__slot_of {
     int64_t free_ns;
     /* ---- the lock ---- */
     uint64_t fiber; /* who has the lease; 0: nobody */
+    const char *name;
     int64_t since_ns;
     const void *site;
 };
@@ -41,7 +42,16 @@ struct fen__pool_wake {
     struct fen__woken closers;
 };
 
+/* ---- pool.c; the pool's lock is held ---- */
+void fen__pool_stats(const fen_pool *p, fen_pool_stats *ret_stats);
+bool fen__slot_holder(const struct fen__slot_of *s, fen_pool_holder *ret_holder);
+
+/* ---- pools.c ---- */
+void fen__pool_note(fen_pool *p);
+void fen__pool_forget(fen_pool *p);
 /* Says which pools were not freed, and who still holds a lease; their number. */
 int64_t fen__pools_report(void);
+/* The part of a dump that tells of pools: those that somebody has something of or waits for. */
+void fen__pools_dump(void (*put)(void *arg, const char *text, size_t n), void *arg);
 
 #endif

@@ -52,11 +52,8 @@ static void close_reader(void *arg, void *conn)
 
 int store__readers_open(struct store *s, int n)
 {
-    s->readers = fen_pool_new(&(fen_pool_config){.name = "order-readers",
-                                                 .max = n,
-                                                 .make = make_reader,
-                                                 .destroy = close_reader,
-                                                 .arg = s});
+    s->readers = fen_pool_new(&(fen_pool_config){
+        .name = "order-readers", .max = n, .make = make_reader, .destroy = close_reader, .arg = s});
     return s->readers ? 0 : -ENOMEM;
 }
 

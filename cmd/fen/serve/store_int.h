@@ -20,8 +20,8 @@
  * sqlite3_interrupt and `stop`, which a cancel hook may use from any thread while the hook is
  * registered; the hook lives here because a parked fiber's stack is nobody else's to touch. */
 struct conn {
-    sqlite3 *db;              /* NULL: not open */
-    sqlite3_stmt *get, *list; /* readers */
+    sqlite3 *db;                                      /* NULL: not open */
+    sqlite3_stmt *get, *list;                         /* readers */
     sqlite3_stmt *begin, *insert, *commit, *rollback; /* the writer */
     fen_scope *scope;      /* of the call that runs now; NULL: it is not to be cancelled */
     int64_t deadline_ns;   /* of that call */
