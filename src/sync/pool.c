@@ -19,7 +19,7 @@
  * Invariants: empty + free + out = max; a waiter that can be claimed implies that no slot is empty
  * or free, so who comes late cannot overtake; closed implies no free slot but for the moment in
  * which close itself empties the stack. What others read of a lease (who, since when) lies in the
- * slot, not on the fiber's stack.
+ * slot, not on the fiber's stack; its user alone writes it, without the lock.
  * Locks: a pool's; the list of pools (pools.c) before it. Callbacks run
  * without a lock.
  *
@@ -70,7 +70,7 @@ static bool slot_done(fen_pool *p, int i, struct fen__pool_wake *w)
     struct fen__slot_of *s = &p->slots[i];
     if (p->closed && s->made)
         return false;
-    s->fiber = 0;
+    __atomic_store_n(&s->fiber, 0, __ATOMIC_RELAXED);
     w->to = p->closed ? NULL : fen__waitq_claim(&p->waiters, &w->claim);
     w->slot = i;
     if (w->to)
@@ -189,14 +189,13 @@ static void lease_end(void *lease);
 static void lend(fen_pool *p, int i, fen_scope *s, bool waited, const void *site, fen_lease *ret)
 {
     struct fen__slot_of *slot = &p->slots[i];
-    fen__lock(&p->lock); /* for who looks at the holders */
-    slot->fiber = s->owner->number;
-    slot->name = s->owner->name;
-    slot->since_ns = fen__sys_now();
-    slot->site = site;
-    p->gets++;
-    p->waited += waited;
-    fen__unlock(&p->lock);
+    __atomic_store_n(&slot->name, s->owner->name, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->since, fen__tsc(), __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->site, site, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->gets, slot->gets + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->waited, slot->waited + waited, __ATOMIC_RELAXED);
+    /* pairs with the load in fen__slot_holder: who sees it sees the rest */
+    __atomic_store_n(&slot->fiber, s->owner->number, __ATOMIC_RELEASE);
     ret->resource = slot->resource;
     ret->scope = s;
     ret->pool = p;
@@ -370,14 +369,16 @@ void fen__pool_stats(const fen_pool *p, fen_pool_stats *ret_stats)
         .free = p->n_free,
         .lent = p->out,
         .waiting = __atomic_load_n(&p->waiting, __ATOMIC_RELAXED),
-        .gets = p->gets,
-        .waited = p->waited,
         .made = __atomic_load_n(&p->made, __ATOMIC_RELAXED),
         .destroyed = __atomic_load_n(&p->destroyed, __ATOMIC_RELAXED),
         .refused = __atomic_load_n(&p->refused, __ATOMIC_RELAXED),
         .discarded = __atomic_load_n(&p->discarded, __ATOMIC_RELAXED),
         .forgotten = __atomic_load_n(&p->forgotten, __ATOMIC_RELAXED),
     };
+    for (int i = 0; i < p->cfg.max; i++) {
+        ret_stats->gets += __atomic_load_n(&p->slots[i].gets, __ATOMIC_RELAXED);
+        ret_stats->waited += __atomic_load_n(&p->slots[i].waited, __ATOMIC_RELAXED);
+    }
 }
 
 void fen_pool_stats_get(fen_pool *p, fen_pool_stats *ret_stats)
@@ -387,19 +388,23 @@ void fen_pool_stats_get(fen_pool *p, fen_pool_stats *ret_stats)
     fen__unlock(&p->lock);
 }
 
-/* Lock held. False: nobody has a lease on it. Else its fiber lives, since a lease ends before the
- * fiber that has it; so does the name. */
+/* Lock held. False: nobody has a lease on it. Else it does not end meanwhile, since its end takes
+ * the lock; so its fiber lives, and the name too. */
 bool fen__slot_holder(const struct fen__slot_of *s, fen_pool_holder *ret_holder)
 {
-    if (!s->fiber)
+    uint64_t fiber = __atomic_load_n(&s->fiber, __ATOMIC_ACQUIRE); /* pairs with lend */
+    if (!fiber)
         return false;
-    *ret_holder = (fen_pool_holder){.resource = s->resource, /* fixed while it is lent */
-                                    .fiber = s->fiber,
-                                    .since_ns = s->since_ns,
-                                    .site = s->site};
-    size_t n = s->name ? strnlen(s->name, sizeof ret_holder->name - 1) : 0;
+    const char *name = __atomic_load_n(&s->name, __ATOMIC_RELAXED);
+    int64_t ticks = (int64_t)(fen__tsc() - __atomic_load_n(&s->since, __ATOMIC_RELAXED));
+    *ret_holder =
+        (fen_pool_holder){.resource = s->resource, /* fixed while it is lent */
+                          .fiber = fiber,
+                          .since_ns = fen__sys_now() - fen__tsc_to_ns(fen__max_i64(ticks, 0)),
+                          .site = __atomic_load_n(&s->site, __ATOMIC_RELAXED)};
+    size_t n = name ? strnlen(name, sizeof ret_holder->name - 1) : 0;
     if (n)
-        memcpy(ret_holder->name, s->name, n);
+        memcpy(ret_holder->name, name, n);
     return true;
 }
 

@@ -13,11 +13,12 @@ struct fen__slot_of {
     bool made;      /* there is one */
     int next;       /* in a stack; -1: the last */
     int64_t free_ns;
-    /* ---- the lock ---- */
-    uint64_t fiber; /* who has the lease; 0: nobody */
+    /* ---- who has the slot writes, others read under the lock; atomic ---- */
+    uint64_t fiber; /* who has the lease; 0: nobody. To 0 under the lock */
     const char *name;
-    int64_t since_ns;
+    uint64_t since; /* TSC */
     const void *site;
+    int64_t gets, waited;
 };
 
 struct fen_pool {
@@ -28,7 +29,6 @@ struct fen_pool {
     int n_free, out;
     int waiting; /* atomic */
     struct fen_waitq waiters, closers;
-    int64_t gets, waited;
     int64_t made, destroyed, refused, discarded, forgotten; /* atomic */
     const void *site;
     fen_pool *next, **pprev; /* all pools */

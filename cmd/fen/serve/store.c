@@ -1,8 +1,7 @@
 /* store.c - the pool of readers and the reading calls.
  *
- * A reader is lent by a fen_pool to one call at a time, as a record of a scope that the call opens:
- * first come, first served, within the deadline of the caller's scope. The one used last is lent
- * first: a quiet service keeps using the same warm connection, and others are opened when first
+ * A reader is lent by a fen_pool to one call at a time, as a record of the caller's scope: first
+ * come, first served, within that scope's deadline. The one used last is lent first: a quiet service keeps using the same warm connection, and others are opened when first
  * needed.
  *
  * A borrowed connection goes back clean: statements reset, no transaction open, the call at its
@@ -16,7 +15,7 @@
 #include <string.h>
 
 struct loan {
-    fen_scope *scope;
+    fen_scope *scope; /* of the call's own; NULL: the caller's serves */
     fen_lease lease;
     struct conn *conn;
 };
@@ -64,14 +63,16 @@ static int borrow(struct store *s, struct loan *l)
     int rc = s->cfg.delay_ns > 0 ? fen_sleep(s->cfg.delay_ns) : 0;
     if (rc)
         return rc;
-    l->scope = fen_scope_open(FEN_NEVER); /* the current one may be the parent fiber's */
-    if (!l->scope)
-        return -ENOMEM;
+    l->scope = NULL;
     rc = fen_pool_get(s->readers, &l->lease);
-    if (rc)
-        (void)fen_scope_close(l->scope);
-    else
+    if (rc == -EINVAL) { /* the current scope is the parent fiber's */
+        l->scope = fen_scope_open(FEN_NEVER);
+        rc = l->scope ? fen_pool_get(s->readers, &l->lease) : -ENOMEM;
+    }
+    if (rc == 0)
         l->conn = l->lease.resource;
+    else if (l->scope)
+        (void)fen_scope_close(l->scope);
     return rc;
 }
 
@@ -79,7 +80,8 @@ static int borrow(struct store *s, struct loan *l)
 static void give_back(struct loan *l, int state)
 {
     fen_pool_put(&l->lease, state);
-    (void)fen_scope_close(l->scope);
+    if (l->scope)
+        (void)fen_scope_close(l->scope);
 }
 
 /* Of a connection after a call that returned rc: 0, it may be lent again. */
@@ -138,7 +140,7 @@ int store_get(struct store *s, int64_t id, struct order *ret_order)
     struct conn *c = l.conn;
     int64_t deadline_ns = fen_scope_deadline(NULL);
     fen_blocking_begin();
-    store__work_begin(c, l.scope, deadline_ns);
+    store__work_begin(c, fen_scope_current(), deadline_ns);
     sqlite3_bind_int64(c->get, 1, id);
     rc = read_rows(c, c->get, ret_order, 1);
     int state = make_clean(c, c->get, rc);
@@ -158,7 +160,7 @@ int store_list(struct store *s, int64_t customer, int limit, struct order *ret_o
     if (rc)
         return rc;
     struct conn *c = l.conn;
-    store__long_begin(c, l.scope, fen_scope_deadline(NULL));
+    store__long_begin(c, fen_scope_deadline(NULL));
     fen_blocking_begin();
     sqlite3_bind_int64(c->list, 1, customer);
     sqlite3_bind_int64(c->list, 2, limit);

@@ -106,8 +106,9 @@ void store__work_begin(struct conn *c, fen_scope *scope, int64_t deadline_ns)
     c->lock_until_ns = 0;
 }
 
-void store__long_begin(struct conn *c, fen_scope *scope, int64_t deadline_ns)
+void store__long_begin(struct conn *c, int64_t deadline_ns)
 {
+    fen_scope *scope = fen_scope_current();
     store__work_begin(c, scope, deadline_ns);
     c->hook = (fen_cancel_hook){.fn = on_scope_end, .arg = c};
     fen_cancel_hook_add(scope, &c->hook);

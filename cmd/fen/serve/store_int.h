@@ -60,9 +60,10 @@ int store__conn_check(struct conn *c, const char *path, char *ret_text, size_t t
  * thread. */
 void store__work_begin(struct conn *c, fen_scope *scope, int64_t deadline_ns);
 
-/* The same for work that may take long, under a scope that this fiber opened: its end interrupts
- * the work from outside as well. A fen call: the blocking section lies between the two. */
-void store__long_begin(struct conn *c, fen_scope *scope, int64_t deadline_ns);
+/* The same under the current scope, which this fiber opened, for work that may take long: its end
+ * interrupts the work from outside as well. A fen call: the blocking section lies between the
+ * two. */
+void store__long_begin(struct conn *c, int64_t deadline_ns);
 void store__long_end(struct conn *c);
 
 /* Writes the line "PATH: why" and returns rc. */
