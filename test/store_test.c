@@ -1,6 +1,6 @@
 /* store_test.c - the order book of `fen serve orders`: what it stores, what it refuses, and that
  * deadlines and crashes do to it what its headers say. */
-#include "serve/store.h"
+#include "serve/store_int.h"
 
 #include <fen/err.h>
 #include <fen/fiber.h>
@@ -351,6 +351,14 @@ static void make_queries_short(void)
     sqlite3_close(db);
 }
 
+static fen_pool_stats readers_of(struct store *s)
+{
+    fen_pool_stats st;
+    fen_pool_stats_get(s->readers, &st);
+    assert_int_equal(st.forgotten, 0);
+    return st;
+}
+
 static void long_query_meets_deadline(struct store *s)
 {
     struct order o, list[10];
@@ -370,6 +378,13 @@ static void long_query_meets_deadline(struct store *s)
     make_queries_short();
     assert_int_equal(store_list(s, 5, 10, list), 10); /* the connection is clean */
     assert_int_equal(store_get(s, 5, &o), 0);
+    assert_int_equal(store_get(s, FILL + 1, &o), -ENOENT); /* no fault of the connection's */
+    assert_int_equal(store_get(s, 6, &o), 0);
+    fen_pool_stats st = readers_of(s);
+    assert_int_equal(st.discarded, 2); /* one for each call that was cut off */
+    assert_int_equal(st.made, 3);
+    assert_int_equal(st.free, 1);
+    assert_int_equal(st.lent, 0);
 }
 
 static void test_long_query_meets_deadline(void **state)
@@ -409,6 +424,13 @@ static void cancel_ends_query(struct store *s)
     assert_int_equal(e.rc, -ECANCELED);
     make_queries_short();
     assert_int_equal(store_get(s, 5, &o), 0);
+    fen_pool_stats st = readers_of(s);
+    assert_int_equal(st.max, 1);
+    assert_int_equal(st.refused, 2); /* who waited in vain, and a fiber without a scope at first */
+    assert_int_equal(st.discarded, 1);
+    assert_int_equal(st.made, 2);
+    assert_int_equal(st.free, 1);
+    assert_int_equal(st.waiting, 0);
 }
 
 static void test_cancel_ends_query(void **state)

@@ -91,6 +91,7 @@ FEN_API void fen_pool_stats_get(fen_pool *p, fen_pool_stats *ret_stats);
 typedef struct fen_pool_holder {
     void *resource;
     uint64_t fiber;   /* its number, as in dumps */
+    char name[40];    /* its name, cut to fit; "": none */
     int64_t since_ns; /* when it got it */
     const void *site; /* return address of the call that did */
 } fen_pool_holder;

@@ -159,9 +159,9 @@ static int reserve(size_t slots)
         cap *= 2;
     size_t bytes = cap / SLAB_STACKS * sizeof *pool.slabs;
     size_t old = pool.cap / SLAB_STACKS * sizeof *pool.slabs, each = sizeof *pool.warm;
-    char **slabs = fen__mem_alloc(bytes);
-    struct fen__stack *warm = !slabs ? NULL : fen__mem_alloc(cap * each);
-    struct fen__stack *cold = !warm ? NULL : fen__mem_alloc(cap * each);
+    char **slabs = fen__mem_alloc_for(0, bytes); /* nobody's in particular */
+    struct fen__stack *warm = !slabs ? NULL : fen__mem_alloc_for(0, cap * each);
+    struct fen__stack *cold = !warm ? NULL : fen__mem_alloc_for(0, cap * each);
     if (!cold) {
         fen__mem_free(warm, cap * each);
         fen__mem_free(slabs, bytes);

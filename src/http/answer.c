@@ -184,6 +184,7 @@ static void reset(struct fen__conn *c, fen_exchange *x)
     x->body = (fen_slice){0};
     x->nextra = 0;
     x->scope.spawned = false;
+    x->account = FEN__NO_ACCOUNT;
 }
 
 static void reply_for(fen_exchange *x, int rc)
@@ -250,6 +251,7 @@ void fen__answer(struct fen__conn *c, struct fen__work *w)
     x->close = !x->req.keep_alive;
     x->head_only = x->req.method.n == 4 && !memcmp(x->req.method.p, "HEAD", 4);
     int status = fen__router_match(&c->srv->router, x->req.method, x->req.path, &x->match);
+    fen__request_pays(w, c->srv);
     bool refuse = shed(c, x);
     int rc = refuse ? 0 : read_body(c, w);
     if (refuse) {

@@ -257,9 +257,12 @@ static int next_request(struct fen__conn *c, struct fen__work *w)
             w->x.req.fields_cap = fen__work_fields_cap(w);
             int n = fen__http_parse_head(w->in + w->from, w->to - w->from, &c->srv->limits, &scan,
                                          &w->x.req);
-            if (n == -431 && fen__work_more_fields(w) == 0) {
-                scan = (struct fen__http_scan){0};
-                continue;
+            if (n == -431) {
+                fen__server_pays(c->srv); /* and not the request before */
+                if (fen__work_more_fields(w) == 0) {
+                    scan = (struct fen__http_scan){0};
+                    continue;
+                }
             }
             if (n < 0)
                 return n;
@@ -269,6 +272,7 @@ static int next_request(struct fen__conn *c, struct fen__work *w)
         }
         if (fen__conn_flush(c, w))
             return -EPIPE;
+        fen__server_pays(c->srv);
         bool empty = w->to == w->from;
         if (empty) {
             w->from = w->to = 0;
@@ -340,6 +344,7 @@ static bool serve(struct fen__conn *c, struct fen__work *w)
 static void conn_main(void *start)
 {
     struct fen__conn *c = FEN__CONTAINER(start, struct fen__conn, start);
+    fen__server_pays(c->srv); /* whoever happened to start this fiber */
     for (;;) {
         struct fen__work *w = fen__work_get();
         if (!w)
@@ -349,6 +354,7 @@ static void conn_main(void *start)
         w->mark = fen__mark_now();
         fen__request_begin(w);
         bool stays = serve(c, w);
+        fen__server_pays(c->srv);
         c->work = NULL;
         fen__work_put(w);
         if (!stays)

@@ -241,6 +241,7 @@ int fen_server_serve(fen_server *s, const char *addr)
         atomic_store(&s->serving, false);
         return rc;
     }
+    s->account = fen_mem_account();
     set_date(s);
     fen_scope *all = fen_scope_open(FEN_NEVER), *accepting = NULL;
     rc = all ? fen_go_named("http tick", 0, tick_main, s) : -ENOMEM;

@@ -75,8 +75,11 @@ struct fen_exchange {
     } extra[FEN__EXTRA_MAX];
     struct fen_scope scope;
     struct fen__child_bill children;
+    uint32_t account; /* who pays; FEN__NO_ACCOUNT: not known yet */
     _Atomic bool watch_done;
 };
+
+#define FEN__NO_ACCOUNT UINT32_MAX
 
 /* Where a fiber's counters stood. */
 struct fen__mark {
@@ -118,6 +121,7 @@ struct fen_server {
     fen_sock *stop_sock;
     _Atomic int stop_fd;  /* -1: not listening */
     _Atomic int stoppers; /* calls of fen_server_stop that may hold stop_fd */
+    uint32_t account;     /* of whoever serves: it pays for what is no request's */
     _Atomic bool stopping, cutting, ready;
     _Atomic int port;
     _Atomic int64_t conns;
@@ -166,6 +170,10 @@ int fen__work_carry(struct fen__work *w); /* sets w->carry: 0 or -ENOMEM */
 /* settle.c */
 struct fen__mark fen__mark_now(void);
 void fen__request_begin(struct fen__work *w);
+/* Route and tenant are known: from now on the fiber's blocks are charged to their account. */
+void fen__request_pays(struct fen__work *w, fen_server *s);
+/* To the server's again. Before bytes are read that may be another request's. */
+void fen__server_pays(const fen_server *s);
 /* Takes what the request used so far off the fiber's counters and puts it aside. */
 void fen__request_end(struct fen__work *w, fen_server *s);
 /* After the write: shares its cost among the replies it carried and settles them. */

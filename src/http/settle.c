@@ -5,10 +5,16 @@
  * bytes and the parsing are in it. What the write of a batch of replies costs is shared equally by
  * them.
  *
+ * Memory is charged as it is taken: from the moment at which a request's route and tenant are known
+ * the fiber has their account, until its reply is sent or the next request of the connection has
+ * its own. Fibers that the handler starts begin with it. What the connection reads in between is
+ * the server's, as are the buffers that it keeps for the next one.
+ *
  * While the bill is off (fen__metered) requests are answered and their latency is kept, but nothing
  * of the above is done. What it costs is measured as that difference (fen bench meter). */
 #include "http/server_int.h"
 
+#include "mem/mem.h"
 #include "meter/meter.h"
 #include "sys/sys.h"
 
@@ -42,6 +48,22 @@ void fen__request_begin(struct fen__work *w)
     memset(&w->x.children, 0, sizeof w->x.children);
 }
 
+static uint32_t operation_of(const struct fen__work *w, const fen_server *s)
+{
+    const struct fen__route *r = w->x.match.route;
+    return r ? s->operations[r->index] : 0;
+}
+
+void fen__request_pays(struct fen__work *w, fen_server *s)
+{
+    if (!fen__metered())
+        return;
+    w->x.account = fen__meter_account(operation_of(w, s), w->x.req.tenant);
+    fen__mem_pay_as(w->x.account);
+}
+
+void fen__server_pays(const fen_server *s) { fen__mem_pay_as(s->account); }
+
 static void add_children(struct fen__usage_ticks *u, struct fen__child_bill *c)
 {
     u->cpu_ticks += c->cpu_ticks;
@@ -55,12 +77,14 @@ void fen__request_end(struct fen__work *w, fen_server *s)
 {
     struct fen__pending *p = &w->pending[w->npending++];
     fen_exchange *x = &w->x;
-    p->operation = x->match.route ? s->operations[x->match.route->index] : 0;
+    p->operation = operation_of(w, s);
     p->began = w->arena_from;
     p->billed = fen__metered();
     if (!p->billed)
         return;
-    p->account = fen__meter_account(p->operation, x->req.tenant);
+    p->account = x->account;
+    if (p->account == FEN__NO_ACCOUNT)
+        p->account = fen__meter_account(p->operation, x->req.tenant);
     p->error = x->status >= 500;
     p->used = since(w);
     p->used.arena_bytes = (int64_t)fen_arena_used_bytes(w->arena);

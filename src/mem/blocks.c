@@ -180,6 +180,12 @@ void *fen__mem_alloc_for(uint32_t account, size_t bytes)
 }
 void *fen__mem_calloc(size_t bytes) { return refused() ? NULL : get_zero(bytes); }
 
+void *fen__mem_calloc_for(uint32_t account, size_t bytes)
+{
+    void *p = fen__mem_alloc_for(account, bytes);
+    return p ? memset(p, 0, bytes) : NULL;
+}
+
 void *fen__mem_resize(void *p, size_t old_bytes, size_t bytes)
 {
     fen_dassert(!p || size_of(p) >= old_bytes);

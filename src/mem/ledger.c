@@ -212,13 +212,17 @@ void fen__mem_account_use(struct fen__mem_now *n, uint32_t account)
 /* ---- reading ---- */
 
 struct sum {
-    uint32_t account;
-    uint64_t now;
     int64_t alloc, freed;
     __int128 ticks;
 };
 
-static void add_row(struct sum *s, const struct fen__mem_row *r)
+struct reading {
+    uint32_t account; /* the only one, or FEN__ACCOUNTS_MAX: all */
+    uint64_t now;
+    struct sum *sums; /* of each account read */
+};
+
+static void add_row(struct sum *s, uint64_t now, const struct fen__mem_row *r)
 {
     uint64_t stamp;
     __int128 ticks;
@@ -232,43 +236,77 @@ static void add_row(struct sum *s, const struct fen__mem_row *r)
     s->alloc += alloc;
     s->freed += freed;
     s->ticks += ticks;
-    if (stamp && s->now > stamp)
-        s->ticks += (__int128)(alloc - freed) * (int64_t)(s->now - stamp);
+    if (stamp && now > stamp)
+        s->ticks += (__int128)(alloc - freed) * (int64_t)(now - stamp);
 }
 
 static void fold(struct fen__cache *c, void *arg)
 {
-    struct sum *s = arg;
+    struct reading *rd = arg;
     const struct fen__mem_row *g =
-        atomic_load_explicit(&c->rows[s->account / FEN__ROW_GROUP], memory_order_acquire);
+        atomic_load_explicit(&c->rows[rd->account / FEN__ROW_GROUP], memory_order_acquire);
     if (g)
-        add_row(s, g + s->account % FEN__ROW_GROUP);
+        add_row(rd->sums, rd->now, g + rd->account % FEN__ROW_GROUP);
 }
 
-static void add_orphan(struct sum *s)
+static void fold_each(struct fen__cache *c, void *arg)
 {
-    fen__lock(&orphans.lock);
-    add_row(s, &orphans.rows[s->account]);
-    fen__unlock(&orphans.lock);
+    struct reading *rd = arg;
+    for (uint32_t at = 0; at < FEN__ACCOUNTS_MAX; at += FEN__ROW_GROUP) {
+        const struct fen__mem_row *g =
+            atomic_load_explicit(&c->rows[at / FEN__ROW_GROUP], memory_order_acquire);
+        for (uint32_t i = 0; g && i < FEN__ROW_GROUP; i++)
+            add_row(&rd->sums[at + i], rd->now, &g[i]);
+    }
+}
+
+static fen_mem_usage usage_of(uint32_t account, const struct sum *s)
+{
+    const struct account *a = &accounts[account];
+    return (fen_mem_usage){
+        .allocated_bytes = s->alloc,
+        .freed_bytes = s->freed,
+        .live_bytes = s->alloc - s->freed,
+        .peak_bytes = atomic_load_explicit(&a->peak, memory_order_relaxed),
+        .cap_bytes = atomic_load_explicit(&a->cap, memory_order_relaxed),
+        .byte_seconds = (int64_t)(fen__tsc_to_ns_wide(s->ticks) / FEN_S),
+    };
 }
 
 int fen_mem_usage_get(uint32_t account, fen_mem_usage *ret_usage)
 {
     if (account >= FEN__ACCOUNTS_MAX)
         return -EINVAL;
-    struct sum s = {.account = account, .now = fen__tsc()};
-    const struct account *a = &accounts[account];
+    struct sum s = {0};
+    struct reading rd = {account, fen__tsc(), &s};
     fen__tsc_init();
-    fen__cache_each(fold, &s);
-    add_orphan(&s);
-    *ret_usage = (fen_mem_usage){
-        .allocated_bytes = s.alloc,
-        .freed_bytes = s.freed,
-        .live_bytes = s.alloc - s.freed,
-        .peak_bytes = atomic_load_explicit(&a->peak, memory_order_relaxed),
-        .cap_bytes = atomic_load_explicit(&a->cap, memory_order_relaxed),
-        .byte_seconds = (int64_t)(fen__tsc_to_ns_wide(s.ticks) / FEN_S),
-    };
+    fen__cache_each(fold, &rd);
+    fen__lock(&orphans.lock);
+    add_row(&s, rd.now, &orphans.rows[account]);
+    fen__unlock(&orphans.lock);
+    *ret_usage = usage_of(account, &s);
+    return 0;
+}
+
+int fen__mem_usage_each(void (*fn)(uint32_t account, const fen_mem_usage *u, void *arg), void *arg)
+{
+    size_t bytes = FEN__ACCOUNTS_MAX * sizeof(struct sum);
+    struct reading rd = {.account = FEN__ACCOUNTS_MAX, .sums = fen__mem_calloc(bytes)};
+    if (!rd.sums)
+        return -ENOMEM;
+    fen__tsc_init();
+    rd.now = fen__tsc();
+    fen__cache_each(fold_each, &rd);
+    fen__lock(&orphans.lock);
+    for (uint32_t i = 0; i < FEN__ACCOUNTS_MAX; i++)
+        add_row(&rd.sums[i], rd.now, &orphans.rows[i]);
+    fen__unlock(&orphans.lock);
+    for (uint32_t i = 0; i < FEN__ACCOUNTS_MAX; i++)
+        if (rd.sums[i].alloc || rd.sums[i].freed) {
+            fen_mem_usage u = usage_of(i, &rd.sums[i]);
+            fn(i, &u, arg);
+        }
+    fen__mem_free(rd.sums, bytes);
     return 0;
 }
 

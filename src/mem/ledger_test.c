@@ -80,6 +80,17 @@ static void walk_cache(struct fen__cache *c, void *arg)
 
 static int64_t most_shelved;
 
+/* One reading of all is the reading of each. */
+static void check_each(uint32_t account, const fen_mem_usage *u, void *arg)
+{
+    fen_mem_usage one;
+    int64_t *live = arg;
+    assert_int_equal(fen_mem_usage_get(account, &one), 0);
+    if (account) /* what reads is account 0's */
+        assert_memory_equal(&one, u, offsetof(fen_mem_usage, byte_seconds));
+    *live += u->live_bytes;
+}
+
 static void check_books(const int64_t *base)
 {
     static int64_t want[ACCOUNTS];
@@ -95,6 +106,12 @@ static void check_books(const int64_t *base)
         all += live_of(a);
     }
     assert_int_equal(all, fen__ledger_live());
+    int64_t each = 0;
+    assert_int_equal(fen__mem_usage_each(check_each, &each), 0);
+#ifndef FEN__ASAN
+    each -= (int64_t)(FEN_MEM_ACCOUNTS * 32); /* the reading's own table */
+#endif
+    assert_int_equal(each, all);
     fen__regions_each(walk_span, &walked);
     fen__cache_each(walk_cache, &walked);
     walked -= fen__depot_bytes();

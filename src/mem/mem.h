@@ -16,8 +16,15 @@ void *fen__mem_alloc(size_t bytes) FEN_MUST_CHECK;
 void *fen__mem_calloc(size_t bytes) FEN_MUST_CHECK;
 void *fen__mem_resize(void *p, size_t old_bytes, size_t bytes) FEN_MUST_CHECK;
 void fen__mem_free(void *p, size_t bytes);
-/* For that account rather than for the one that runs. */
+/* For that account rather than for the one that runs: 0 for what outlives the request that happens
+ * to need it first. */
 void *fen__mem_alloc_for(uint32_t account, size_t bytes) FEN_MUST_CHECK;
+void *fen__mem_calloc_for(uint32_t account, size_t bytes) FEN_MUST_CHECK;
+/* Calls fn for each account that ever had a block, by number, from one reading of all of them; the
+ * sum of their live bytes is the heap's, behind by what is under way. fn may allocate. 0 or
+ * -ENOMEM. */
+int fen__mem_usage_each(void (*fn)(uint32_t account, const fen_mem_usage *u, void *arg),
+                        void *arg) FEN_MUST_CHECK;
 /* Bytes of all live blocks of the process, whoever asked for them, as their classes are. */
 int64_t fen__mem_live_bytes(void);
 
@@ -72,6 +79,14 @@ static inline int64_t fen__mem_end(struct fen__mem_now *n)
 void fen__mem_flush(void);
 /* The same for one that has nothing to do just now: if there was a reclaim since. */
 void fen__mem_idle(void);
+
+/* The calling fiber or thread pays as that account from now on. Without memory to note it, nobody
+ * pays: what it allocates is account 0's. */
+static inline void fen__mem_pay_as(uint32_t account)
+{
+    if (fen_mem_account() != account)
+        (void)!fen_mem_account_set(account);
+}
 
 /* ---- NUMA nodes: for the scheduler (node.c) ---- */
 /* There are so many, by fen__sys_nodes_open; before the workers start. */

@@ -3,7 +3,8 @@
  * Ticks are added up first and converted once a line, so a line never steps back between readings
  * (a sum of converted parts could). The total is the sum of the converted lines: what is shown adds
  * up. Lines are read before the workers' own totals are (books.c), since work is settled after it
- * has been charged. */
+ * has been charged. The heap's ledger has accounts by the same numbers; those that no pair has were
+ * set by the program itself (fen_mem_account_set) and are shown without names. */
 #include "meter/meter.h"
 
 #include "mem/mem.h"
@@ -83,6 +84,42 @@ static void put_line(struct fen__bill *b, uint32_t account, const struct sums *s
     add_line(&b->total, l);
 }
 
+/* ---- memory ---- */
+
+struct memory_reading {
+    struct fen__bill *b;
+    uint32_t known;
+};
+
+static void add_memory(uint32_t account, const fen_mem_usage *u, void *arg)
+{
+    struct memory_reading *rd = arg;
+    struct fen__bill *b = rd->b;
+    fen_mem_usage *all = &b->memory_total.usage;
+    bool pair = account < rd->known;
+    b->memory[b->memory_n++] = (struct fen__bill_memory){
+        .account = account,
+        .operation = pair ? fen__meter_account_operation(account) : UINT32_MAX,
+        .tenant = pair ? fen__meter_account_tenant(account) : UINT32_MAX,
+        .usage = *u};
+    all->allocated_bytes += u->allocated_bytes;
+    all->freed_bytes += u->freed_bytes;
+    all->live_bytes += u->live_bytes;
+    all->byte_seconds += u->byte_seconds;
+}
+
+/* The list has room for every account there can be: what is never written to is no memory. */
+static int read_memory(struct fen__bill *b)
+{
+    struct memory_reading rd = {b, fen__meter_accounts()};
+    b->memory_total.account = b->memory_total.operation = b->memory_total.tenant = UINT32_MAX;
+    b->memory_cap = FEN_MEM_ACCOUNTS;
+    b->memory = fen__mem_alloc(b->memory_cap * sizeof *b->memory);
+    return b->memory ? fen__mem_usage_each(add_memory, &rd) : -ENOMEM;
+}
+
+/* ---- all of it ---- */
+
 int fen__bill_read(struct fen__bill *ret_bill)
 {
     struct reading rd = {.n = fen__meter_accounts()};
@@ -90,8 +127,9 @@ int fen__bill_read(struct fen__bill *ret_bill)
     b.total.account = b.total.operation = b.total.tenant = UINT32_MAX;
     rd.sums = fen__mem_calloc(rd.n * sizeof *rd.sums);
     b.lines = rd.sums ? fen__mem_alloc(b.cap * sizeof *b.lines) : NULL;
-    if (!b.lines) {
+    if (!b.lines || read_memory(&b) < 0) {
         fen__mem_free(rd.sums, rd.sums ? rd.n * sizeof *rd.sums : 0);
+        fen__bill_free(&b);
         return -ENOMEM;
     }
     fen__tally_each(add_tally, &rd);
@@ -107,6 +145,7 @@ int fen__bill_read(struct fen__bill *ret_bill)
 void fen__bill_free(struct fen__bill *b)
 {
     fen__mem_free(b->lines, b->lines ? b->cap * sizeof *b->lines : 0);
+    fen__mem_free(b->memory, b->memory ? b->memory_cap * sizeof *b->memory : 0);
     *b = (struct fen__bill){0};
 }
 

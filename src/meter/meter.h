@@ -6,6 +6,7 @@
 #include "probe/tally.h"
 
 #include <fen/buf.h>
+#include <fen/mem.h>
 #include <fen/meter.h>
 
 /* ---- accounts (account.c): who pays ---- */
@@ -60,15 +61,26 @@ struct fen__bill_line {
     fen_usage usage;
 };
 
-/* One reading of all accounts. total is the sum of the lines to the last unit. */
+/* Blocks of the heap that an account has taken. Account 0, _other x _other, has the runtime's own
+ * and all that no request pays for as well. */
+struct fen__bill_memory {
+    uint32_t account, operation, tenant; /* UINT32_MAX: no pair has that account, or all of them */
+    fen_mem_usage usage;
+};
+
+/* One reading of all accounts. total is the sum of the lines to the last unit; memory_total that of
+ * the memory, and its live_bytes are the heap's. Its peak and cap are 0: these do not add up. */
 struct fen__bill {
     struct fen__bill_line *lines; /* accounts with work, by id */
     uint32_t n, cap;
     struct fen__bill_line total;
+    struct fen__bill_memory *memory; /* accounts that ever had a block, by id */
+    uint32_t memory_n, memory_cap;
+    struct fen__bill_memory memory_total;
     int64_t handlers; /* that run now */
 };
 
-/* Reads every tally. 0 or -ENOMEM; free with fen__bill_free. Any thread, does not block. */
+/* Reads every tally and the heap's ledger. 0 or -ENOMEM; free with fen__bill_free. Any thread, does not block. */
 int fen__bill_read(struct fen__bill *ret_bill) FEN_MUST_CHECK;
 void fen__bill_free(struct fen__bill *b);
 

@@ -24,9 +24,11 @@ int fen__view_read(struct fen__view *ret_view, const struct fen__books_mark *mar
     int rc = fen__bill_read(&v->bill);
     if (rc < 0)
         return rc;
-    rc = fen__books_read(mark, others_ns, &v->books);
+    v->pools = fen__pools_view(&v->pools_n, &v->pools_all);
+    v->now_ns = fen_now();
+    rc = v->pools ? fen__books_read(mark, others_ns, &v->books) : -ENOMEM;
     if (rc < 0) {
-        fen__bill_free(&v->bill);
+        fen__view_free(v);
         return rc;
     }
     fen_stats_get(&v->stats);
@@ -50,4 +52,11 @@ int fen__view_read(struct fen__view *ret_view, const struct fen__books_mark *mar
     ssize_t n = fen__sys_file_read("/proc/self/cmdline", v->cmdline, sizeof v->cmdline);
     v->cmdline_n = n > 0 ? (size_t)n : 0;
     return 0;
+}
+
+void fen__view_free(struct fen__view *v)
+{
+    fen__bill_free(&v->bill);
+    fen__pools_view_free(v->pools);
+    v->pools = NULL;
 }

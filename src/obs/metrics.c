@@ -187,6 +187,56 @@ static void bill(fen_buf *b, const struct fen__view *v)
     }
 }
 
+/* What accounts hold of the heap; those that the program numbered itself are one, _program. */
+static const struct {
+    const char *name, *type, *help;
+    size_t at;
+} holdings[] = {
+    {"fen_account_mem_allocated_bytes_total", "counter", "Bytes of blocks taken from the heap.",
+     offsetof(fen_mem_usage, allocated_bytes)},
+    {"fen_account_mem_freed_bytes_total", "counter", "Bytes of blocks given back.",
+     offsetof(fen_mem_usage, freed_bytes)},
+    {"fen_account_mem_live_bytes", "gauge", "Bytes of blocks in use.",
+     offsetof(fen_mem_usage, live_bytes)},
+    {"fen_account_mem_peak_bytes", "gauge", "The most bytes that were in use.",
+     offsetof(fen_mem_usage, peak_bytes)},
+    {"fen_account_mem_byte_seconds", "gauge", "Bytes of blocks x time held.",
+     offsetof(fen_mem_usage, byte_seconds)},
+};
+
+static void holding(fen_buf *b, size_t family, const char *tenant, const char *operation, int64_t n)
+{
+    fen_buf_put_str(b, holdings[family].name);
+    fen_buf_put_char(b, '{');
+    label(b, "tenant", tenant);
+    fen_buf_put_char(b, ',');
+    label(b, "operation", operation);
+    fen_buf_put_char(b, '}');
+    end_scaled(b, n, 0);
+}
+
+static void memory_bill(fen_buf *b, const struct fen__bill *bill)
+{
+    for (size_t f = 0; f < FEN__COUNT(holdings); f++) {
+        int64_t rest = 0;
+        bool any = false;
+        family(b, holdings[f].name, holdings[f].type, holdings[f].help);
+        for (uint32_t i = 0; i < bill->memory_n; i++) {
+            const struct fen__bill_memory *m = &bill->memory[i];
+            int64_t n = *(const int64_t *)(const void *)((const char *)&m->usage + holdings[f].at);
+            if (m->tenant == UINT32_MAX) {
+                rest += n; /* of peaks: at least the peak of the sum */
+                any = true;
+                continue;
+            }
+            holding(b, f, fen__meter_tenant_name(m->tenant),
+                    fen__meter_operation_name(m->operation), n);
+        }
+        if (any)
+            holding(b, f, "_program", "_program", rest);
+    }
+}
+
 /* One sample with the labels key="value" and currency. */
 static void money(fen_buf *b, const char *name, const char *key, const char *value,
                   const char *currency, __int128 fyuan)
@@ -385,6 +435,7 @@ void fen__metrics_write(fen_buf *b, const struct fen__view *v)
     runtime(b, &v->stats);
     single(b, "active_handlers", "gauge", "Handlers that run now.", v->bill.handlers, 0);
     bill(b, v);
+    memory_bill(b, &v->bill);
     costs(b, v);
     books(b, &v->books);
     memory(b, v);

@@ -4,6 +4,7 @@
 
 #include "base/hist.h"
 #include "meter/meter.h"
+#include "sync/sync.h"
 #include "sys/proc.h"
 
 #include <fen/buf.h>
@@ -27,10 +28,13 @@ struct fen__view {
     fen_price_book book;
     struct fen__bill bill;
     struct fen__books books;
-    struct fen__cost_rate rate; /* cost per second over the last window */
-    int64_t window_ns;          /* length of that window, 0: none yet */
-    const char *service;        /* label of cost_by_service; NULL: "fen" */
-    char cmdline[4096];         /* arguments, each NUL-terminated */
+    struct fen__cost_rate rate;   /* cost per second over the last window */
+    int64_t window_ns;            /* length of that window, 0: none yet */
+    struct fen__pool_view *pools; /* NULL: none */
+    int pools_n, pools_all;
+    int64_t now_ns;      /* when they were looked at */
+    const char *service; /* label of cost_by_service; NULL: "fen" */
+    char cmdline[4096];  /* arguments, each NUL-terminated */
     size_t cmdline_n;
 };
 
@@ -38,7 +42,7 @@ struct fen__view {
  * means the default prices. 0, -ENOMEM or -errno of a clock; free with fen__view_free. */
 int fen__view_read(struct fen__view *ret_view, const struct fen__books_mark *mark,
                    int64_t others_ns, const fen_price_book *book) FEN_MUST_CHECK;
-static inline void fen__view_free(struct fen__view *v) { fen__bill_free(&v->bill); }
+void fen__view_free(struct fen__view *v);
 
 /* Prometheus text format 0.0.4, and a JSON object in the manner of expvar. Failure is in b->err. */
 void fen__metrics_write(fen_buf *b, const struct fen__view *v);

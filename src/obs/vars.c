@@ -5,6 +5,9 @@
 #include "obs/obs_int.h"
 
 #include "mem/mem.h"
+#include "sys/look.h"
+
+#include <fen/fiber.h>
 
 #include <string.h>
 
@@ -272,6 +275,47 @@ static void bill(fen_buf *b, const struct fen__view *v)
     fen__mem_free(fyuan, (n + 1) * sizeof *fyuan);
 }
 
+static void name_or_null(fen_buf *b, const char *name, const char *value, bool first)
+{
+    key(b, name, first);
+    if (value)
+        text(b, value);
+    else
+        fen_buf_put_str(b, "null");
+}
+
+static void memory_usage(fen_buf *b, const fen_mem_usage *u, bool first)
+{
+    number(b, "allocated_bytes", u->allocated_bytes, 0, first);
+    number(b, "freed_bytes", u->freed_bytes, 0, false);
+    number(b, "live_bytes", u->live_bytes, 0, false);
+    number(b, "byte_seconds", u->byte_seconds, 0, false);
+}
+
+/* Who holds the heap, to the byte: the lines add up to memory_total. */
+static void memory_bill(fen_buf *b, const struct fen__view *v)
+{
+    line(b, "memory_bill", false);
+    fen_buf_put_char(b, '[');
+    for (uint32_t i = 0; i < v->bill.memory_n; i++) {
+        const struct fen__bill_memory *m = &v->bill.memory[i];
+        bool pair = m->tenant != UINT32_MAX;
+        fen_buf_put_str(b, i ? ",\n  {" : "\n  {");
+        name_or_null(b, "tenant", pair ? fen__meter_tenant_name(m->tenant) : NULL, true);
+        name_or_null(b, "operation", pair ? fen__meter_operation_name(m->operation) : NULL, false);
+        number(b, "account", m->account, 0, false);
+        memory_usage(b, &m->usage, false);
+        number(b, "peak_bytes", m->usage.peak_bytes, 0, false);
+        number(b, "cap_bytes", m->usage.cap_bytes, 0, false);
+        fen_buf_put_char(b, '}');
+    }
+    fen_buf_put_char(b, ']');
+    line(b, "memory_total", false);
+    fen_buf_put_char(b, '{');
+    memory_usage(b, &v->bill.memory_total.usage, true);
+    fen_buf_put_char(b, '}');
+}
+
 static void books(fen_buf *b, const struct fen__view *v)
 {
     const struct fen__books *k = &v->books;
@@ -292,6 +336,66 @@ static void books(fen_buf *b, const struct fen__view *v)
     number(b, "req", v->rate.req_fyuan, 15, false);
     number(b, "window_seconds", v->window_ns, 9, false);
     fen_buf_put_char(b, '}');
+}
+
+/* ---- resource pools ---- */
+
+static void pool_holder(fen_buf *b, const fen_pool_holder *h, int64_t now_ns)
+{
+    char bytes[512];
+    struct fen__text at = {bytes, 0, sizeof bytes};
+    fen_blocking_begin();                            /* it reads the program's file */
+    fen__sys_symbol(&at, (const char *)h->site - 1); /* the call, not what follows it */
+    fen_blocking_end();
+    fen_buf_put_char(b, '{');
+    number(b, "fiber", (__int128)h->fiber, 0, true);
+    key(b, "name", false);
+    text(b, h->name);
+    number(b, "held_seconds", now_ns - h->since_ns, 9, false);
+    key(b, "taken_at", false);
+    fen__put_json_string(b, bytes, at.n);
+    fen_buf_put_char(b, '}');
+}
+
+static void pool(fen_buf *b, const struct fen__pool_view *p, int64_t now_ns)
+{
+    const fen_pool_stats *s = &p->stats;
+    fen_buf_put_char(b, '{');
+    key(b, "name", true);
+    text(b, p->name);
+    number(b, "max", s->max, 0, false);
+    number(b, "lent", s->lent, 0, false);
+    number(b, "idle", s->free, 0, false);
+    number(b, "waiting", s->waiting, 0, false);
+    number(b, "gets", s->gets, 0, false);
+    number(b, "waited", s->waited, 0, false);
+    number(b, "made", s->made, 0, false);
+    number(b, "destroyed", s->destroyed, 0, false);
+    number(b, "refused", s->refused, 0, false);
+    number(b, "discarded", s->discarded, 0, false);
+    number(b, "forgotten", s->forgotten, 0, false);
+    number(b, "holders_in_all", p->holders, 0, false);
+    key(b, "holders", false);
+    fen_buf_put_char(b, '[');
+    for (int i = 0; i < p->shown; i++) {
+        if (i)
+            fen_buf_put_char(b, ',');
+        pool_holder(b, &p->holder[i], now_ns);
+    }
+    fen_buf_put_str(b, "]}");
+}
+
+static void pools(fen_buf *b, const struct fen__view *v)
+{
+    line(b, "pools_in_all", false);
+    fen_buf_put_i64(b, v->pools_all);
+    line(b, "pools", false);
+    fen_buf_put_char(b, '[');
+    for (int i = 0; i < v->pools_n; i++) {
+        fen_buf_put_str(b, i ? ",\n  " : "\n  ");
+        pool(b, &v->pools[i], v->now_ns);
+    }
+    fen_buf_put_char(b, ']');
 }
 
 /* ---- registered variables ---- */
@@ -345,7 +449,9 @@ void fen__vars_write(fen_buf *b, const struct fen__view *v)
     latency(b);
     process_and_runtime(b, v);
     bill(b, v);
+    memory_bill(b, v);
     books(b, v);
+    pools(b, v);
     variables(b);
     fen_buf_put_str(b, "\n}\n");
 }

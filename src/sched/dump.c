@@ -40,6 +40,8 @@ struct dump {
     char bytes[OUT_BYTES];
 };
 
+void (*fen__on_dump)(void (*put)(void *arg, const char *text, size_t n), void *arg);
+
 /* ---- collecting ---- */
 
 static uint64_t mix(uint64_t h, uint64_t v)
@@ -281,6 +283,8 @@ static int dump(void (*put)(void *arg, const char *text, size_t n), void *arg)
         fen__sys_objects_note();
         fen__each_g(collect, d);
         put_all(d);
+        if (fen__on_dump)
+            fen__on_dump(put, arg);
     }
     fen__running_free(r);
     fen__mem_free(d, sizeof *d);

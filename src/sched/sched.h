@@ -299,6 +299,8 @@ extern void (*fen__on_describe)(const struct fen__g *g, struct fen__on *ret_on);
 /* Likewise: appends the labels of a fiber that may run meanwhile. */
 struct fen__text;
 extern void (*fen__labels_put)(struct fen__g *g, struct fen__text *t);
+/* Likewise: the end of a dump, what the rooms above know beside the fibers. */
+extern void (*fen__on_dump)(void (*put)(void *arg, const char *text, size_t n), void *arg);
 /* The number of the fiber in that place of the slab; 0: there is none. Any thread. */
 uint64_t fen__number_of(uint32_t id);
 /* Hands text to the run's report function, or writes it to fd 2. May block the thread. */

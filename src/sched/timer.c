@@ -81,8 +81,10 @@ static void down(struct fen__timers *h, int32_t i, struct fen__heap_entry e)
 /* Lock held. */
 static int resize(struct fen__timers *h, int32_t cap)
 {
+    size_t old = (size_t)h->cap * sizeof *h->heap, bytes = (size_t)cap * sizeof *h->heap;
+    /* the P's, whoever's timer is the first; a block stays with its account */
     struct fen__heap_entry *heap =
-        fen__mem_resize(h->heap, (size_t)h->cap * sizeof *heap, (size_t)cap * sizeof *heap);
+        h->heap ? fen__mem_resize(h->heap, old, bytes) : fen__mem_alloc_for(0, bytes);
     if (!heap)
         return -ENOMEM;
     h->heap = heap;

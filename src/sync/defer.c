@@ -51,7 +51,7 @@ static bool more(int kind)
 {
     size_t each = (node_bytes(kind) + 15) & ~(size_t)15;
     size_t bytes = sizeof(struct block) + PER_BLOCK * each;
-    struct block *b = fen__mem_calloc(bytes);
+    struct block *b = fen__mem_calloc_for(0, bytes); /* all fibers' in turn */
     if (!b)
         return false;
     b->bytes = bytes;

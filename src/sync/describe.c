@@ -89,6 +89,7 @@ void fen__describe_init(void)
 {
     __atomic_store_n(&fen__on_describe, describe, __ATOMIC_RELAXED); /* as ever */
     __atomic_store_n(&fen__labels_put, put_labels, __ATOMIC_RELAXED);
+    __atomic_store_n(&fen__on_dump, fen__pools_dump, __ATOMIC_RELAXED);
 }
 
 /* ---- what was left ---- */

@@ -17,6 +17,8 @@
  * threads may be blocked; here their number is bounded, and the P is never without a worker. */
 #include "sync/sync_int.h"
 
+#include "mem/mem.h"
+
 #include <fen/io.h>
 
 #include <assert.h>
@@ -119,8 +121,11 @@ static void *thread_main(void *arg)
     struct job *j;
     fen__lock(&pool.lock);
     while ((j = next_job())) {
+        uint32_t account = j->g->account; /* the fiber waits: nobody changes it */
         fen__unlock(&pool.lock);
+        fen__mem_pay_as(account);
         int rc = j->fn(j->arg);
+        fen__mem_pay_as(0);
         int64_t now = fen__sys_thread_cpu();
         fen__lock(&pool.lock);
         struct fen__g *g = j->g;

@@ -19,8 +19,8 @@
  * Invariants: empty + free + out = max; a waiter that can be claimed implies that no slot is empty
  * or free, so who comes late cannot overtake; closed implies no free slot but for the moment in
  * which close itself empties the stack. What others read of a lease (who, since when) lies in the
- * slot, not on the fiber's stack.
- * Locks: a pool's; the list of pools (for the report of what was left) before it. Callbacks run
+ * slot, not on the fiber's stack; its user alone writes it, without the lock.
+ * Locks: a pool's; the list of pools (pools.c) before it. Callbacks run
  * without a lock.
  *
  * Rejected: a resource that is made by the pool's own fiber (it would need a bound, a scope and a
@@ -34,11 +34,6 @@
 #include <fen/err.h>
 
 #include <string.h>
-
-static struct {
-    uint32_t lock;
-    fen_pool *first;
-} pools;
 
 /* ---- slots; the pool's lock is held ---- */
 
@@ -75,7 +70,7 @@ static bool slot_done(fen_pool *p, int i, struct fen__pool_wake *w)
     struct fen__slot_of *s = &p->slots[i];
     if (p->closed && s->made)
         return false;
-    s->fiber = 0;
+    __atomic_store_n(&s->fiber, 0, __ATOMIC_RELAXED);
     w->to = p->closed ? NULL : fen__waitq_claim(&p->waiters, &w->claim);
     w->slot = i;
     if (w->to)
@@ -194,13 +189,13 @@ static void lease_end(void *lease);
 static void lend(fen_pool *p, int i, fen_scope *s, bool waited, const void *site, fen_lease *ret)
 {
     struct fen__slot_of *slot = &p->slots[i];
-    fen__lock(&p->lock); /* for who looks at the holders */
-    slot->fiber = s->owner->number;
-    slot->since_ns = fen__sys_now();
-    slot->site = site;
-    p->gets++;
-    p->waited += waited;
-    fen__unlock(&p->lock);
+    __atomic_store_n(&slot->name, s->owner->name, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->since, fen__tsc(), __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->site, site, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->gets, slot->gets + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->waited, slot->waited + waited, __ATOMIC_RELAXED);
+    /* pairs with the load in fen__slot_holder: who sees it sees the rest */
+    __atomic_store_n(&slot->fiber, s->owner->number, __ATOMIC_RELEASE);
     ret->resource = slot->resource;
     ret->scope = s;
     ret->pool = p;
@@ -292,13 +287,7 @@ FEN__NOINLINE fen_pool *fen_pool_new(const fen_pool_config *config)
     p->empty = p->free = -1;
     for (int i = config->max; i-- > 0;)
         push(p, &p->empty, i);
-    fen__lock(&pools.lock);
-    p->next = pools.first;
-    p->pprev = &pools.first;
-    if (p->next)
-        p->next->pprev = &p->next;
-    pools.first = p;
-    fen__unlock(&pools.lock);
+    fen__pool_note(p);
     return p;
 }
 
@@ -366,89 +355,67 @@ void fen_pool_free(fen_pool *p)
     fen__lock(&p->lock); /* the last user may be on its way out */
     fen_assert(!p->out && !p->waiters.head && !p->closers.head);
     fen__unlock(&p->lock);
-    fen__lock(&pools.lock);
-    *p->pprev = p->next;
-    if (p->next)
-        p->next->pprev = p->pprev;
-    fen__unlock(&pools.lock);
+    fen__pool_forget(p);
     fen__mem_free(p, sizeof *p + (size_t)p->cfg.max * sizeof p->slots[0]);
 }
 
 /* ---- looking at it ---- */
 
-void fen_pool_stats_get(fen_pool *p, fen_pool_stats *ret_stats)
+/* Lock held. */
+void fen__pool_stats(const fen_pool *p, fen_pool_stats *ret_stats)
 {
-    fen__lock(&p->lock);
     *ret_stats = (fen_pool_stats){
         .max = p->cfg.max,
         .free = p->n_free,
         .lent = p->out,
         .waiting = __atomic_load_n(&p->waiting, __ATOMIC_RELAXED),
-        .gets = p->gets,
-        .waited = p->waited,
         .made = __atomic_load_n(&p->made, __ATOMIC_RELAXED),
         .destroyed = __atomic_load_n(&p->destroyed, __ATOMIC_RELAXED),
         .refused = __atomic_load_n(&p->refused, __ATOMIC_RELAXED),
         .discarded = __atomic_load_n(&p->discarded, __ATOMIC_RELAXED),
         .forgotten = __atomic_load_n(&p->forgotten, __ATOMIC_RELAXED),
     };
+    for (int i = 0; i < p->cfg.max; i++) {
+        ret_stats->gets += __atomic_load_n(&p->slots[i].gets, __ATOMIC_RELAXED);
+        ret_stats->waited += __atomic_load_n(&p->slots[i].waited, __ATOMIC_RELAXED);
+    }
+}
+
+void fen_pool_stats_get(fen_pool *p, fen_pool_stats *ret_stats)
+{
+    fen__lock(&p->lock);
+    fen__pool_stats(p, ret_stats);
     fen__unlock(&p->lock);
+}
+
+/* Lock held. False: nobody has a lease on it. Else it does not end meanwhile, since its end takes
+ * the lock; so its fiber lives, and the name too. */
+bool fen__slot_holder(const struct fen__slot_of *s, fen_pool_holder *ret_holder)
+{
+    uint64_t fiber = __atomic_load_n(&s->fiber, __ATOMIC_ACQUIRE); /* pairs with lend */
+    if (!fiber)
+        return false;
+    const char *name = __atomic_load_n(&s->name, __ATOMIC_RELAXED);
+    int64_t ticks = (int64_t)(fen__tsc() - __atomic_load_n(&s->since, __ATOMIC_RELAXED));
+    *ret_holder =
+        (fen_pool_holder){.resource = s->resource, /* fixed while it is lent */
+                          .fiber = fiber,
+                          .since_ns = fen__sys_now() - fen__tsc_to_ns(fen__max_i64(ticks, 0)),
+                          .site = __atomic_load_n(&s->site, __ATOMIC_RELAXED)};
+    size_t n = name ? strnlen(name, sizeof ret_holder->name - 1) : 0;
+    if (n)
+        memcpy(ret_holder->name, name, n);
+    return true;
 }
 
 void fen_pool_each_holder(fen_pool *p, void (*fn)(void *arg, const fen_pool_holder *h), void *arg)
 {
     for (int i = 0; i < p->cfg.max; i++) {
-        struct fen__slot_of *s = &p->slots[i];
+        fen_pool_holder h;
         fen__lock(&p->lock);
-        fen_pool_holder h = {NULL, s->fiber, s->since_ns, s->site};
-        h.resource = h.fiber ? s->resource : NULL; /* fixed while it is lent */
+        bool lent = fen__slot_holder(&p->slots[i], &h);
         fen__unlock(&p->lock);
-        if (h.fiber)
+        if (lent)
             fn(arg, &h);
     }
-}
-
-static void put_holder(void *arg, const fen_pool_holder *h)
-{
-    char bytes[512];
-    struct fen__text t = {bytes, 0, sizeof bytes};
-    const fen_pool *p = arg;
-    fen__text_put(&t, "fen: left: pool=");
-    fen__text_put(&t, p->cfg.name ? p->cfg.name : "?");
-    fen__text_put(&t, " lent_to=");
-    fen__text_dec(&t, (int64_t)h->fiber);
-    fen__text_put(&t, " by=");
-    fen__sys_symbol(&t, (const char *)h->site - 1);
-    fen__text_put(&t, "\n");
-    fen__report(bytes, t.n);
-}
-
-static void put_pool(fen_pool *p)
-{
-    char bytes[512];
-    struct fen__text t = {bytes, 0, sizeof bytes};
-    fen__text_put(&t, "fen: left: pool=");
-    fen__text_put(&t, p->cfg.name ? p->cfg.name : "?");
-    fen__text_put(&t, " free=");
-    fen__text_dec(&t, p->n_free);
-    fen__text_put(&t, " lent=");
-    fen__text_dec(&t, p->out);
-    fen__text_put(&t, "/");
-    fen__text_dec(&t, p->cfg.max);
-    fen__text_put(&t, " made=");
-    fen__sys_symbol(&t, (const char *)p->site - 1);
-    fen__text_put(&t, "\n");
-    fen__report(bytes, t.n);
-    fen_pool_each_holder(p, put_holder, p);
-}
-
-int64_t fen__pools_report(void)
-{
-    int64_t n = 0;
-    fen__lock(&pools.lock);
-    for (fen_pool *p = pools.first; p; p = p->next)
-        if (n++ < 64)
-            put_pool(p);
-    fen__unlock(&pools.lock);
-    return n;
 }

@@ -52,7 +52,7 @@ static struct fen_scope *pool_get(void)
 {
     fen__lock(&pool.lock);
     if (!pool.free) {
-        struct chunk *c = fen__mem_calloc(sizeof *c);
+        struct chunk *c = fen__mem_calloc_for(0, sizeof *c); /* all fibers' in turn */
         for (int i = 0; c && i < POOL_CHUNK; i++) {
             c->scopes[i].parent_of_owner = pool.free;
             pool.free = &c->scopes[i];

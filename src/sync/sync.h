@@ -5,6 +5,7 @@
 #include "sched/sched.h"
 
 #include <fen/local.h>
+#include <fen/pool.h>
 #include <fen/scope.h>
 
 #include <stdatomic.h>
@@ -54,6 +55,25 @@ size_t fen__labels_read(struct fen__g *g, char ret[FEN_LABELS_BYTES]);
 struct fen__uring_call;
 #define FEN__RING_NONE 1
 int fen__ring_call(const struct fen__uring_call *c, int *ret_result) FEN_MUST_CHECK;
+
+/* ---- pools.c: who has what of the pools ---- */
+
+#define FEN__POOLS_SHOWN 64
+#define FEN__HOLDERS_SHOWN 16
+
+struct fen__pool_view {
+    const fen_pool *pool; /* an address, no more */
+    char name[64];        /* "": none */
+    const void *site;     /* return address of the call that made it */
+    fen_pool_stats stats;
+    int holders, shown; /* all leases that are out, and the oldest of them */
+    fen_pool_holder holder[FEN__HOLDERS_SHOWN];
+};
+
+/* The pools that there are, at most FEN__POOLS_SHOWN, and how many there are in all; NULL: no
+ * memory. Free with fen__pools_view_free. Any thread, does not block. */
+struct fen__pool_view *fen__pools_view(int *ret_n, int *ret_all) FEN_MUST_CHECK;
+void fen__pools_view_free(struct fen__pool_view *v);
 
 /* Masks (+1) and unmasks (-1) cancellation for the running fiber. */
 void fen__mask(int by);

@@ -71,6 +71,7 @@ struct fen__g {
     uint32_t id;
     uint32_t runq; /* times in a run queue: never twice */
     struct fen__node node;
+    uint32_t account;
     const void *on; /* for dumps */
     char xfer[FEN__XFER_BYTES];
 #ifdef FEN__JOB_BYTES /* of the model of the pool */

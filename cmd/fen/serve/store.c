@@ -1,12 +1,12 @@
 /* store.c - the pool of readers and the reading calls.
  *
- * A reader is borrowed, used inside one blocking section, and given back. The semaphore holds as
- * many permits as bits are set in `idle`; a permit entitles to one bit, so the search for a bit
- * always ends. The lowest bit is taken first: a quiet service keeps using the same warm connection,
- * and connections are opened when first needed.
+ * A reader is lent by a fen_pool to one call at a time, as a record of the caller's scope: first
+ * come, first served, within that scope's deadline. The one used last is lent first: a quiet service keeps using the same warm connection, and others are opened when first
+ * needed.
  *
- * A borrowed connection comes back clean: statements reset, no transaction open. One that is not
- * (SQLite rolled back badly, or the file is damaged) is closed; its next borrower opens another. */
+ * A borrowed connection goes back clean: statements reset, no transaction open, the call at its
+ * end. After a call that was cancelled or ran out of time, or where SQLite rolled back badly or
+ * found damage, it is closed; the next borrower opens another. */
 #include "serve/store_int.h"
 
 #include <fen/fiber.h>
@@ -14,41 +14,83 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct conn *take_idle(struct store *s)
+struct loan {
+    fen_scope *scope; /* of the call's own; NULL: the caller's serves */
+    fen_lease lease;
+    struct conn *conn;
+};
+
+/* The pool's: opens a reader. The first one was opened with the file. */
+static int make_reader(void *arg, void **ret_conn)
 {
-    uint32_t idle = __atomic_load_n(&s->idle, __ATOMIC_RELAXED);
-    for (;;) {
-        if (!idle) { /* an old value: bits are set before permits are given */
-            idle = __atomic_load_n(&s->idle, __ATOMIC_RELAXED);
-            continue;
-        }
-        uint32_t rest = idle & (idle - 1);
-        /* Acquire pairs with the release in give_back: the last borrower's work is visible. */
-        if (__atomic_compare_exchange_n(&s->idle, &idle, rest, false, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED))
-            return &s->readers[__builtin_ctz(idle ^ rest)];
+    struct store *s = arg;
+    struct conn *c = __atomic_exchange_n(&s->first, NULL, __ATOMIC_ACQUIRE);
+    int rc = 0;
+    if (!c) {
+        c = calloc(1, sizeof *c);
+        int64_t deadline_ns = fen_scope_deadline(NULL);
+        fen_blocking_begin();
+        rc = c ? store__conn_open(c, s->cfg.path, false, deadline_ns, NULL, 0) : -ENOMEM;
+        fen_blocking_end();
     }
+    if (rc == 0)
+        *ret_conn = c;
+    else
+        free(c);
+    return rc;
 }
 
-static void give_back(struct store *s, struct conn *c)
+static void close_reader(void *arg, void *conn)
 {
-    __atomic_fetch_or(&s->idle, 1u << (c - s->readers), __ATOMIC_RELEASE);
-    fen_sem_release(&s->free_readers);
+    (void)arg;
+    fen_blocking_begin();
+    store__conn_close(conn);
+    fen_blocking_end();
+    free(conn);
 }
 
-/* Inside the blocking section. */
-static int make_ready(struct store *s, struct conn *c, int64_t deadline_ns)
+int store__readers_open(struct store *s, int n)
 {
-    return c->db ? 0 : store__conn_open(c, s->cfg.path, false, deadline_ns, NULL, 0);
+    s->readers = fen_pool_new(&(fen_pool_config){
+        .name = "order-readers", .max = n, .make = make_reader, .destroy = close_reader, .arg = s});
+    return s->readers ? 0 : -ENOMEM;
 }
 
-static void make_clean(struct conn *c, sqlite3_stmt *stmt, int rc)
+/* Waits out the rehearsed slowness, then for a reader. 0, or the scope's end code, or why none
+ * could be opened. */
+static int borrow(struct store *s, struct loan *l)
 {
-    if (!c->db)
-        return;
+    int rc = s->cfg.delay_ns > 0 ? fen_sleep(s->cfg.delay_ns) : 0;
+    if (rc)
+        return rc;
+    l->scope = NULL;
+    rc = fen_pool_get(s->readers, &l->lease);
+    if (rc == -EINVAL) { /* the current scope is the parent fiber's */
+        l->scope = fen_scope_open(FEN_NEVER);
+        rc = l->scope ? fen_pool_get(s->readers, &l->lease) : -ENOMEM;
+    }
+    if (rc == 0)
+        l->conn = l->lease.resource;
+    else if (l->scope)
+        (void)fen_scope_close(l->scope);
+    return rc;
+}
+
+/* state: of the connection, 0 or a negative error. */
+static void give_back(struct loan *l, int state)
+{
+    fen_pool_put(&l->lease, state);
+    if (l->scope)
+        (void)fen_scope_close(l->scope);
+}
+
+/* Of a connection after a call that returned rc: 0, it may be lent again. */
+static int make_clean(struct conn *c, sqlite3_stmt *stmt, int rc)
+{
     sqlite3_reset(stmt);
-    if (rc == FEN_ECORRUPT || !sqlite3_get_autocommit(c->db) || sqlite3_stmt_busy(stmt))
-        store__conn_close(c);
+    if (rc == -ETIMEDOUT || rc == -ECANCELED || rc == FEN_ECORRUPT)
+        return rc;
+    return sqlite3_get_autocommit(c->db) && !sqlite3_stmt_busy(stmt) ? 0 : -EIO;
 }
 
 static int copy_text(char *to, size_t max, sqlite3_stmt *s, int column)
@@ -89,35 +131,21 @@ static int read_rows(struct conn *c, sqlite3_stmt *s, struct order *ret, int max
     return rc < 0 ? rc : n;
 }
 
-/* Waits out the rehearsed slowness, then for a reader. 0, or the scope's end code. */
-static int borrow(struct store *s, struct conn **ret)
-{
-    int rc = s->cfg.delay_ns > 0 ? fen_sleep(s->cfg.delay_ns) : fen_scope_check(NULL);
-    if (rc == 0)
-        rc = fen_sem_acquire(&s->free_readers);
-    if (rc == 0)
-        *ret = take_idle(s);
-    return rc;
-}
-
 int store_get(struct store *s, int64_t id, struct order *ret_order)
 {
-    struct conn *c;
-    int rc = borrow(s, &c);
+    struct loan l;
+    int rc = borrow(s, &l);
     if (rc)
         return rc;
+    struct conn *c = l.conn;
     int64_t deadline_ns = fen_scope_deadline(NULL);
-    fen_scope *scope = fen_scope_current();
     fen_blocking_begin();
-    rc = make_ready(s, c, deadline_ns);
-    if (rc == 0) {
-        store__work_begin(c, scope, deadline_ns);
-        sqlite3_bind_int64(c->get, 1, id);
-        rc = read_rows(c, c->get, ret_order, 1);
-        make_clean(c, c->get, rc);
-    }
+    store__work_begin(c, fen_scope_current(), deadline_ns);
+    sqlite3_bind_int64(c->get, 1, id);
+    rc = read_rows(c, c->get, ret_order, 1);
+    int state = make_clean(c, c->get, rc);
     fen_blocking_end();
-    give_back(s, c);
+    give_back(&l, state);
     return rc < 0 ? rc : rc == 1 ? 0 : -ENOENT;
 }
 
@@ -127,26 +155,20 @@ int store_list(struct store *s, int64_t customer, int limit, struct order *ret_o
 {
     if (limit < 1 || limit > STORE_LIST_MAX)
         return -EINVAL;
-    struct conn *c;
-    int rc = borrow(s, &c);
+    struct loan l;
+    int rc = borrow(s, &l);
     if (rc)
         return rc;
-    int64_t deadline_ns = fen_scope_deadline(NULL);
+    struct conn *c = l.conn;
+    store__long_begin(c, fen_scope_deadline(NULL));
     fen_blocking_begin();
-    rc = make_ready(s, c, deadline_ns);
+    sqlite3_bind_int64(c->list, 1, customer);
+    sqlite3_bind_int64(c->list, 2, limit);
+    rc = read_rows(c, c->list, ret_orders, limit);
+    int state = make_clean(c, c->list, rc);
     fen_blocking_end();
-    if (rc == 0) {
-        store__long_begin(c, deadline_ns);
-        fen_blocking_begin();
-        sqlite3_bind_int64(c->list, 1, customer);
-        sqlite3_bind_int64(c->list, 2, limit);
-        rc = read_rows(c, c->list, ret_orders, limit);
-        sqlite3_reset(c->list);
-        fen_blocking_end();
-        store__long_end(c); /* from here nobody else touches c: it may be closed */
-        make_clean(c, c->list, rc);
-    }
-    give_back(s, c);
+    store__long_end(c); /* from here nobody else touches c: it may be closed */
+    give_back(&l, state);
     return rc;
 }
 
@@ -167,6 +189,19 @@ static int set_up_sqlite(void)
     return 0;
 }
 
+/* A reader before the first call needs one, so that what is wrong is said at the start. */
+static int open_first(struct store *s, char *text, size_t n)
+{
+    struct conn *c = calloc(1, sizeof *c);
+    int rc = c ? store__conn_open(c, s->cfg.path, false, FEN_NEVER, text, n)
+               : store__say(text, n, s->cfg.path, "out of memory", -ENOMEM);
+    if (rc == 0)
+        s->first = c;
+    else
+        free(c);
+    return rc;
+}
+
 int store_open(const struct store_config *cfg, struct store **ret_store, char *text, size_t n)
 {
     int rc = set_up_sqlite();
@@ -185,7 +220,7 @@ int store_open(const struct store_config *cfg, struct store **ret_store, char *t
     if (rc == 0 && !cfg->check_later)
         rc = store__conn_check(&s->writer, cfg->path, text, n);
     if (rc == 0)
-        rc = store__conn_open(&s->readers[0], cfg->path, false, FEN_NEVER, text, n);
+        rc = open_first(s, text, n);
     if (rc < 0)
         store_close(s);
     else
@@ -212,8 +247,9 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
-    for (int i = 0; i < STORE_READERS_MAX; i++)
-        store__conn_close(&s->readers[i]);
+    fen_pool_free(s->readers);
+    if (s->first)
+        close_reader(s, s->first);
     store__conn_close(&s->writer);
     fen_chan_free(s->queue);
     free(s);

@@ -106,25 +106,15 @@ void store__work_begin(struct conn *c, fen_scope *scope, int64_t deadline_ns)
     c->lock_until_ns = 0;
 }
 
-/* The hook wants a scope that this fiber opened: the current one may be the parent fiber's. Without
- * memory for one the handlers still see the end. */
 void store__long_begin(struct conn *c, int64_t deadline_ns)
 {
-    c->own = fen_scope_open(FEN_NEVER);
-    store__work_begin(c, fen_scope_current(), deadline_ns);
+    fen_scope *scope = fen_scope_current();
+    store__work_begin(c, scope, deadline_ns);
     c->hook = (fen_cancel_hook){.fn = on_scope_end, .arg = c};
-    if (c->own)
-        fen_cancel_hook_add(c->own, &c->hook);
+    fen_cancel_hook_add(scope, &c->hook);
 }
 
-void store__long_end(struct conn *c)
-{
-    if (!c->own)
-        return;
-    fen_cancel_hook_del(&c->hook);
-    fen_scope_close(c->own);
-    c->own = NULL;
-}
+void store__long_end(struct conn *c) { fen_cancel_hook_del(&c->hook); }
 
 static int scalar(sqlite3 *db, const char *sql, char *ret_text, size_t n)
 {

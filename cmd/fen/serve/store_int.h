@@ -11,6 +11,7 @@
 
 #include <fen/chan.h>
 #include <fen/err.h>
+#include <fen/pool.h>
 #include <fen/scope.h>
 #include <fen/sync.h>
 #include <sqlite3.h>
@@ -19,27 +20,28 @@
  * sqlite3_interrupt and `stop`, which a cancel hook may use from any thread while the hook is
  * registered; the hook lives here because a parked fiber's stack is nobody else's to touch. */
 struct conn {
-    sqlite3 *db;              /* NULL: not open yet, or closed after damage */
-    sqlite3_stmt *get, *list; /* readers */
+    sqlite3 *db;                                      /* NULL: not open */
+    sqlite3_stmt *get, *list;                         /* readers */
     sqlite3_stmt *begin, *insert, *commit, *rollback; /* the writer */
     fen_scope *scope;      /* of the call that runs now; NULL: it is not to be cancelled */
     int64_t deadline_ns;   /* of that call */
     int64_t lock_until_ns; /* when the wait for a lock is given up; 0: it has not begun */
     int stop;              /* atomic; the scope's end code once it has ended, else 0 */
     fen_cancel_hook hook;
-    fen_scope *own; /* the hook's scope, while it is registered */
 };
 
 struct store {
     struct store_config cfg;
-    fen_sem free_readers; /* permits = bits set in idle */
-    uint32_t idle;        /* atomic; bit i: readers[i] is not borrowed */
-    struct conn readers[STORE_READERS_MAX];
+    fen_pool *readers;  /* of struct conn; made by store_start */
+    struct conn *first; /* atomic; open, and not in the pool yet */
     struct conn writer;
     fen_chan *queue;   /* of struct pending * */
     int64_t commits;   /* atomic */
     int64_t logged_ns; /* the writer's: when it last printed an error */
 };
+
+/* Makes the pool of readers: 0 or -ENOMEM. */
+int store__readers_open(struct store *s, int n);
 
 /* Makes sure that a filled file lies at the path. Blocks the thread. */
 int store__file_prepare(const char *path, int fill, char *ret_text, size_t text_bytes);
@@ -58,8 +60,9 @@ int store__conn_check(struct conn *c, const char *path, char *ret_text, size_t t
  * thread. */
 void store__work_begin(struct conn *c, fen_scope *scope, int64_t deadline_ns);
 
-/* The same under the current scope, for work that may take long: its end interrupts the work from
- * outside as well. A fen call: the blocking section lies between the two. */
+/* The same under the current scope, which this fiber opened, for work that may take long: its end
+ * interrupts the work from outside as well. A fen call: the blocking section lies between the
+ * two. */
 void store__long_begin(struct conn *c, int64_t deadline_ns);
 void store__long_end(struct conn *c);
 

@@ -244,10 +244,8 @@ static int reader_count(const struct store_config *cfg)
 
 int store_start(struct store *s)
 {
-    int readers = reader_count(&s->cfg);
-    s->idle = (uint32_t)((UINT64_C(1) << readers) - 1);
-    fen_sem_init(&s->free_readers, readers);
-    return fen_go_named("store writer", 0, writer, s);
+    int rc = store__readers_open(s, reader_count(&s->cfg));
+    return rc ? rc : fen_go_named("store writer", 0, writer, s);
 }
 
 void store_stop(struct store *s) { (void)fen_chan_close(s->queue); }
