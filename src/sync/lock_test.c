@@ -6,8 +6,6 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "sched/sched_int.h"
-
 #include <fen/fen.h>
 #include <fen/sim.h>
 
@@ -272,12 +270,12 @@ static void tick(void *arg)
     }
 }
 
-/* Computes until the one P has been taken away. That another fiber has run does not tell: it may
- * have lost the P itself, in the middle of its turn. */
+/* Computes until the one P has been taken away: another fiber has run. One turn may be the end of
+ * that in which it lost the P itself; for a second it needs the P. */
 static void lose_the_p(void)
 {
-    struct fen__m *m = fen__self();
-    while (atomic_load(&m->word) != FEN__TAKEN)
+    int64_t from = atomic_load(&t.got);
+    while (atomic_load(&t.got) < from + 2)
         ;
 }
 
