@@ -46,12 +46,14 @@ fen_arena *fen_arena_new(void)
 /* All chunks but one. */
 static void drop(struct arena *a, const struct chunk *but)
 {
-    for (struct chunk *c = a->chunks, *next; c; c = next) {
-        next = c->next;
-        if (c == but)
-            continue;
-        a->held -= c->bytes;
-        fen__mem_free(c, c->bytes);
+    struct chunk *c = a->chunks;
+    while (c) {
+        struct chunk *next = c->next;
+        bool stays = c == but;
+        a->held -= stays ? 0 : c->bytes;
+        if (!stays)
+            fen__mem_free(c, c->bytes);
+        c = next;
     }
 }
 

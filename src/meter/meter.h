@@ -80,7 +80,8 @@ struct fen__bill {
     int64_t handlers; /* that run now */
 };
 
-/* Reads every tally and the heap's ledger. 0 or -ENOMEM; free with fen__bill_free. Any thread, does not block. */
+/* Reads every tally and the heap's ledger. 0 or -ENOMEM; free with fen__bill_free. Any thread,
+ * does not block. */
 int fen__bill_read(struct fen__bill *ret_bill) FEN_MUST_CHECK;
 void fen__bill_free(struct fen__bill *b);
 

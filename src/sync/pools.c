@@ -136,9 +136,8 @@ static void put_holder(struct fen__text *t, const fen_pool_holder *h, int64_t no
     fen__text_put(t, "\n");
 }
 
-typedef void put_fn(void *arg, const char *text, size_t n);
-
-static void put_view(const struct fen__pool_view *v, int64_t now_ns, put_fn *put, void *arg)
+static void put_view(const struct fen__pool_view *v, int64_t now_ns,
+                     void (*put)(void *arg, const char *text, size_t n), void *arg)
 {
     char bytes[768];
     struct fen__text t = {bytes, 0, sizeof bytes};
@@ -157,7 +156,7 @@ static void put_view(const struct fen__pool_view *v, int64_t now_ns, put_fn *put
     }
 }
 
-void fen__pools_dump(put_fn *put, void *arg)
+void fen__pools_dump(void (*put)(void *arg, const char *text, size_t n), void *arg)
 {
     int n, all;
     struct fen__pool_view *v = fen__pools_view(&n, &all);

@@ -1,8 +1,8 @@
 /* store.c - the pool of readers and the reading calls.
  *
  * A reader is lent by a fen_pool to one call at a time, as a record of the caller's scope: first
- * come, first served, within that scope's deadline. The one used last is lent first: a quiet service keeps using the same warm connection, and others are opened when first
- * needed.
+ * come, first served, within that scope's deadline. The one used last is lent first: a quiet
+ * service keeps using the same warm connection, and others are opened when first needed.
  *
  * A borrowed connection goes back clean: statements reset, no transaction open, the call at its
  * end. After a call that was cancelled or ran out of time, or where SQLite rolled back badly or
