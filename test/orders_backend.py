@@ -1,6 +1,7 @@
 """A back end for orders_e2e_test.sh: GET /quote/N, kept alive, with some bad answers.
 usage: orders_backend.py [PORT]"""
 import http.server
+import random
 import sys
 import time
 
@@ -39,8 +40,21 @@ class Quotes(http.server.BaseHTTPRequestHandler):
 
 
 http.server.ThreadingHTTPServer.request_queue_size = 128
-port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Quotes)
+
+
+def listen():
+    """One that comes back needs its port again, so it is none that the kernel gives to others."""
+    if len(sys.argv) > 1:
+        return http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Quotes)
+    while True:
+        try:
+            port = random.randrange(20000, 30000)
+            return http.server.ThreadingHTTPServer(("127.0.0.1", port), Quotes)
+        except OSError:
+            pass  # somebody has it
+
+
+server = listen()
 server.daemon_threads = True
 print("listening on 127.0.0.1:%d" % server.server_address[1], flush=True)
 server.serve_forever()
