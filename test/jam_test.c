@@ -2,7 +2,9 @@
 #include "sched/sched.h"
 
 #include <fen/fiber.h>
+#include <fen/pool.h>
 #include <fen/run.h>
+#include <fen/scope.h>
 #include <fen/sync.h>
 
 #include <setjmp.h>
@@ -17,6 +19,7 @@ enum { STARTS = 3000, A_NAP = 64 }; /* A_NAP: FEN__JAM, how many a P starts betw
 static struct {
     struct fen__start start[STARTS];
     fen_sem gate;
+    fen_pool *pool; /* of one resource: the gate instead; NULL: it is the semaphore */
     _Atomic int passed;
     _Atomic int free_at;     /* how many had passed when the one that needs no permit ran */
     int64_t fibers, took_ns; /* made while the gate was shut, in that time */
@@ -28,11 +31,23 @@ static void through_the_gate(void *start)
         atomic_store(&t.free_at, atomic_load(&t.passed));
         return;
     }
-    if (fen_sem_acquire(&t.gate))
+    fen_scope *s = t.pool ? fen_scope_open(FEN_NEVER) : NULL;
+    fen_lease lease;
+    if (s ? fen_pool_get(t.pool, &lease) : fen_sem_acquire(&t.gate))
         abort();
     atomic_fetch_add(&t.passed, 1);
-    fen_sem_release(&t.gate);
+    if (!s)
+        fen_sem_release(&t.gate);
+    else if (fen_scope_close(s)) /* gives it back */
+        abort();
 }
+
+static int make(void *arg, void **ret_resource)
+{
+    *ret_resource = arg;
+    return 0;
+}
+static void destroy(void *arg, void *resource) { (void)arg, (void)resource; }
 
 static void refused(struct fen__start *s)
 {
@@ -42,12 +57,16 @@ static void refused(struct fen__start *s)
 
 static int crowd(void *arg)
 {
-    (void)arg;
     fen_stats before, after;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    fen_lease lease;
+    t.pool = arg ? fen_pool_new(&(fen_pool_config){
+                       .name = "gate", .max = 1, .make = make, .destroy = destroy})
+                 : NULL;
     fen_sem_init(&t.gate, 1);
     atomic_store(&t.passed, 0);
     atomic_store(&t.free_at, -1);
-    if (fen_sem_acquire(&t.gate))
+    if (t.pool ? fen_pool_get(t.pool, &lease) : fen_sem_acquire(&t.gate))
         return -EINVAL;
     fen_stats_get(&before);
     int64_t from = fen_now();
@@ -64,20 +83,37 @@ static int crowd(void *arg)
     t.took_ns = fen_now() - from;
     while (atomic_load(&t.free_at) < 0) /* the gate stays shut until the last start has run */
         fen_sleep(FEN_MS);
-    fen_sem_release(&t.gate);
+    if (t.pool)
+        fen_pool_put(&lease, 0);
+    else
+        fen_sem_release(&t.gate);
     while (atomic_load(&t.passed) < STARTS - 1)
         fen_sleep(FEN_MS);
-    return 0;
+    if (t.pool && fen_pool_close(t.pool))
+        return -EINVAL;
+    fen_pool_free(t.pool);
+    return fen_scope_close(s);
+}
+
+static void makes_few(void *pool)
+{
+    assert_int_equal(fen_run(crowd, pool, &(fen_config){.procs = 1}), 0);
+    int64_t most = A_NAP * (t.took_ns / FEN_MS + 2); /* a nap lasts a millisecond */
+    print_message("%d fibers, at most %d\n", (int)t.fibers, (int)most);
+    assert_in_range(t.fibers, 1, most);
+    assert_int_equal(atomic_load(&t.free_at), 0);
 }
 
 static void a_jam_makes_few_fibers(void **state)
 {
     (void)state;
-    assert_int_equal(fen_run(crowd, NULL, &(fen_config){.procs = 1}), 0);
-    int64_t most = A_NAP * (t.took_ns / FEN_MS + 2); /* a nap lasts a millisecond */
-    print_message("%d fibers, at most %d\n", (int)t.fibers, (int)most);
-    assert_in_range(t.fibers, 1, most);
-    assert_int_equal(atomic_load(&t.free_at), 0);
+    makes_few(NULL);
+}
+
+static void a_jam_at_a_pool_makes_few_fibers(void **state)
+{
+    (void)state;
+    makes_few("pool");
 }
 
 static void a_jam_on_many_procs_ends(void **state)
@@ -91,6 +127,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_jam_makes_few_fibers),
+        cmocka_unit_test(a_jam_at_a_pool_makes_few_fibers),
         cmocka_unit_test(a_jam_on_many_procs_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

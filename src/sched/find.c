@@ -13,10 +13,10 @@
  * without a herd. At most half the busy Ps search. An idle P keeps its M: the M sleeps in
  * epoll_wait and is kicked by the shard's eventfd. test/model/idle_test.c explores the protocol.
  *
- * A jam: FEN__JAM fibers in a row parked on a mutex or a semaphore and nothing else runs. Who holds
- * it may be ready on another P, whose thread the kernel has taken away for milliseconds; in that
- * time this P would turn each start into one more waiter with a stack, thousands of them. So it
- * steals first, and when there is nothing it sleeps a millisecond before it starts more.
+ * A jam: FEN__JAM fibers in a row parked on a lock, a semaphore or a pool, and nothing else runs.
+ * Who holds it may be ready on another P, whose thread the kernel has taken away for milliseconds;
+ * in that time this P would turn each start into one more waiter with a stack, thousands of them.
+ * So it steals first, and when there is nothing it sleeps a millisecond before it starts more.
  *
  * Rejected: one poller for all (Go's collapses at 192 cores); parking idle Ms on a futex
  * apart from the poller (two wake-ups for an event). */

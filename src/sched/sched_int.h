@@ -41,7 +41,7 @@
 #define FEN__FIBERS_MAX (4u << 20)
 #define FEN__STACK_CACHE 64 /* their stacks */
 #define FEN__SITES 64       /* a power of two */
-#define FEN__JAM 64         /* parks in a row on a lock before a P starts no more; find.c */
+#define FEN__JAM 64         /* parks in a row for what others hold; find.c */
 
 enum { FEN__RT, FEN__USER, FEN__BLOCK };
 enum { FEN__OWNED, FEN__ASKED, FEN__TAKEN, FEN__SIMULATED /* owned; see sim.c */ };

@@ -33,7 +33,8 @@ INLINE void check_stack(struct fen__g *g)
 /* Waits for what another fiber holds? Then one more fiber would most likely do the same. */
 INLINE void note_jam(struct fen__p *p, const struct fen__g *g)
 {
-    bool held = g->reason == FEN__R_SEM || g->reason == FEN__R_MUTEX || g->reason == FEN__R_RWLOCK;
+    bool held = g->reason == FEN__R_MUTEX || g->reason == FEN__R_SEM || g->reason == FEN__R_POOL ||
+                g->reason == FEN__R_RWLOCK;
     p->jam = held ? p->jam + 1 : 0;
 }
 
