@@ -3,6 +3,7 @@
 # wrong name is refused. What the figures are is no matter here.
 . "$FEN_SOURCE_DIR/test/lib.sh"
 need python3
+[ "${FEN_HARD:-}" != ON ] || skip "too slow in hard mode: each declared section moves its fiber"
 case "${FEN_SANITIZE:-}" in *thread*) skip "too slow under TSan" ;; esac
 
 rc=0

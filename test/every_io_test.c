@@ -197,7 +197,7 @@ static int reading(void *arg)
 static int datagrams(void *arg)
 {
     (void)arg;
-    fen_sock *a, *b;
+    fen_sock *a, *b = NULL;
     fen_addr to, from;
     char buf[16];
     MUST(fen_sock_bind("127.0.0.1:0", NULL, &a) == 0 &&

@@ -18,12 +18,17 @@
 
 #include <cmocka.h>
 
+/* But for files of /proc: the monitor opens one for a worker when it likes. */
 static int count_fds(void)
 {
     int n = 0;
     DIR *d = opendir("/proc/self/fd");
-    while (d && readdir(d))
-        n++;
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        char to[64];
+        ssize_t len = readlinkat(dirfd(d), e->d_name, to, sizeof to);
+        n += len >= 6 && memcmp(to, "/proc/", 6) != 0;
+    }
     closedir(d);
     return n;
 }
@@ -316,7 +321,8 @@ static void a_thread_waits_for_a_process(void **state)
 static _Atomic int left;
 static int fail_one(const char *call)
 {
-    (void)call;
+    if (!strcmp(call, "mmap")) /* the monitor makes workers when it likes */
+        return 0;
     return atomic_fetch_sub(&left, 1) == 1 ? -EMFILE : 0;
 }
 
