@@ -10,7 +10,7 @@ server=$!
 trap 'kill -9 $server 2>/dev/null; rm -rf "$tmp"' EXIT
 port=
 for _ in $(seq 400); do
-    port=$(sed -n 's/^listening on .*:\([0-9]*\)$/\1/p' "$tmp/out" 2>&1) || true
+    port=$(sed -n 's/^listening on .*:\([0-9]*\)$/\1/p' "$tmp/out" 2>/dev/null) || true
     [ -n "$port" ] && break
     sleep 0.05
 done

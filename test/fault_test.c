@@ -182,7 +182,7 @@ static void start_fails(const char *call, int want)
         struct rig_count after = rig_counts();
         if (!hit && rc)
             fail_msg("%s %d: %d without a fault", call, nth, rc);
-        if (!rig_same_but_heap(before, after))
+        if (!rig_same_but_heap(after, before))
             fail_msg("%s %d (%d): open %d, was %d; fibers %ld, fds %ld, timers %ld", call, nth, rc,
                      after.open_fds, before.open_fds, (long)after.fibers, (long)after.fds,
                      (long)(after.timers - before.timers));

@@ -270,7 +270,7 @@ static void nth_fails(int (*fn)(void *), const char *call, int rc)
         struct rig_count after = rig_counts();
         if (!hit && got && got != -ETIMEDOUT) /* a busy machine may be late */
             fail_msg("%s %d: %d without a fault", call, nth, got);
-        if (!rig_same_but_heap(before, after) || after.heap_bytes != before.heap_bytes)
+        if (!rig_same_but_heap(after, before) || after.heap_bytes != before.heap_bytes)
             fail_msg("%s %d (%d): open %d, was %d; fibers %ld, fds %ld, heap %ld", call, nth, got,
                      after.open_fds, before.open_fds, (long)after.fibers, (long)after.fds,
                      (long)(after.heap_bytes - before.heap_bytes));
