@@ -162,6 +162,7 @@ static void counted(void *arg)
 static void spawns(void *arg)
 {
     int *refused = arg;
+    (void)fen_wg_wait(&gate); /* until all of them have begun: then there is no room for one more */
     for (int i = 0; i < SPAWNS; i++) {
         int rc = fen_go(counted, NULL);
         if (rc == FEN_ELIMIT) {
@@ -180,10 +181,12 @@ static int crowd(void *arg)
     atomic_store(&most, 0);
     fen_scope *s = fen_scope_open(FEN_NEVER);
     assert_non_null(s);
+    fen_wg_add(&gate, 1);
     for (int i = 0; i < SPAWNERS; i++) {
         refused[i] = 0;
         assert_int_equal(fen_go(spawns, &refused[i]), 0);
     }
+    fen_wg_done(&gate);
     assert_int_equal(fen_scope_close(s), 0);
     for (int i = 0; i < SPAWNERS; i++)
         sum += refused[i];
