@@ -20,6 +20,20 @@ struct loan {
     struct conn *conn;
 };
 
+/* text: of n bytes, what is wrong; NULL: nobody asks. */
+static int new_reader(struct store *s, int64_t deadline_ns, char *text, size_t n,
+                      struct conn **ret_conn)
+{
+    struct conn *c = calloc(1, sizeof *c);
+    int rc = c ? store__conn_open(c, s->cfg.path, false, deadline_ns, text, n)
+               : store__say(text, n, s->cfg.path, "out of memory", -ENOMEM);
+    if (rc == 0)
+        *ret_conn = c;
+    else
+        free(c);
+    return rc;
+}
+
 /* The pool's: opens a reader. The first one was opened with the file. */
 static int make_reader(void *arg, void **ret_conn)
 {
@@ -27,16 +41,13 @@ static int make_reader(void *arg, void **ret_conn)
     struct conn *c = __atomic_exchange_n(&s->first, NULL, __ATOMIC_ACQUIRE);
     int rc = 0;
     if (!c) {
-        c = calloc(1, sizeof *c);
         int64_t deadline_ns = fen_scope_deadline(NULL);
         fen_blocking_begin();
-        rc = c ? store__conn_open(c, s->cfg.path, false, deadline_ns, NULL, 0) : -ENOMEM;
+        rc = new_reader(s, deadline_ns, NULL, 0, &c);
         fen_blocking_end();
     }
     if (rc == 0)
         *ret_conn = c;
-    else
-        free(c);
     return rc;
 }
 
@@ -189,19 +200,6 @@ static int set_up_sqlite(void)
     return 0;
 }
 
-/* A reader before the first call needs one, so that what is wrong is said at the start. */
-static int open_first(struct store *s, char *text, size_t n)
-{
-    struct conn *c = calloc(1, sizeof *c);
-    int rc = c ? store__conn_open(c, s->cfg.path, false, FEN_NEVER, text, n)
-               : store__say(text, n, s->cfg.path, "out of memory", -ENOMEM);
-    if (rc == 0)
-        s->first = c;
-    else
-        free(c);
-    return rc;
-}
-
 int store_open(const struct store_config *cfg, struct store **ret_store, char *text, size_t n)
 {
     int rc = set_up_sqlite();
@@ -220,7 +218,7 @@ int store_open(const struct store_config *cfg, struct store **ret_store, char *t
     if (rc == 0 && !cfg->check_later)
         rc = store__conn_check(&s->writer, cfg->path, text, n);
     if (rc == 0)
-        rc = open_first(s, text, n);
+        rc = new_reader(s, FEN_NEVER, text, n, &s->first); /* before a call needs one */
     if (rc < 0)
         store_close(s);
     else
