@@ -46,7 +46,9 @@ FEN_API fen_pool *fen_pool_new(const fen_pool_config *config) FEN_MUST_CHECK;
 
 /* Lends a resource: a free one (the one used last), or a new one while there are fewer than max;
  * else the fiber waits, first come, first served, and gets the resource or the place of whoever is
- * done. deadline_ns (absolute) bounds waiting, checking and making together, as the scope does.
+ * done. One that is woken before its turn, as by a nearer deadline that its scope gets meanwhile,
+ * and may wait on comes last again. deadline_ns (absolute) bounds waiting, checking and making
+ * together, as the scope does.
  * *ret_lease is settled when it is put back or when the current scope closes, which the calling
  * fiber must have opened itself.
  * 0, or: -EINVAL, the current scope is that of the fiber's parent; -ETIMEDOUT; -ECANCELED;
