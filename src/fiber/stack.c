@@ -409,7 +409,7 @@ void *fen__stack_low(const struct fen__stack *s) { return s->low + pool.page; }
 
 void fen__stack_release(const struct fen__stack *s)
 {
-    fen__sys_release(s->low + pool.page, s->bytes - pool.page);
+    (void)!fen__sys_release(s->low + pool.page, s->bytes - pool.page);
     if (s->canary)
         put_canary(s->low + pool.page);
 }

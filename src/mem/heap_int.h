@@ -189,7 +189,8 @@ void fen__run_free(char *p, uint32_t pages);
 bool fen__run_resize(char *p, uint32_t pages, uint32_t to, struct fen__span *s);
 int fen__huge_new(size_t bytes, size_t align, struct fen__span *s) FEN_MUST_CHECK;
 void fen__huge_free(struct fen__span *s);
-struct fen__span *fen__huge_of(const void *p); /* NULL: not the start of one */
+bool fen__huge_resize(struct fen__span *s, size_t bytes); /* may move it; false: nothing changed */
+struct fen__span *fen__huge_of(const void *p);            /* NULL: not the start of one */
 /* One slice of giving back: runs of at most run_pages, until keep_bytes of dirty pages are left or
  * until_ns is past. Bytes; *ret_more: call again, this round over the regions has not ended. */
 size_t fen__pages_release(size_t keep_bytes, uint32_t run_pages, int64_t until_ns, bool *ret_more);
@@ -413,8 +414,9 @@ void fen__profile_renew(struct fen__cache *c);
 /* Notes a block that was just handed out, for an account. */
 void fen__profile_take(struct fen__cache *c, const void *p, uint32_t account);
 void fen__profile_freed(struct fen__span *s, const void *p); /* of a block that it has */
-/* A large block grew or shrank in place: as if it were freed and allocated. */
-void fen__profile_resized(struct fen__cache *c, struct fen__span *s, size_t was);
+/* A large block grew or shrank, or moved: as if it were freed and allocated. */
+void fen__profile_resized(struct fen__cache *c, struct fen__span *s, const void *was_at,
+                          size_t was_bytes);
 void fen__profile_lock(void);
 void fen__profile_unlock(void);
 
@@ -479,7 +481,8 @@ void fen__hooks_unlock(bool child);
 void *fen__large_new(struct fen__cache *c, size_t n, size_t align, uint32_t account,
                      bool *ret_zero);
 void fen__large_free(struct fen__cache *c, struct fen__span *s, const void *p);
-bool fen__large_resize(struct fen__cache *c, struct fen__span *s, size_t n);
+/* Where the block is now, perhaps elsewhere; NULL: it is as it was, and n needs another block. */
+void *fen__large_resize(struct fen__cache *c, struct fen__span *s, size_t n);
 
 /* ---- objpool.c ---- */
 /* What the thread has at hand goes where others find it. */

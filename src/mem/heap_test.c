@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -144,6 +145,16 @@ static void what_cannot_be_had_is_null(void **state)
     assert_null(fen__heap_realloc(p, half));
     p[99] = 1;
     fen__heap_free(p);
+    static const size_t large[] = {100000, 3000000}; /* a run, a map */
+    for (size_t i = 0; i < FEN__COUNT(large); i++) {
+        p = fen__heap_alloc(large[i]);
+        size_t have = fen__heap_usable(p);
+        for (size_t less = 0; less < 20000; less += 1000) /* some wrap to no page at all */
+            assert_null(fen__heap_realloc(p, SIZE_MAX - less));
+        assert_int_equal(fen__heap_usable(p), have);
+        memset(p, 1, have);
+        fen__heap_free(p);
+    }
     assert_int_equal(fen__ledger_live(), before);
 }
 
@@ -161,6 +172,114 @@ static void large_blocks_grow_where_they_are(void **state)
     assert_int_equal(q[0], 7);
     assert_int_equal(q[99999], 7);
     fen__heap_free(q);
+}
+
+static int64_t mapped_bytes(void)
+{
+    fen_mem_stats s;
+    fen_mem_stats_get(&s);
+    return s.mapped_bytes;
+}
+
+static void check_words(const size_t *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes / sizeof *p; i += 509)
+        assert_int_equal(p[i], i);
+}
+
+static void set_words(size_t *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes / sizeof *p; i++)
+        p[i] = i;
+}
+
+/* A map of its own keeps its pages, wherever it goes: nothing is copied, nothing is lost. */
+static void maps_grow_and_shrink_by_their_pages(void **state)
+{
+    (void)state;
+    enum { FIRST = 3 << 20 };
+    int64_t before = fen__ledger_live(), mapped = mapped_bytes();
+    size_t *p = fen__heap_alloc(FIRST), *q = NULL;
+    set_words(p, FIRST);
+    for (size_t n = FIRST; n < (size_t)200 << 20; n = n * 3 / 2) {
+        size_t *was = p;
+        void *between = fen__heap_alloc(2 << 20); /* so that some have no room behind them */
+        p = fen__heap_realloc(p, n);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % 16, 0);
+        assert_true(fen__heap_usable(p) >= n);
+        assert_int_equal(fen__ledger_live() - before,
+                         (int64_t)(fen__heap_usable(p) + fen__heap_usable(between)));
+        check_words(p, FIRST);
+        ((char *)p)[n - 1] = 1;
+        q = p != was ? was : q;
+        fen__heap_free(between);
+    }
+    assert_non_null(q); /* it has moved at least once */
+    p = fen__heap_realloc(p, FIRST + 100000);
+    assert_int_equal(fen__heap_usable(p), FIRST + 106496);
+    check_words(p, FIRST);
+    assert_int_equal(fen__ledger_live() - before, FIRST + 106496);
+    fen__heap_free(p);
+    assert_int_equal(fen__ledger_live(), before);
+    assert_int_equal(mapped_bytes(), mapped);
+}
+
+static int no_mremap(const char *call) { return strcmp(call, "mremap") ? 0 : -ENOMEM; }
+static int no_mmap_either(const char *call)
+{
+    return strcmp(call, "mremap") && strcmp(call, "mmap") ? 0 : -ENOMEM;
+}
+
+static void maps_that_cannot_be_moved_are_copied_or_stay(void **state)
+{
+    (void)state;
+    enum { FIRST = 3 << 20 };
+    int64_t before = fen__ledger_live(), mapped = mapped_bytes();
+    size_t *p = fen__heap_alloc(FIRST);
+    set_words(p, FIRST);
+    fen__sys_fault = no_mmap_either;
+    assert_null(fen__heap_realloc(p, 2 * FIRST));
+    check_words(p, FIRST);
+    fen__sys_fault = no_mremap;
+    p = fen__heap_realloc(p, 2 * FIRST);
+    fen__sys_fault = NULL;
+    assert_non_null(p);
+    check_words(p, FIRST);
+    assert_int_equal(fen__ledger_live() - before, fen__heap_usable(p));
+    fen__heap_free(p);
+    assert_int_equal(fen__ledger_live(), before);
+    assert_int_equal(mapped_bytes(), mapped);
+}
+
+/* The kernel does not take locked memory back. */
+static void zeroed_means_zeroed_in_locked_memory(void **state)
+{
+    (void)state;
+    enum { BYTES = 900000, N = 400 };
+    unsigned char *p[N];
+    p[0] = fen__heap_alloc(BYTES);
+    const unsigned char *was = p[0];
+    bool again = false;
+    memset(p[0], 0xEE, BYTES);
+    if (mlock(was, BYTES)) {
+        fen__heap_free(p[0]);
+        skip();
+    }
+    fen__heap_free(p[0]);
+    (void)fen_mem_reclaim();
+    int n = 0;
+    for (; n < N && !again; n++) { /* until the same pages come back */
+        p[n] = fen__heap_zalloc(BYTES);
+        again = p[n] <= was + BYTES / 2 && p[n] + BYTES > was + BYTES / 2;
+        for (size_t k = 0; k < BYTES; k++)
+            if (p[n][k])
+                fail_msg("byte %zu is %d", k, p[n][k]);
+    }
+    assert_true(again);
+    while (n)
+        fen__heap_free(p[--n]);
+    munlock(was, BYTES);
 }
 
 static void memory_goes_back_to_the_system(void **state)
@@ -471,6 +590,9 @@ int main(void)
         cmocka_unit_test(alignment_is_kept_or_refused),
         cmocka_unit_test(what_cannot_be_had_is_null),
         cmocka_unit_test(large_blocks_grow_where_they_are),
+        cmocka_unit_test(maps_grow_and_shrink_by_their_pages),
+        cmocka_unit_test(maps_that_cannot_be_moved_are_copied_or_stay),
+        cmocka_unit_test(zeroed_means_zeroed_in_locked_memory),
         cmocka_unit_test(memory_goes_back_to_the_system),
         cmocka_unit_test(waits_for_the_central_set_are_counted),
         cmocka_unit_test(a_span_s_blocks_are_counted),

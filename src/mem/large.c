@@ -1,7 +1,9 @@
 /* large.c - blocks above the largest class: a run of pages each, or a map of its own.
  *
  * The span of such a block has one block, no home and its account in itself. It is made and freed
- * by any thread, under the lock of the page heap alone. */
+ * by any thread, under the lock of the page heap alone. A run grows where it is if the pages behind
+ * it are free. A map grows and shrinks by mremap: when there is no room behind it, the kernel moves
+ * its pages to another address, which takes less than to copy what is in them. */
 #include "mem/heap_int.h"
 
 static size_t pages_of(size_t n) { return (n + FEN__PAGE_BYTES - 1) / FEN__PAGE_BYTES; }
@@ -73,26 +75,36 @@ void fen__large_free(struct fen__cache *c, struct fen__span *s, const void *p)
     fen__record_free(FEN__REC_SPAN, s, 0);
 }
 
-bool fen__large_resize(struct fen__cache *c, struct fen__span *s, size_t n)
+/* Of the pages of a run, or of a map. */
+static bool resize(struct fen__span *s, size_t pages)
 {
+    if (s->map_bytes)
+        return fen__huge_resize(s, pages * FEN__PAGE_BYTES);
+    if (!fen__run_resize(s->base, s->pages, (uint32_t)pages, s))
+        return false;
+    s->pages = (uint32_t)pages;
+    return true;
+}
+
+void *fen__large_resize(struct fen__cache *c, struct fen__span *s, size_t n)
+{
+    if (n <= FEN__SMALL_MAX || n > SIZE_MAX / 4)
+        return NULL;
     size_t pages = pages_of(n), bytes = pages * FEN__PAGE_BYTES;
     if (bytes == s->bytes)
-        return true;
-    if (s->map_bytes) /* what shrinks a little may stay */
-        return bytes < s->bytes && bytes > s->bytes / 2;
-    if (n <= FEN__SMALL_MAX || pages > FEN__RUN_PAGES_MAX)
-        return false;
+        return s->base;
+    if ((pages > FEN__RUN_PAGES_MAX) != (s->map_bytes != 0))
+        return NULL;
     int64_t more = (int64_t)bytes - (int64_t)s->bytes;
     struct fen__mem_row *r = more > 0 ? fen__row_get(c, s->account) : NULL;
     if (more > 0 && (!r || !fen__row_settle(c, r, s->account, more)))
-        return false;
-    if (!fen__run_resize(s->base, s->pages, (uint32_t)pages, s))
-        return false;
+        return NULL;
+    if (!resize(s, pages))
+        return NULL;
     if (more > 0)
         fen__row_add(&r->alloc, more);
     else
         fen__row_freed(c, s->account, -more);
-    s->pages = (uint32_t)pages;
     s->bytes = bytes;
-    return true;
+    return s->base;
 }

@@ -318,12 +318,13 @@ void fen__profile_freed(struct fen__span *s, const void *p)
         fen__record_free(FEN__REC_SAMPLE, gone, 0);
 }
 
-FEN__NOINLINE void fen__profile_resized(struct fen__cache *c, struct fen__span *s, size_t was)
+FEN__NOINLINE void fen__profile_resized(struct fen__cache *c, struct fen__span *s,
+                                        const void *was_at, size_t was_bytes)
 {
     struct fen__mem_row *r = fen__row_get(c, s->account);
-    int64_t counted = r == c->now.row && s->bytes > was ? (int64_t)(s->bytes - was) : 0;
-    if (fen__profile_has(s, s->base))
-        fen__profile_freed(s, s->base);
+    int64_t counted = r == c->now.row && s->bytes > was_bytes ? (int64_t)(s->bytes - was_bytes) : 0;
+    if (fen__profile_has(s, was_at))
+        fen__profile_freed(s, was_at);
     c->now.sample_at -= (int64_t)s->bytes - counted;
     c->now.gate = INT64_MIN;
     if (fen__profile_due(c))

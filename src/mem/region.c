@@ -284,12 +284,15 @@ static uint32_t release_run(struct fen__region *r, uint32_t max)
     low = (uint32_t)(heap.dirty_low > n ? heap.dirty_low - n : 0);
     (void)occupy(r, at, n, &fen__span_none);
     fen__unlock(&heap.lock);
-    fen__sys_release(p, (size_t)n * FEN__PAGE_BYTES);
+    size_t bytes = (size_t)n * FEN__PAGE_BYTES;
+    bool locked = fen__sys_release(p, bytes);
+    if (FEN__UNLIKELY(locked)) /* stays, and is promised to be zero all the same */
+        memset(p, 0, bytes);
     fen__lock(&heap.lock);
     vacate(r, at, n, false);
     if (heap.dirty_low > low)
         heap.dirty_low = low;
-    heap.returned_bytes += (size_t)n * FEN__PAGE_BYTES;
+    heap.returned_bytes += locked ? 0 : bytes;
     return n;
 }
 
@@ -452,6 +455,13 @@ static bool count_huge(int64_t bytes)
     return may;
 }
 
+/* Only the kernel orders this with what others do: by when an address is whose. */
+static void set_kind(const char *base, uint8_t kind)
+{
+    __atomic_store_n(&fen__region_map[(uintptr_t)base >> FEN__REGION_SHIFT], kind,
+                     __ATOMIC_RELAXED);
+}
+
 int fen__huge_new(size_t bytes, size_t align, struct fen__span *s)
 {
     void *map;
@@ -470,20 +480,49 @@ int fen__huge_new(size_t bytes, size_t align, struct fen__span *s)
     *(struct fen__span **)map = s;
     s->base = (char *)map + FEN__PAGE_BYTES;
     if (__atomic_load_n(&heap.hugepages, __ATOMIC_RELAXED))
-        fen__sys_hugepages(s->base, bytes);
-    __atomic_store_n(&fen__region_map[(uintptr_t)s->base >> FEN__REGION_SHIFT], FEN__MAP_HUGE,
-                     __ATOMIC_RELAXED);
+        fen__sys_hugepages(map, s->map_bytes); /* of all, so that it stays one map for mremap */
+    set_kind(s->base, FEN__MAP_HUGE);
     return 0;
 }
 
 void fen__huge_free(struct fen__span *s)
 {
     size_t bytes = s->map_bytes - FEN__PAGE_BYTES;
-    /* before the address can be another's, which only the kernel orders */
-    __atomic_store_n(&fen__region_map[(uintptr_t)s->base >> FEN__REGION_SHIFT], FEN__MAP_NONE,
-                     __ATOMIC_RELAXED);
+    set_kind(s->base, FEN__MAP_NONE); /* before the address can be another's */
     (void)count_huge(-(int64_t)bytes);
     fen__sys_unmap(s->base - FEN__PAGE_BYTES, s->map_bytes);
+}
+
+/* To another address, its pages and all. */
+static int move_huge(struct fen__span *s, size_t map_bytes)
+{
+    void *to = NULL;
+    int rc = fen__sys_map_aligned(map_bytes, FEN__REGION_BYTES, FEN__PAGE_BYTES, &to);
+    if (rc)
+        return rc;
+    set_kind(s->base, FEN__MAP_NONE);
+    rc = fen__sys_remap(s->base - FEN__PAGE_BYTES, s->map_bytes, map_bytes, to);
+    if (rc)
+        fen__sys_unmap(to, map_bytes);
+    else
+        s->base = (char *)to + FEN__PAGE_BYTES;
+    set_kind(s->base, FEN__MAP_HUGE);
+    return rc;
+}
+
+bool fen__huge_resize(struct fen__span *s, size_t bytes)
+{
+    size_t map_bytes = bytes + FEN__PAGE_BYTES;
+    int64_t more = (int64_t)map_bytes - (int64_t)s->map_bytes;
+    if (!count_huge(more))
+        return false;
+    if (fen__sys_remap(s->base - FEN__PAGE_BYTES, s->map_bytes, map_bytes, NULL) &&
+        move_huge(s, map_bytes)) {
+        (void)count_huge(-more);
+        return false;
+    }
+    s->map_bytes = map_bytes;
+    return true;
 }
 
 struct fen__span *fen__huge_of(const void *p)

@@ -122,12 +122,13 @@ void *fen__heap_realloc(void *p, size_t n)
     /* 16 bytes need another alignment than the 24 they could stay in. */
     bool fits = n <= have && (n > have / 2 || have <= 64) && (have != 24 || n > 16);
     struct fen__cache *c = s->special & FEN__SPAN_LARGE ? fen__cache_get(true) : NULL;
-    if (c ? fen__large_resize(c, s, n) : fits && !(s->special & FEN__SPAN_CHECKED)) {
+    void *q = c ? fen__large_resize(c, s, n) : fits && !(s->special & FEN__SPAN_CHECKED) ? p : NULL;
+    if (q) {
         if (c && s->bytes != was)
-            fen__profile_resized(c, s, was);
-        return p;
+            fen__profile_resized(c, s, p, was);
+        return q;
     }
-    void *q = fen__heap_alloc_for(fen__heap_account(p), n);
+    q = fen__heap_alloc_for(fen__heap_account(p), n);
     if (!q)
         return NULL;
     memcpy(q, p, n < have ? n : have);

@@ -82,7 +82,27 @@ int fen__sys_guard_mprotect(void *p, size_t bytes)
     return mprotect(p, bytes, PROT_NONE) ? -errno : 0;
 }
 
-void fen__sys_release(void *p, size_t bytes) { madvise(p, bytes, MADV_DONTNEED); }
+int fen__sys_release(void *p, size_t bytes)
+{
+    return madvise(p, bytes, MADV_DONTNEED) ? -errno : 0;
+}
+
+int fen__sys_remap(void *p, size_t bytes, size_t to_bytes, void *to)
+{
+    int rc = fen__sys_fault ? fen__sys_fault("mremap") : 0;
+    if (rc)
+        return rc;
+    void *at = to ? mremap(p, bytes, to_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to)
+                  : mremap(p, bytes, to_bytes, 0);
+    if (at == MAP_FAILED)
+        return -errno;
+    ROOT_DEL(p, bytes);
+    if (to)
+        ROOT_DEL(to, to_bytes);
+    ROOT_ADD(at, to_bytes);
+    UNPOISON(at, to_bytes);
+    return 0;
+}
 
 void fen__sys_hugepages(void *p, size_t bytes) { madvise(p, bytes, MADV_HUGEPAGE); }
 

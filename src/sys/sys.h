@@ -115,7 +115,12 @@ int fen__sys_map_aligned(size_t bytes, size_t align, size_t skew, void **ret_p) 
 void fen__sys_unmap(void *p, size_t bytes);
 int fen__sys_guard_madvise(void *p, size_t bytes); /* MADV_GUARD_INSTALL; -EINVAL before 6.13 */
 int fen__sys_guard_mprotect(void *p, size_t bytes);
-void fen__sys_release(void *p, size_t bytes);   /* MADV_DONTNEED */
+/* MADV_DONTNEED. Negative, and the pages are as they were: locked memory (mlockall). */
+int fen__sys_release(void *p, size_t bytes);
+/* The map at p has to_bytes from now on, where it is, or at `to`, a map of so many bytes that it
+ * takes the place of; NULL: only where it is. Pages move, nothing is copied. Refused: all is as it
+ * was. */
+int fen__sys_remap(void *p, size_t bytes, size_t to_bytes, void *to) FEN_MUST_CHECK;
 void fen__sys_hugepages(void *p, size_t bytes); /* MADV_HUGEPAGE: a wish */
 /* The same for up to 1,024 parts. What cannot be given back stays as it is. */
 void fen__sys_release_parts(const struct iovec *part, int n);

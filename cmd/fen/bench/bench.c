@@ -56,6 +56,7 @@ static const struct {
     {"larson", bench_larson, "threads that end and leave their blocks to others"},
     {"xmalloc", bench_xmalloc, "one thread allocates, another frees, in batches"},
     {"random", bench_random, "random sizes, 10,000 live"},
+    {"grow", bench_grow, "a buffer that grows to 256 MiB by realloc"},
     {"prodcons", bench_prodcons, "a block passed from one thread to another"},
     {"rss", bench_rss, "memory held over memory in use, a random trace"},
     {"central", bench_central, "two threads, one class: waits for the central set's lock"},

@@ -171,6 +171,7 @@ void bench_vars(void);
 void bench_alloc(void);
 void bench_larson(void);
 void bench_xmalloc(void);
+void bench_grow(void);
 void bench_random(void);
 void bench_prodcons(void);
 void bench_rss(void);

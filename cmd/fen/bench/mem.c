@@ -1,5 +1,5 @@
-/* mem.c - alloc, larson, xmalloc, random, prodcons, rss, central, billed, profiled: fen's heap
- * beside the C library's and three that Debian has.
+/* mem.c - alloc, larson, xmalloc, random, grow, prodcons, rss, central, billed, profiled: fen's
+ * heap beside the C library's and three that Debian has.
  *
  * Each measurement is a process of its own: `fen bench _mem LOAD WHO` (memload.c), the rivals by
  * LD_PRELOAD. Rounds go over all of them in turn, so that each ratio is of neighbours in time. */
@@ -123,6 +123,21 @@ void bench_random(void)
     emit_all("16_to_32k_10000_live", "ns", &c, false);
     c = compare("random_1k", runs_or(5), 1, false);
     emit_all("16_to_1k_10000_live", "ns", &c, false);
+}
+
+/* The kernel's work for fresh pages is most of it, whose ever they are: a tenth is no difference. */
+void bench_grow(void)
+{
+    static const char *const names[] = {"grow_halves", "grow_steps"};
+    for (int i = 0; i < 2; i++) {
+        struct compared c = compare(names[i], runs_or(5), 1, false);
+        for (int k = 0; k < RIVALS; k++)
+            if (!isnan(c.value[k]))
+                emit(FIGURE(.name = names[i], .unit = "ms", .value = c.fen, .rival = rivals[k].name,
+                            .rival_value = c.value[k], .ratio = c.ratio[k], .bar = k == 0,
+                            .bar_on_ratio = true, .at_least = 1.1, .runs = c.runs,
+                            .note = k == c.best ? "the best of them" : NULL));
+    }
 }
 
 void bench_prodcons(void)

@@ -14,6 +14,7 @@
 
 static void *(*get)(size_t);
 static void (*put)(void *);
+static void *(*resize)(void *, size_t);
 
 static double clock_ns(clockid_t id)
 {
@@ -87,6 +88,27 @@ static double random_sizes(size_t max)
 
 static double random_32k(double s) { return (void)s, random_sizes(32768); }
 static double random_1k(double s) { return (void)s, random_sizes(1024); }
+
+#define GROWN ((size_t)256 << 20)
+
+/* A buffer that grows to 256 MiB by realloc, every new byte written: ms of CPU. */
+static double grow(size_t numerator, size_t denominator, size_t step)
+{
+    double from = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    size_t n = (size_t)1 << 20;
+    char *p = memset(get(n), 1, n);
+    while (n < GROWN) {
+        size_t more = n * numerator / denominator + step;
+        p = resize(p, n + more);
+        memset(p + n, 1, more);
+        n += more;
+    }
+    put(p);
+    return (clock_ns(CLOCK_THREAD_CPUTIME_ID) - from) / 1e6;
+}
+
+static double grow_by_halves(double s) { return (void)s, grow(1, 2, 0); }
+static double grow_by_steps(double s) { return (void)s, grow(0, 1, (size_t)1 << 20); }
 
 /* ---- two threads; millions of operations in a second of CPU ---- */
 
@@ -326,10 +348,18 @@ static const struct {
     const char *name;
     double (*run)(double seconds);
 } loads[] = {
-    {"pair32", pair32},       {"pair64", pair64},     {"batch64", batch64},
-    {"larson", larson},       {"xmalloc", xmalloc},   {"random_32k", random_32k},
-    {"random_1k", random_1k}, {"prodcons", prodcons}, {"rss", rss},
+    {"pair32", pair32},
+    {"pair64", pair64},
+    {"batch64", batch64},
+    {"larson", larson},
+    {"xmalloc", xmalloc},
+    {"random_32k", random_32k},
+    {"random_1k", random_1k},
+    {"prodcons", prodcons},
+    {"rss", rss},
     {"central", central},
+    {"grow_halves", grow_by_halves},
+    {"grow_steps", grow_by_steps},
 };
 
 static int run(void *arg)
@@ -353,6 +383,7 @@ int mem_load(const char *const *words)
     bool libc = !strcmp(words[1], "libc"), fiber = strstr(words[1], "billed");
     get = libc ? malloc : fen_alloc;
     put = libc ? free : fen_free;
+    resize = libc ? realloc : fen_realloc;
     int rc = fiber ? fen_run(run, (void *)words, &(fen_config){.procs = 1}) : run((void *)words);
     return rc ? 1 : 0;
 }
