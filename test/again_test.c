@@ -158,10 +158,54 @@ static void threads_take_turns_and_the_others_are_refused(void **state)
     assert_int_equal(entries("/proc/self/fd"), fds);
 }
 
+static _Atomic bool enough;
+
+static void *reads_stats(void *arg)
+{
+    while (!atomic_load(&enough)) {
+        fen_stats st;
+        fen_stats_get(&st);
+        assert_true(st.fibers_spawned >= 0 && st.run_queue >= 0);
+    }
+    return arg;
+}
+
+static void *spawns(void *arg)
+{
+    while (!atomic_load(&enough)) {
+        (void)!fen_go(block_main, NULL); /* refused between the runs */
+        usleep(20);
+    }
+    return arg;
+}
+
+static int little(void *arg)
+{
+    (void)arg;
+    fen_yield();
+    return 0;
+}
+
+/* What is read belongs to the run, which may begin or end at any moment. */
+static void statistics_are_read_at_any_time(void **state)
+{
+    (void)state;
+    pthread_t t[2];
+    atomic_store(&enough, false);
+    assert_int_equal(pthread_create(&t[0], NULL, reads_stats, NULL), 0);
+    assert_int_equal(pthread_create(&t[1], NULL, spawns, NULL), 0);
+    for (int i = 0; i < RUNS; i++)
+        assert_int_equal(fen_run(little, NULL, &(fen_config){.procs = 1 + i % 3}), 0);
+    atomic_store(&enough, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(t[i], NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_thousand_runs_leave_nothing),
+        cmocka_unit_test(statistics_are_read_at_any_time),
         cmocka_unit_test(threads_take_turns_and_the_others_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -618,11 +618,13 @@ static int a_declared_thread_sends(void *arg)
     return rc;
 }
 
+static bool sender_waits; /* in its call, as a fiber would */
+
 /* A thread that has sent before may send again. */
 static void *send_twice(void *arg)
 {
     nap(50 * FEN_MS);
-    while (fen_chan_try_send(arg, NULL))
+    while (sender_waits ? fen_chan_send(arg, NULL) : fen_chan_try_send(arg, NULL))
         nap(FEN_MS);
     return send_later(arg);
 }
@@ -638,6 +640,12 @@ static int a_known_thread_sends(void *arg)
     return rc;
 }
 
+static int a_waiting_thread_sends(void *arg)
+{
+    sender_waits = true;
+    return a_known_thread_sends(arg);
+}
+
 static void test_no_deadlock_where_something_will_come(void **state)
 {
     (void)state;
@@ -646,7 +654,8 @@ static void test_no_deadlock_where_something_will_come(void **state)
                                        blocks,
                                        waits_for_a_client,
                                        a_declared_thread_sends,
-                                       a_known_thread_sends};
+                                       a_known_thread_sends,
+                                       a_waiting_thread_sends};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fen_chan *c = fen_chan_new(0, 0);
         assert_int_equal(run(cases[i], c, (fen_config){.on_deadlock = FEN_DEADLOCK_CANCEL}), 0);

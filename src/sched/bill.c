@@ -129,14 +129,13 @@ void fen__charge_extra(struct fen__m *m, int64_t cpu_ns)
 
 void fen__each_tally(void (*fn)(struct fen__tally *t, void *arg), void *arg)
 {
-    fen__lock(&fen__sched.lock);
-    struct fen__m *m = fen__sched.ms;
-    fen__unlock(&fen__sched.lock);
-    for (; m; m = m->next) /* Ms are pushed at the head and stay until the run ends */
+    fen__lock(&fen__sched.lock); /* the run may end: what is in the lists stays until then */
+    for (struct fen__m *m = fen__sched.ms; m; m = m->next)
         fn(&m->tally, arg);
     struct fen__tally *outside = fen__outside_tally();
     if (outside)
         fn(outside, arg);
+    fen__unlock(&fen__sched.lock);
 }
 
 static void add_books(struct fen__tally *t, void *arg)

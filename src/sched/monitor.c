@@ -40,6 +40,7 @@
 #include "sched/see.h"
 
 #include "mem/mem.h"
+#include "sys/process.h"
 
 #define PATIENCE_BLOCK (20 * FEN_US)
 #define PATIENCE_ASLEEP (200 * FEN_US)
@@ -288,6 +289,7 @@ static void *monitor(void *arg)
     int64_t nap = NAP_MIN, swept = 0;
     uint32_t seen = atomic_load(&s->monitor_wake);
     fen__sys_timer_slack(1);
+    fen__sys_block_sigpipe(); /* also for the threads that begin here: some print */
     while (!atomic_load(&s->stop)) {
         if (FEN__UNLIKELY(atomic_load_explicit(&fen__see.asked, memory_order_relaxed)))
             fen__see_work();

@@ -235,7 +235,9 @@ void fen__outside_close(void) { set_open(false); }
 /* After close; nobody spawns. */
 void fen__outside_fini(void)
 {
+    fen__lock(&fen__sched.lock); /* somebody may be reading its tally: fen__each_tally */
     struct fen__m *m = atomic_exchange(&spawn.m, NULL);
+    fen__unlock(&fen__sched.lock);
     if (!m)
         return;
     fen__tally_unregister(&m->tally);

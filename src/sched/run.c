@@ -308,21 +308,30 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     return 0;
 }
 
+static void set_ps(struct fen__p *ps)
+{
+    fen__lock(&fen__sched.lock);
+    fen__sched.ps = ps;
+    fen__unlock(&fen__sched.lock);
+}
+
 static int start_ps(void)
 {
-    struct fen__sched *s = &fen__sched;
+    const struct fen__sched *s = &fen__sched;
+    struct fen__p *ps;
     void *mem;
-    int rc = fen__sys_map(FEN__PROCS_MAX * sizeof *s->ps, &mem);
+    int rc = fen__sys_map(FEN__PROCS_MAX * sizeof *ps, &mem);
     if (rc)
         return rc;
-    s->ps = mem;
     rc = fen__sim_open();
     if (rc) {
-        fen__sys_unmap(mem, FEN__PROCS_MAX * sizeof *s->ps);
+        fen__sys_unmap(mem, FEN__PROCS_MAX * sizeof *ps);
         return rc;
     }
+    ps = mem;
     for (int i = 0; i < s->nps; i++)
-        fen__procs_init(&s->ps[i], i);
+        fen__procs_init(&ps[i], i);
+    set_ps(ps);
     return 0;
 }
 
@@ -358,11 +367,12 @@ static void stop_ms(void)
     fen__pace_close();
     fen__hibernate_close();
     fen__see_close();
-    while (s->ms) {
-        struct fen__m *m = s->ms;
-        s->ms = m->next;
+    for (struct fen__m *m = s->ms; m; m = s->ms) {
         if (!m->joined)
             pthread_join(m->thread, NULL);
+        fen__lock(&s->lock); /* somebody may be reading its tally: fen__each_tally */
+        s->ms = m->next;
+        fen__unlock(&s->lock);
         if (m->statfd >= 0)
             fen__sys_close(m->statfd);
         fen__tally_unregister(&m->tally);
@@ -375,8 +385,9 @@ static void fini(void)
     struct fen__sched *s = &fen__sched;
     for (int i = 0; i < s->nps; i++)
         fen__timers_fini(&s->ps[i]);
-    fen__sys_unmap(s->ps, FEN__PROCS_MAX * sizeof *s->ps);
-    s->ps = NULL; /* nobody is left who could look */
+    struct fen__p *ps = s->ps;
+    set_ps(NULL); /* only fen_stats_get could still look */
+    fen__sys_unmap(ps, FEN__PROCS_MAX * sizeof *ps);
     fen__sim_close();
     fen__spawn_fini();
     fen__stack_fini();
@@ -452,6 +463,18 @@ static void first_main(void *arg)
     fen__sys_futex_wake(&fen__sched.done, 1);
 }
 
+/* Of the run before. All but the lock, which somebody may hold in fen_stats_get. */
+static void clear(void)
+{
+    struct fen__sched *s = &fen__sched;
+    char *from = (char *)&s->ps, *lock = (char *)&s->lock, *behind = lock + sizeof s->lock;
+    fen__lock(&s->lock);
+    memset(from, 0, (size_t)(lock - from));
+    memset(behind, 0, (size_t)((char *)&s->running - behind));
+    s->global_tail = &s->global_head;
+    fen__unlock(&s->lock);
+}
+
 int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
                    void (*fini_above)(void *arg))
 {
@@ -462,9 +485,7 @@ int fen__sched_run(void (*fn)(void *arg), void *arg, const fen_config *cfg,
         return FEN_EFORKED;
     if (fen__self() || !atomic_compare_exchange_strong(&s->running, &idle_word, 1))
         return -EBUSY;
-    memset((char *)s + offsetof(struct fen__sched, ps), 0,
-           offsetof(struct fen__sched, running) - offsetof(struct fen__sched, ps));
-    s->global_tail = &s->global_head;
+    clear();
     s->done = 0;
     s->rc = 0;
     s->limit = (struct fen__limit){.deadline_ns = FEN_NEVER};

@@ -12,6 +12,7 @@
 #include "sched/see.h"
 
 #include "mem/mem.h"
+#include "sys/process.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -105,7 +106,7 @@ void fen__report(const char *text, size_t n)
         return;
     }
     for (int tries = 0; n && tries < 1000;) {
-        ssize_t put = fen__sys_write(2, text, n);
+        ssize_t put = fen__sys_write_quiet(2, text, n);
         if (put > 0) {
             text += put;
             n -= (size_t)put;

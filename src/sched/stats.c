@@ -41,8 +41,10 @@ void fen_stats_get(fen_stats *ret_stats)
     s.handoffs_refused = atomic_load(&fen__sched.refused);
     s.threads = __atomic_load_n(&fen__sched.n_ms, __ATOMIC_RELAXED);
     s.run_queue = atomic_load(&fen__sched.n_global);
-    for (int i = 0; atomic_load(&fen__sched.running) && i < fen__sched.nps; i++)
-        s.run_queue += fen__sched.ps ? fen__queue_len(&fen__sched.ps[i]) : 0;
+    fen__lock(&fen__sched.lock); /* the run may begin or end */
+    for (int i = 0; fen__sched.ps && i < fen__sched.nps; i++)
+        s.run_queue += fen__queue_len(&fen__sched.ps[i]);
+    fen__unlock(&fen__sched.lock);
     s.run_queue += fen__sim_ready();
     *ret_stats = s;
 }

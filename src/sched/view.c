@@ -48,9 +48,9 @@ struct fen__running *fen__running_take(void)
     if (r)
         *r = (struct fen__running){.cap = cap};
     for (; m && r->n < cap; m = m->next) {
-        const struct fen__g *cur = NULL;                     /* its M writes it as it likes */
+        const struct fen__g *cur = __atomic_load_n(&m->cur, __ATOMIC_RELAXED);
         const struct fen__g *guest = atomic_load(&m->guest); /* perhaps it has yet to wake up */
-        if (!fen__sys_copy_all(&cur, &m->cur, sizeof(cur)) || (!cur && !guest))
+        if (!cur && !guest)
             continue;
         r->at[r->n].g = cur ? cur : guest;
         r->at[r->n].tid = atomic_load(&m->tid);
