@@ -12,29 +12,38 @@
 static struct fen__pace_config conf;
 static int64_t profile_rate;
 
-static const char *env(const char *name)
-{
-    const char *text = getenv(name);
-    return text && *text ? text : NULL;
-}
-
 static int from_env(struct fen__pace_config *c)
 {
-    const char *percent = env("FEN_MEM_PERCENT"), *limit = env("FEN_MEMLIMIT");
-    if ((percent && fen_mem_percent_parse(percent, &c->percent)) ||
-        (limit && fen_mem_limit_parse(limit, &c->limit_bytes)))
-        return -EINVAL;
+    const char *percent = fen__env("FEN_MEM_PERCENT"), *limit = fen__env("FEN_MEMLIMIT");
+    if (percent && fen_mem_percent_parse(percent, &c->percent))
+        return fen__env_refuse("FEN_MEM_PERCENT", "a whole number from 1 to 10000, or off");
+    if (limit && fen_mem_limit_parse(limit, &c->limit_bytes))
+        return fen__env_refuse("FEN_MEMLIMIT",
+                               "a whole number with B, KiB, MiB, GiB or TiB, at least 1MiB, such "
+                               "as 512MiB; or auto, or off");
     return 0;
 }
 
 static int profile_configure(const fen_config *cfg)
 {
-    const char *rate = env("FEN_HEAP_PROFILE_RATE");
+    const char *rate = fen__env("FEN_HEAP_PROFILE_RATE");
     profile_rate = cfg->heap_profile_rate;
-    if (!profile_rate && rate)
-        return fen_profile_heap_rate_parse(rate, &profile_rate);
+    if (!profile_rate && rate && fen_profile_heap_rate_parse(rate, &profile_rate))
+        return fen__env_refuse("FEN_HEAP_PROFILE_RATE",
+                               "a whole number, or one with B, KiB or MiB; or off");
     bool ok = profile_rate >= FEN_PROFILE_OFF && profile_rate <= FEN_PROFILE_RATE_MAX;
     return ok ? 0 : -EINVAL;
+}
+
+/* The profile of memory that the numbers come from where nothing else says so. */
+static int base_of(const fen_config *cfg, struct fen__pace_config *ret)
+{
+    const char *name = fen__env("FEN_MEM_PROFILE");
+    if (cfg->mem_profile)
+        return fen__pace_profile(cfg->mem_profile, ret);
+    if (fen__pace_profile(name ? name : "balanced", ret))
+        return fen__env_refuse("FEN_MEM_PROFILE", "balanced, latency or container");
+    return 0;
 }
 
 static bool percent_ok(int p) { return p == FEN_MEM_OFF || (p >= 0 && p <= FEN_MEM_PERCENT_MAX); }
@@ -46,9 +55,8 @@ static bool limit_ok(int64_t b)
 
 int fen__pace_configure(const fen_config *cfg)
 {
-    const char *profile = cfg->mem_profile ? cfg->mem_profile : env("FEN_MEM_PROFILE");
-    if (fen__pace_profile(profile ? profile : "balanced", &conf) || from_env(&conf) ||
-        !percent_ok(cfg->mem_percent) || !limit_ok(cfg->mem_limit_bytes) || profile_configure(cfg))
+    if (base_of(cfg, &conf) || from_env(&conf) || !percent_ok(cfg->mem_percent) ||
+        !limit_ok(cfg->mem_limit_bytes) || profile_configure(cfg))
         return -EINVAL;
     conf.percent = cfg->mem_percent ? cfg->mem_percent : conf.percent;
     if (cfg->mem_limit_bytes)

@@ -216,44 +216,46 @@ struct fen__m *fen__m_new(struct fen__p *p)
 
 /* ---- start and stop ---- */
 
-static int env_int(const char *name, int max)
-{
-    const char *text = getenv(name);
-    char *end;
-    long v = text ? strtol(text, &end, 10) : 0;
-    if (!text || !*text)
-        return 0;
-    return *end || v < 1 || v > max ? -EINVAL : (int)v;
-}
-
-/* The place of the variable's value among n names; 0 when it is not set; -EINVAL. */
-static int env_choice(const char *name, const char *const *names, int n)
-{
-    const char *text = getenv(name);
-    for (int i = 0; text && *text && i < n; i++)
-        if (!strcmp(text, names[i]))
-            return i;
-    return text && *text ? -EINVAL : 0;
-}
-
-static int env_guard(void)
+/* FEN_STACK_GUARD, or what was configured. */
+static int choose_guard(enum fen_guard configured, enum fen_guard *ret)
 {
     static const char *const names[] = {"auto", "madvise", "mprotect", "canary"};
-    return env_choice("FEN_STACK_GUARD", names, FEN__COUNT(names));
+    int guard = configured;
+    int rc = guard ? 0
+                   : fen__env_choice("FEN_STACK_GUARD", names, FEN__COUNT(names),
+                                     "auto, madvise, mprotect or canary", &guard);
+    *ret = (enum fen_guard)guard;
+    return guard > FEN_GUARD_CANARY ? -EINVAL : rc;
 }
 
-static int env_files(void)
+static int choose_files(enum fen_files configured, enum fen_files *ret)
 {
     static const char *const names[] = {"auto", "ring", "pool"};
-    return env_choice("FEN_FILES", names, FEN__COUNT(names));
+    int files = configured;
+    int rc = files ? 0
+                   : fen__env_choice("FEN_FILES", names, FEN__COUNT(names), "auto, ring or pool",
+                                     &files);
+    *ret = (enum fen_files)files;
+    return files > FEN_FILES_POOL ? -EINVAL : rc;
+}
+
+static int choose_procs(int configured, int *ret)
+{
+    uint64_t procs = 0;
+    static_assert(FEN__PROCS_MAX == 256, "the text says so");
+    int rc = configured ? 0
+                        : fen__env_number("FEN_PROCS", FEN__PROCS_MAX,
+                                          "a whole number from 1 to 256", &procs);
+    *ret = configured ? configured : procs ? (int)procs : fen__sys_cpus_allowed();
+    return configured < 0 || configured > FEN__PROCS_MAX ? -EINVAL : rc;
 }
 
 /* FEN_NUMA: 0 nodes to be faked, or for "fake=N" so many; 1: as if there was one. */
 static int env_nodes(int *ret_fake)
 {
-    const char *text = getenv("FEN_NUMA");
+    const char *text = fen__env("FEN_NUMA");
     *ret_fake = 0;
-    if (!text || !*text || !strcmp(text, "auto"))
+    if (!text || !strcmp(text, "auto"))
         return 0;
     if (!strcmp(text, "off")) {
         *ret_fake = 1;
@@ -261,8 +263,9 @@ static int env_nodes(int *ret_fake)
     }
     char *end = NULL;
     long n = strncmp(text, "fake=", 5) ? 0 : strtol(text + 5, &end, 10);
+    static_assert(FEN__NODES_MAX == 16, "the text says so");
     if (n < 2 || n > FEN__NODES_MAX || *end)
-        return -EINVAL;
+        return fen__env_refuse("FEN_NUMA", "auto, off, or fake=N for N nodes, 2 to 16");
     *ret_fake = (int)n;
     return 0;
 }
@@ -279,12 +282,10 @@ static int open_nodes(void)
 static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
 {
     struct fen__sched *s = &fen__sched;
-    int procs = cfg->procs ? cfg->procs : env_int("FEN_PROCS", FEN__PROCS_MAX);
-    if (procs < 0 || procs > FEN__PROCS_MAX || cfg->max_threads < 0 ||
-        cfg->guard > FEN_GUARD_CANARY)
-        return -EINVAL;
-    procs = procs ? procs : fen__sys_cpus_allowed();
-    int rc = fen__sim_config(cfg);
+    int procs, rc = cfg->max_threads < 0 ? -EINVAL : choose_procs(cfg->procs, &procs);
+    rc = rc ? rc : choose_guard(cfg->guard, ret_guard);
+    rc = rc ? rc : choose_files(cfg->files, &s->files);
+    rc = rc ? rc : fen__sim_config(cfg);
     if (rc)
         return rc;
     s->nprocs = s->nps = s->sim ? 1 : procs < FEN__PROCS_MAX ? procs : FEN__PROCS_MAX;
@@ -299,12 +300,6 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     s->log = cfg->log;
     s->log_arg = cfg->log_arg;
     s->seed = cfg->seed ? cfg->seed : (uint64_t)fen__sys_now() | 1;
-    int files = cfg->files == FEN_FILES_AUTO ? env_files() : (int)cfg->files;
-    int guard = cfg->guard == FEN_GUARD_AUTO ? env_guard() : (int)cfg->guard;
-    if (files < 0 || files > FEN_FILES_POOL || guard < 0)
-        return -EINVAL;
-    s->files = (enum fen_files)files;
-    *ret_guard = (enum fen_guard)guard;
     return 0;
 }
 

@@ -189,6 +189,14 @@ struct fen__sched {
 };
 extern struct fen__sched fen__sched;
 
+/* env.c. Refused: -EINVAL, and a line on fd 2 that names variable, value and what is accepted. */
+const char *fen__env(const char *name); /* NULL: not set, or empty */
+int fen__env_refuse(const char *name, const char *expected);
+/* *ret is left alone when it is not set; max is below UINT64_MAX. */
+int fen__env_number(const char *name, uint64_t max, const char *expected, uint64_t *ret);
+int fen__env_choice(const char *name, const char *const *names, int n, const char *expected,
+                    int *ret);
+
 /* guard.c */
 struct fen__m *fen__reacquire(struct fen__m *m);
 

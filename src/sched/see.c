@@ -91,7 +91,9 @@ int fen__see_config(const fen_config *cfg)
     while (at && *at) {
         size_t len = strcspn(at, ",");
         if (set(at, len, &want_quit))
-            return -EINVAL;
+            return fen__env_refuse("FEN_DEBUG",
+                                   "a list of sigquit, leaks, stacks, hibernate, memtrace with =0 "
+                                   "or =1 and deadlock with =report, =ignore, =abort or =cancel");
         at += len + (at[len] == ',');
     }
     return 0;

@@ -92,25 +92,15 @@ uint32_t fen__sim_draw(uint32_t otherwise)
     return fen__sys_is_virtual() ? (uint32_t)(fen__rand(&sim.rand) >> 32) : otherwise;
 }
 
-static int env_number(const char *name, uint64_t max, uint64_t *ret)
-{
-    const char *text = getenv(name);
-    char *end;
-    if (!text || !*text)
-        return 0;
-    unsigned long long v = strtoull(text, &end, 0);
-    if (*end || strchr(text, '-') || v < 1 || v > max)
-        return -EINVAL;
-    *ret = v;
-    return 0;
-}
-
 int fen__sim_config(const fen_config *cfg)
 {
     uint64_t seed = cfg->sim_seed, faults = cfg->sim_faults;
-    int rc = seed ? 0 : env_number("FEN_SIM_SEED", UINT64_MAX - 1, &seed);
+    int rc =
+        seed ? 0
+             : fen__env_number("FEN_SIM_SEED", UINT64_MAX - 1, "a whole number from 1 on", &seed);
     if (!rc && seed && !faults)
-        rc = env_number("FEN_SIM_FAULTS", UINT32_MAX, &faults);
+        rc = fen__env_number("FEN_SIM_FAULTS", UINT32_MAX, "one in how many calls fails, from 1 on",
+                             &faults);
     if (rc)
         return rc;
     fen__sched.sim = seed != 0;

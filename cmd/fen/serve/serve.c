@@ -183,10 +183,7 @@ static int open_all(struct options *o)
 
 static int report(int rc, const struct options *o)
 {
-    if (rc == -EINVAL && !o->told) /* fen_run's: the flags have been checked */
-        fprintf(stderr, "fen serve: invalid FEN_PROCS (1 to 256), FEN_STACK_GUARD (auto, madvise, "
-                        "mprotect or canary) or FEN_DEBUG (docs/debugging.md)\n");
-    else if (rc < 0 && !o->told)
+    if (rc < 0 && !o->told) /* of a variable that fen_run refuses it has said which */
         fprintf(stderr, "fen serve: %s\n", fen_strerror(rc));
     return rc < 0 ? 2 : 0;
 }
