@@ -23,11 +23,7 @@ ALLOWED = {
     ("src/mem/blocks.c", "malloc"): "AddressSanitizer watches the C library's blocks",
     ("src/mem/blocks.c", "posix_memalign"): "as malloc",
     ("src/mem/blocks.c", "free"): "as malloc",
-    ("src/sched/run.c", "getenv"): "fen_run reads FEN_PROCS, FEN_NUMA, FEN_STACK_GUARD",
-    ("src/sched/see.c", "getenv"): "fen_run reads FEN_DEBUG",
-    ("src/sched/pace.c", "getenv"): "fen_run reads FEN_MEM_PERCENT, FEN_MEMLIMIT, FEN_MEM_PROFILE, "
-                                      "FEN_HEAP_PROFILE_RATE",
-    ("src/sched/sim.c", "getenv"): "fen_run reads FEN_SIM_SEED and FEN_SIM_FAULTS",
+    ("src/sched/env.c", "getenv"): "the variables that configure a run",
     ("src/sched/stuck.c", "abort"): "fen_config.on_deadlock asks for it",
 }
 # Rooms that may print, read the environment and handle files: configuration and lifecycle.

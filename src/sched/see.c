@@ -87,7 +87,7 @@ int fen__see_config(const fen_config *cfg)
     fen__see.report = cfg->report;
     fen__see.report_arg = cfg->report_arg;
     want_quit = !cfg->sigquit_off;
-    const char *at = getenv("FEN_DEBUG");
+    const char *at = fen__env("FEN_DEBUG");
     while (at && *at) {
         size_t len = strcspn(at, ",");
         if (set(at, len, &want_quit))

@@ -125,7 +125,7 @@ void bench_random(void)
     emit_all("16_to_1k_10000_live", "ns", &c, false);
 }
 
-/* The kernel's work for fresh pages is most of it, whose ever they are: a tenth is no difference. */
+/* The kernel's work for fresh pages is most of it, whoever asks: a tenth is no difference. */
 void bench_grow(void)
 {
     static const char *const names[] = {"grow_halves", "grow_steps"};
