@@ -68,7 +68,7 @@ static int fake_check(const struct store *s, char *ret_text, size_t text_bytes)
 #define fen_server_free fake_server_free
 #define store_check fake_check
 #define cmd_serve cmd_serve_tested
-#include "serve/serve.c"
+#include "serve/serve.c" /* NOLINT(bugprone-suspicious-include): with the names above */
 
 /* Runs as cmd_serve does. */
 static int served(void)
