@@ -72,6 +72,10 @@ refuses 'Connection refused' "$fen" heap top http://127.0.0.1:1/x
 refuses 'expected http' "$fen" heap top http://:80/
 refuses 'usage' "$fen" capture
 refuses 'usage' "$fen" capture ftp://x
+for name in '' '   ' 'two
+lines' "$(printf '%64s.' '')"; do # fen diff could not read them back
+    refuses '--name: expected' "$fen" capture --for=10ms --every=10ms --name="$name" "$at"
+done
 refuses 'points' "$fen" capture --for=1000s "$at"
 refuses 'usage' "$fen" diff "$tmp/one.cap"
 refuses 'not a capture' "$fen" diff "$tmp/one.cap" "$tmp/heap.pb"

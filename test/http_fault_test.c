@@ -242,8 +242,10 @@ static const struct answer answers[] = {
     {"GET /timed/500 HTTP/1.1\r\n" H "\r\n", 504, false, NULL},
     {"GET /returns/2 HTTP/1.1\r\n" H "\r\n", 404, false, NULL},
     {"GET /returns/22 HTTP/1.1\r\n" H "\r\n", 400, false, NULL},
+    {"GET /returns/34 HTTP/1.1\r\n" H "\r\n", 400, false, NULL},
     {"GET /returns/110 HTTP/1.1\r\n" H "\r\n", 504, false, NULL},
     {"GET /returns/11 HTTP/1.1\r\n" H "\r\n", 503, false, NULL},
+    {"GET /returns/5003 HTTP/1.1\r\n" H "\r\n", 503, false, NULL},
     {"GET /returns/5 HTTP/1.1\r\n" H "\r\n", 500, false, NULL},
 };
 #define NANSWERS (sizeof answers / sizeof answers[0])

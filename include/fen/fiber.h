@@ -29,8 +29,9 @@ FEN_API int fen_go_detached(const char *name, void (*fn)(void *arg), void *arg) 
 FEN_API void fen_yield(void);
 
 /* Sleeps. 0, -ECANCELED when the scope is cancelled, -ETIMEDOUT when the scope's deadline comes
- * before t. until: an absolute time; one that has passed returns at once. Outside a fiber the
- * thread sleeps. */
+ * before t; -ENOMEM at once, and then the scope may go on: there is no memory for one timer more.
+ * until: an absolute time; one that has passed returns at once. Outside a fiber the thread
+ * sleeps. */
 FEN_API int fen_sleep(int64_t duration_ns);
 FEN_API int fen_sleep_until(int64_t t_ns);
 

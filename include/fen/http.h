@@ -20,8 +20,9 @@ typedef struct fen_server fen_server;
 typedef struct fen_exchange fen_exchange;
 
 /* Answers one request. Runs in a fiber, may block. A negative return without a reply becomes an
- * error reply: -ENOENT 404, -EINVAL and FEN_EPARSE 400, -ETIMEDOUT 504, -ECANCELED 503,
- * -EAGAIN and -EBUSY 503, -ENOMEM 503 while memory is short (fen_mem_pressure), else 500. */
+ * error reply: -ENOENT 404, -EINVAL, -ERANGE and FEN_EPARSE 400, -ETIMEDOUT 504, -ECANCELED,
+ * -EAGAIN, -EBUSY and FEN_ELIMIT 503, -ENOMEM 503 while memory is short (fen_mem_pressure); else
+ * 500. */
 typedef int (*fen_handler)(fen_exchange *x, void *arg);
 
 /* Limits and time-outs; zero means the default given here. */
@@ -35,7 +36,9 @@ typedef struct fen_server_config {
     int64_t write_timeout_ns;  /* a reply that the peer does not take: 30 s; then closed */
     int64_t drain_timeout_ns;  /* after stop: 10 s; then connections are cut */
     int max_connections;       /* 0: what the descriptor limit leaves */
-    int max_tenants;           /* names kept apart in the bill: 64; the rest is "_other" */
+    int max_tenants;           /* names kept apart in the bill; the rest is "_other". Of the whole
+                                  process: 64 until a server asks for another number (above 250:
+                                  250), then what the last such one asked for; 0: does not ask */
     bool errors_close;         /* close after every error reply, not only after framing errors */
     bool shed_off;             /* answer also while memory is short; else every request is 503
                                   then, with Retry-After, and connections are accepted slowly */

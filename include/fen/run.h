@@ -102,7 +102,8 @@ typedef struct fen_config {
  * ended. cfg may be NULL. Returns fn's value; -EBUSY if a runtime runs already in this process;
  * -EINVAL for a value out of range, and for a variable of the environment, which a line on fd 2
  * names; -EDEADLK after FEN_DEADLOCK_CANCEL did its work; -ENOMEM or -EAGAIN when threads or memory
- * cannot be had; FEN_EFORKED in a child forked from a running runtime. Any thread that is not a worker. Can be called again when it returned. */
+ * cannot be had; FEN_EFORKED in a child forked from a running runtime. Any thread that is not a
+ * worker. Can be called again when it returned. */
 FEN_API int fen_run(int (*fn)(void *arg), void *arg, const fen_config *cfg);
 
 /* Turns the bill off and on again while the runtime runs, which is how its cost is measured: one

@@ -27,6 +27,12 @@ __attribute__((noreturn, cold)) void fen__panic(const char *what, const char *fi
 static inline int64_t fen__min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t fen__max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* The time so many ns after now, FEN_NEVER when there is none: time-outs may be FEN_NEVER too. */
+static inline int64_t fen__time_after(int64_t now_ns, int64_t ns)
+{
+    return ns > FEN_NEVER - now_ns ? FEN_NEVER : now_ns + ns;
+}
+
 /* Asks for the cache lines of [p, p + bytes): a hint, any address will do. */
 static inline void fen__prefetch(const void *p, int bytes)
 {

@@ -81,7 +81,7 @@ static int read_sized(struct fen__conn *c, struct fen__work *w)
 {
     size_t want = (size_t)w->x.req.content_length, have = w->to - w->from;
     bool in_place = want <= w->in_cap - w->from;
-    if (w->x.req.content_length > (int64_t)c->srv->cfg.max_body_bytes)
+    if ((uint64_t)w->x.req.content_length > c->srv->cfg.max_body_bytes)
         return -413;
     if (have >= want) { /* in place */
         w->x.body = (fen_slice){w->in + w->from, want};
@@ -99,7 +99,7 @@ static int read_sized(struct fen__conn *c, struct fen__work *w)
     else
         memcpy(body, w->in + w->from, have);
     w->from = w->to;
-    int64_t deadline = fen_now() + c->srv->cfg.body_timeout_ns;
+    int64_t deadline = fen__time_after(fen_now(), c->srv->cfg.body_timeout_ns);
     while (have < want) {
         ssize_t got = fen__net_read(c->slot, body + have, want - have, deadline);
         if (got <= 0)
@@ -135,7 +135,7 @@ static int read_chunked(struct fen__conn *c, struct fen__work *w)
         return -503;
     while (rc == 0) {
         if (!deadline) {
-            deadline = fen_now() + c->srv->cfg.body_timeout_ns;
+            deadline = fen__time_after(fen_now(), c->srv->cfg.body_timeout_ns);
             rc = before_wait(c, w);
             if (rc)
                 return rc;

@@ -280,7 +280,7 @@ static int next_request(struct fen__conn *c, struct fen__work *w)
                 return 0;
         }
         if (!empty && !deadline)
-            deadline = fen_now() + c->srv->cfg.header_timeout_ns;
+            deadline = fen__time_after(fen_now(), c->srv->cfg.header_timeout_ns);
         ssize_t got = read_more(c, w, empty ? 0 : deadline);
         if (got == -EAGAIN && empty)
             return 0;

@@ -74,6 +74,5 @@ int fen_query_i64(fen_exchange *x, const char *name, int64_t *ret_value)
 
 void fen_exchange_timeout(fen_exchange *x, int64_t timeout_ns)
 {
-    int64_t now = fen_now();
-    fen_scope_set_deadline(&x->scope, timeout_ns > FEN_NEVER - now ? FEN_NEVER : now + timeout_ns);
+    fen_scope_set_deadline(&x->scope, fen__time_after(fen_now(), timeout_ns));
 }

@@ -34,6 +34,8 @@ static void set_defaults(fen_server_config *c)
     c->max_fields = (int)or_default(c->max_fields, FEN__FIELDS_MAX);
     if (c->max_fields > FEN__FIELDS_MAX)
         c->max_fields = FEN__FIELDS_MAX;
+    if (c->max_tenants > FEN__TENANTS_MAX)
+        c->max_tenants = FEN__TENANTS_MAX;
     c->header_timeout_ns = or_default(c->header_timeout_ns, 10 * FEN_S);
     c->body_timeout_ns = or_default(c->body_timeout_ns, 30 * FEN_S);
     c->idle_timeout_ns = or_default(c->idle_timeout_ns, 60 * FEN_S);
@@ -55,8 +57,9 @@ fen_server *fen_server_new(const fen_server_config *cfg)
     s->limits = (struct fen__http_limits){s->cfg.max_header_bytes, s->cfg.max_fields};
     s->stop_fd = -1;
     s->arena = fen_arena_new();
+    /* none asked for leaves them: the admin listener has a server too */
     if (!s->arena || fen__router_init(&s->router, s->arena) ||
-        (s->cfg.max_tenants && fen__meter_max_tenants(s->cfg.max_tenants))) {
+        (s->cfg.max_tenants > 0 && fen__meter_max_tenants(s->cfg.max_tenants))) {
         fen_server_free(s);
         return NULL;
     }
@@ -94,6 +97,17 @@ int fen_route(fen_server *s, const char *pattern, fen_handler fn, void *arg)
     return rc;
 }
 
+/* Sleeps. False: the scope has ended. Where there is no memory for a timer the time passes in turns
+ * of the other fibers: what sleeps here must not end before the server does. */
+static bool pause_for(int64_t ns)
+{
+    int64_t until = fen_now() + ns;
+    int rc;
+    while ((rc = fen_sleep_until(until)) == -ENOMEM && fen_now() < until)
+        fen_yield();
+    return rc == 0 || rc == -ENOMEM;
+}
+
 /* ---- the tick ---- */
 
 static void set_date(fen_server *s)
@@ -122,7 +136,7 @@ static void each_conn(fen_server *s, void (*fn)(struct fen__conn *c))
 static void tick_main(void *arg)
 {
     fen_server *s = arg;
-    while (fen_sleep(FEN__TICK_NS) == 0) {
+    while (pause_for(FEN__TICK_NS)) {
         set_date(s);
         if (atomic_load(&s->conns))
             each_conn(s, fen__conn_sweep_idle);
@@ -136,17 +150,17 @@ static void accept_main(void *arg)
     fen_server *s = arg;
     for (;;) {
         if (atomic_load(&s->conns) >= s->cfg.max_connections) {
-            if (fen_sleep(ACCEPT_PAUSE_NS)) /* the rest waits in the listen queue */
+            if (!pause_for(ACCEPT_PAUSE_NS)) /* the rest waits in the listen queue */
                 break;
             continue;
         }
-        if (fen_mem_pressure() == FEN_MEM_SHORT && !s->cfg.shed_off && fen_sleep(ACCEPT_PAUSE_NS))
+        if (fen_mem_pressure() == FEN_MEM_SHORT && !s->cfg.shed_off && !pause_for(ACCEPT_PAUSE_NS))
             break;
         int fd = fen__net_accept_fd(s->listener, FEN_NEVER);
         bool ended = fd == -ECANCELED || fd == -ETIMEDOUT || fd == -EBADF;
         if (fd >= 0)
             fen__conn_accept(s, fd);
-        else if (ended || fen_sleep(ACCEPT_PAUSE_NS)) /* short of descriptors: no busy loop */
+        else if (ended || !pause_for(ACCEPT_PAUSE_NS)) /* short of descriptors: no busy loop */
             break;
     }
 }
@@ -156,7 +170,7 @@ static void accept_main(void *arg)
 static bool drained_by(fen_server *s, int64_t deadline_ns)
 {
     while (atomic_load(&s->conns) && fen_now() < deadline_ns)
-        if (fen_sleep(DRAIN_STEP_NS))
+        if (!pause_for(DRAIN_STEP_NS))
             break;
     return !atomic_load(&s->conns);
 }
@@ -170,11 +184,11 @@ static void accept_rest(fen_server *s)
 
 static void drain(fen_server *s)
 {
-    int64_t began = fen_now(), end = began + s->cfg.drain_timeout_ns;
+    int64_t began = fen_now(), end = fen__time_after(began, s->cfg.drain_timeout_ns);
     (void)fen__sys_listen_last(s->listener->fd); /* else who comes just now may meet a reset */
     for (int i = 0; i < LAST_STEPS; i++) {
         accept_rest(s);
-        if (fen_sleep(DRAIN_STEP_NS))
+        if (!pause_for(DRAIN_STEP_NS))
             break;
     }
     accept_rest(s);

@@ -390,6 +390,31 @@ static void vars_are_json(void **state)
     fen__view_free(&v);
 }
 
+/* No variable may have the name of a line that is the page's own: var.c's list is complete. */
+static void own_lines_are_reserved(void **state)
+{
+    (void)state;
+    struct fen__view v;
+    int own = 0;
+    view(&v);
+    fen_buf b = fen_buf_heap();
+    fen__vars_write(&b, &v);
+    fen_buf_put_char(&b, 0);
+    assert_int_equal(b.err, 0);
+    for (const char *p = strstr(b.p, "\n\""); p; p = strstr(p + 1, "\n\"")) {
+        char name[128];
+        assert_int_equal(sscanf(p, "\n\"%127[^\"{]", name), 1);
+        if (fen_var_find(name, NULL) || p[2 + strlen(name)] == '{')
+            continue; /* a registered one */
+        own++;
+        if (fen_var_new(&(fen_var_def){.name = name, .kind = FEN_VAR_GAUGE}, NULL) != -EEXIST)
+            fail_msg("%s is not reserved", name);
+    }
+    assert_true(own >= 15);
+    fen_buf_free(&b);
+    fen__view_free(&v);
+}
+
 static void too_little_room_is_an_error(void **state)
 {
     (void)state;
@@ -454,8 +479,11 @@ static void window(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(metrics_follow_the_format),   cmocka_unit_test(vars_are_json),
-        cmocka_unit_test(too_little_room_is_an_error), cmocka_unit_test(window),
+        cmocka_unit_test(metrics_follow_the_format),
+        cmocka_unit_test(vars_are_json),
+        cmocka_unit_test(own_lines_are_reserved),
+        cmocka_unit_test(too_little_room_is_an_error),
+        cmocka_unit_test(window),
         cmocka_unit_test(money_counters_never_fall),
     };
     return cmocka_run_group_tests(tests, register_all, NULL);

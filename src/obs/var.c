@@ -104,17 +104,11 @@ static bool def_ok(const fen_var_def *d)
 static bool reserved(const char *name)
 {
     static const char *const prefixes[] = {"fen_", "process_", "cost_per_", "cost_by_"};
-    static const char *const names[] = {"cmdline",
-                                        "memstats",
-                                        "memory",
-                                        "bill",
-                                        "books",
-                                        "runtime",
-                                        "process",
-                                        "currency",
-                                        "active_handlers",
-                                        "coroutines",
-                                        "request_latency_p95"};
+    static const char *const names[] = {"cmdline",         "memstats",     "memory",
+                                        "memory_bill",     "memory_total", "pools",
+                                        "pools_in_all",    "bill",         "books",
+                                        "runtime",         "process",      "currency",
+                                        "active_handlers", "coroutines",   "request_latency_p95"};
     for (size_t i = 0; i < FEN__COUNT(prefixes); i++)
         if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
             return true;

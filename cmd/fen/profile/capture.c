@@ -18,6 +18,8 @@
 #include <string.h>
 #include <time.h>
 
+#define NAME_BYTES 63 /* of a capture's name, that are kept */
+
 static int refuse(const char *cmd, const char *what, const char *why)
 {
     fprintf(stderr, "fen %s: %s: %s\n", cmd, what, why);
@@ -162,7 +164,7 @@ static int capture(const char *at, const struct options *o, FILE *f)
     char url[600];
     struct reading first = {0}, r = {0};
     double began = now_s(), every = (double)o->every_ns / 1e9, span = (double)o->for_ns / 1e9;
-    fprintf(f, "fen-capture 1\nname %.63s\n", o->name ? o->name : at);
+    fprintf(f, "fen-capture 1\nname %.*s\n", NAME_BYTES, o->name ? o->name : at);
     snprintf(url, sizeof url, "%s/metrics", at);
     int rc = 0;
     for (int i = 0; !rc && i * every <= span + 1e-9; i++) {
@@ -179,6 +181,13 @@ static int capture(const char *at, const struct options *o, FILE *f)
     put_head(f, &first, &r);
     snprintf(url, sizeof url, "%s/debug/pprof/heap", at);
     return put_sites(f, url);
+}
+
+/* Would take_line read it back? It skips the blanks in front of a name. */
+static bool name_ok(const char *name)
+{
+    size_t blank = strspn(name, " \t\v\f\r");
+    return blank < NAME_BYTES && name[blank] && !strchr(name, '\n');
 }
 
 int cmd_capture(int argc, char **argv)
@@ -199,6 +208,8 @@ int cmd_capture(int argc, char **argv)
                         "http://ADMIN-HOST:PORT\n");
         return 2;
     }
+    if (o.name && !name_ok(o.name))
+        return refuse("capture", "--name", "expected one line, not blank in its first 63 bytes");
     if (o.for_ns / o.every_ns >= CAPTURE_POINTS)
         return refuse("capture", "--every", "more than 2,000 points: take fewer, or less time");
     FILE *f = o.out ? fopen(o.out, "we") : stdout;

@@ -87,7 +87,9 @@ static int dial(const struct url *u, const char **ret_why)
     *ret_why = rc ? gai_strerror(rc) : NULL;
     for (struct addrinfo *a = rc ? NULL : list; a && fd < 0; a = a->ai_next) {
         fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd >= 0) {
+        if (fd < 0) {
+            *ret_why = strerror(errno);
+        } else {
             setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
             setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
         }

@@ -220,6 +220,8 @@ struct counts {
     size_t samples, locations, functions, strings, text;
 };
 
+/* Of text only what first_pass copies: a number in its place has no bytes. The sums stay below the
+ * file's size: each string lies in it behind two bytes of its own or more. */
 static const char *count(struct bytes b, struct counts *c)
 {
     struct field f;
@@ -229,8 +231,10 @@ static const char *count(struct bytes b, struct counts *c)
         c->samples += f.number == 2;
         c->locations += f.number == 4;
         c->functions += f.number == 5;
-        c->strings += f.number == 6;
-        c->text += f.number == 6 ? f.v + 1 : 0;
+        if (f.number == 6 && f.p.at) {
+            c->strings++;
+            c->text += f.v + 1;
+        }
     }
     return rc < 0 || !c->strings || c->strings > STRINGS_MAX ? "not a profile" : NULL;
 }

@@ -155,12 +155,33 @@ static void gzip_is_checked(void **state)
     fen_buf_free(&b);
 }
 
+/* A string has bytes. Numbers in their place once counted: towards 2^64 as less text than there is,
+ * and alone as strings that then were not there. */
+static void numbers_are_no_strings(void **state)
+{
+    (void)state;
+    static const char negative[] = "\x30\xe0\xff\xff\xff\xff\xff\xff\xff\xff\x01"; /* -32 */
+    static const unsigned char type[] = {0x08, 1, 0x10, 2};
+    struct bytes b;
+    build(&b);
+    put(&b, negative, sizeof negative - 1);
+    assert_true(survives(b.p, b.n));
+    b.n = 0;
+    put_field(&b, 1, type, sizeof type);
+    for (int i = 0; i < 3; i++)
+        put(&b, negative, sizeof negative - 1);
+    assert_false(survives(b.p, b.n));
+    struct pprof p;
+    assert_string_equal(pprof_read(&p, (const char *)b.p, b.n), "not a profile");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_right),
         cmocka_unit_test(no_file_leads_astray),
         cmocka_unit_test(gzip_is_checked),
+        cmocka_unit_test(numbers_are_no_strings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,28 +37,35 @@ static void check_main(void *arg)
     fen_server_stop(o->server);
 }
 
-static int serve(fen_server *s, struct options *o)
+static int run(fen_server *s, struct options *o)
 {
-    int rc = orders_routes(s, &o->orders);
-    if (rc == 0)
-        rc = store_start(o->orders.store);
-    o->server = s;
-    if (rc == 0)
-        rc = fen_go_named("store check", 256 << 10, check_main, o);
+    int rc = fen_go_named("store check", 256 << 10, check_main, o);
+    struct upstream *backend = o->orders.backend;
+    if (rc == 0 && backend)
+        rc = upstream_start(backend, o->backend_conns < 0 ? fen_procs() : (int)o->backend_conns);
     if (rc < 0)
         return rc;
     const fen_service_config service = {
         .addr = o->addr, .admin_addr = o->admin_addr, .quiet = o->quiet, .prices = &o->prices};
-    struct upstream *backend = o->orders.backend;
-    if (backend) {
-        rc = upstream_start(backend, o->backend_conns < 0 ? fen_procs() : (int)o->backend_conns);
-        if (rc < 0)
-            return rc;
-    }
     rc = fen_server_run(s, &service);
     o->told |= rc < 0; /* it has said what was wrong */
     upstream_stop(backend);
-    store_stop(o->orders.store); /* the drain is over: what waits is written, the writer ends */
+    return rc;
+}
+
+static int serve(fen_server *s, struct options *o)
+{
+    int rc = orders_routes(s, &o->orders);
+    if (rc < 0)
+        return rc;
+    o->server = s;
+    rc = store_start(o->orders.store);
+    fen_scope *check = rc < 0 ? NULL : fen_scope_open(FEN_NEVER);
+    if (rc == 0)
+        rc = check ? run(s, o) : -ENOMEM;
+    if (check)
+        (void)fen_scope_close(check); /* it stops the server, which must be there still */
+    store_stop(o->orders.store);      /* what waits is written, the writer ends */
     return o->damaged ? FEN_ECORRUPT : rc;
 }
 

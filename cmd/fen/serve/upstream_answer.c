@@ -1,7 +1,7 @@
 /* upstream_answer.c - what is said to a back end, and what it says: bytes only, no I/O.
  *
  * Strict where leniency would let the next answer begin at the wrong byte: an answer without a
- * Content-Length that is a number, or with a transfer coding, is refused. */
+ * Content-Length that is a number, with two of them, or with a transfer coding, is refused. */
 #include "serve/upstream_int.h"
 
 #include <fen/err.h>
@@ -48,9 +48,13 @@ static fen_slice field(fen_slice head, const char *name)
 /* The body's length, or FEN_EPARSE, or FEN_ELIMIT. */
 static int length_of(fen_slice head)
 {
-    fen_slice v = field(head, "content-length");
+    static const char name[] = "content-length";
+    fen_slice v = field(head, name);
     if (field(head, "transfer-encoding").p || v.n == 0)
         return FEN_EPARSE;
+    const char *behind = v.p + v.n;
+    if (field((fen_slice){behind, (size_t)(head.p + head.n - behind)}, name).p)
+        return FEN_EPARSE; /* which of the two? */
     int n = 0;
     for (size_t i = 0; i < v.n; i++) {
         if (v.p[i] < '0' || v.p[i] > '9')
