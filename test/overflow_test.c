@@ -1,6 +1,7 @@
 /* overflow_test.c - a fiber that runs out of stack is named, whatever guards its stack. */
 #include "fiber/annotate.h"
 
+#include <fen/context.h>
 #include <fen/fiber.h>
 #include <fen/run.h>
 #include <fen/scope.h>
@@ -11,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +43,64 @@ static void recurse(void *arg)
 
 static void stray(void *arg) { *(volatile int *)arg = 1; }
 
+/* So large that they find no room but below the fiber's stack. */
+enum { LARGE = 8 << 20 };
+
+static void in_context(void (*fn)(void *), void *arg)
+{
+    fen_context *c;
+    if (fen_context_new(LARGE, fn, arg, &c) == 0)
+        fen_context_resume(c);
+}
+
+static void stray_in_context(void *arg) { in_context(stray, arg); }
+
+static void stray_in_handler(int sig) { stray((void *)(intptr_t)sig); }
+
+static void stray_in_signal(void *arg)
+{
+    (void)arg;
+    struct sigaction sa = {.sa_handler = stray_in_handler, .sa_flags = SA_ONSTACK};
+    stack_t own = {.ss_size = 64 << 10};
+    own.ss_sp = mmap(NULL, LARGE, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (own.ss_sp == MAP_FAILED || sigaltstack(&own, NULL) || sigaction(SIGUSR1, &sa, NULL))
+        return;
+    raise(SIGUSR1);
+}
+
+static void send_it(void *arg)
+{
+    (void)arg;
+    raise(SIGSEGV);
+}
+
+/* What a sender may write into it is no address of a fault. */
+static void forge(void *arg)
+{
+    (void)arg;
+    siginfo_t info = {.si_code = SI_QUEUE};
+    info.si_addr = __builtin_frame_address(0);
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGSEGV, &info);
+}
+
+static void send_forged(void *arg) { in_context(forge, arg); }
+
+/* One frame that reaches far below what it touches, which is no guard of the stack's. */
+static void wide(void *arg)
+{
+    (void)arg;
+    size_t step = 1 << 20;
+    char *here = __builtin_frame_address(0), *none = (char *)((uintptr_t)here & ~(step - 1));
+    do
+        none -= step;
+    while (mmap(none, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) ==
+           MAP_FAILED);
+    char *frame = __builtin_alloca((size_t)(here - none) + step);
+    __asm__ volatile("" : "+r"(frame)); /* or there is no frame but the one store */
+    *(volatile char *)(frame + (none - frame)) = 1;
+}
+
 static int with_fiber(void *fn)
 {
     fen_scope *s = fen_scope_open(FEN_NEVER);
@@ -58,7 +119,7 @@ static void on_fault(int sig)
 }
 
 /* What the child wrote to its error output; *ret_status as from wait. */
-static void child(enum fen_guard guard, void (*fn)(void *), bool own_handler, char text[4096],
+static void child(enum fen_guard guard, void (*fn)(void *), void (*handler)(int), char text[4096],
                   int *ret_status)
 {
     int p[2];
@@ -67,7 +128,7 @@ static void child(enum fen_guard guard, void (*fn)(void *), bool own_handler, ch
     if (pid == 0) {
         dup2(p[1], 2);
         setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-        signal(SIGSEGV, own_handler ? on_fault : SIG_DFL);
+        signal(SIGSEGV, handler);
         _exit(fen_run(with_fiber, &fn, &(fen_config){.procs = 1, .guard = guard}) ? 9 : 0);
     }
     close(p[1]);
@@ -89,7 +150,7 @@ static void test_overflow_names_the_fiber(void **state)
         /* A canary stops nobody: another fiber that gets the P meanwhile may meet its stack
          * overwritten before the digger faults. That is rare, unless waits end for no reason. */
         for (int tries = g == FEN_GUARD_CANARY ? 5 : 1; tries > 0; tries--) {
-            child(g, recurse, false, text, &status);
+            child(g, recurse, SIG_DFL, text, &status);
             if (strstr(text, "digger"))
                 break;
         }
@@ -115,7 +176,7 @@ static void test_canary_is_looked_at_when_the_fiber_is_switched_out(void **state
     char text[4096];
     int status;
     enough = 64 << 10; /* a default stack has as much, less its colour */
-    child(FEN_GUARD_CANARY, recurse, false, text, &status);
+    child(FEN_GUARD_CANARY, recurse, SIG_DFL, text, &status);
     assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
     assert_non_null(strstr(text, ", spawned at with_fiber+0x"));
     assert_true(strstr(text, "fen_yield+0x") || strstr(text, "deeper+0x")); /* LTO: inlined */
@@ -133,7 +194,7 @@ static void test_overflow_with_each_guard_of_the_environment(void **state)
         int status;
         setenv("FEN_STACK_GUARD", guards[i], 1);
         for (int tries = i == 2 ? 5 : 1; tries > 0; tries--) { /* as above */
-            child(FEN_GUARD_AUTO, recurse, false, text, &status);
+            child(FEN_GUARD_AUTO, recurse, SIG_DFL, text, &status);
             if (strstr(text, "digger"))
                 break;
         }
@@ -150,11 +211,38 @@ static void test_other_faults_go_to_the_handler_before(void **state)
     (void)state;
     char text[4096];
     int status;
-    child(FEN_GUARD_AUTO, stray, true, text, &status);
-    assert_string_equal(text, "the program's own handler\n");
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 3);
-    child(FEN_GUARD_AUTO, stray, false, text, &status);
+    void (*const faults[])(void *) = {stray, stray_in_context, stray_in_signal, send_it,
+                                      send_forged};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        child(FEN_GUARD_AUTO, faults[i], on_fault, text, &status);
+        assert_string_equal(text, "the program's own handler\n");
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+        child(FEN_GUARD_AUTO, faults[i], SIG_DFL, text, &status);
+        assert_string_equal(text, "");
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+    }
+}
+
+static void test_a_frame_wider_than_the_guard_is_an_overflow(void **state)
+{
+    (void)state;
+    char text[4096];
+    int status;
+    child(FEN_GUARD_AUTO, wide, SIG_DFL, text, &status);
+    assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
+/* A fault cannot be ignored, a signal that was sent can. */
+static void test_what_is_ignored(void **state)
+{
+    (void)state;
+    char text[4096];
+    int status;
+    child(FEN_GUARD_AUTO, send_it, SIG_IGN, text, &status);
     assert_string_equal(text, "");
+    assert_int_equal(status, 0);
+    child(FEN_GUARD_AUTO, stray, SIG_IGN, text, &status);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
@@ -188,6 +276,8 @@ int main(void)
         cmocka_unit_test(test_canary_is_looked_at_when_the_fiber_is_switched_out),
         cmocka_unit_test(test_overflow_with_each_guard_of_the_environment),
         cmocka_unit_test(test_other_faults_go_to_the_handler_before),
+        cmocka_unit_test(test_a_frame_wider_than_the_guard_is_an_overflow),
+        cmocka_unit_test(test_what_is_ignored),
         cmocka_unit_test(test_handler_is_put_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

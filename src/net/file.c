@@ -129,8 +129,8 @@ static ssize_t from_cache(struct call *c)
         ssize_t k = fen__sys_pread_cached(c->fd, (char *)c->buf + c->done,
                                           left < CACHED_BYTES ? left : CACHED_BYTES,
                                           c->what == READ ? -1 : c->offset + (int64_t)c->done);
-        if (k == -EAGAIN || k == -EOPNOTSUPP || k == -ENOSYS || k == -EINTR)
-            return LATER;
+        if (k == -EAGAIN || k == -EOPNOTSUPP || k == -ENOSYS || k == -EINTR || k == -EPERM)
+            return LATER; /* EPERM: a seccomp filter that does not know preadv2 */
         if (k < 0)
             return k;
         if (k == 0)

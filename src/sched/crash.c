@@ -3,6 +3,8 @@
  * Guarded stacks fault in their lowest page; a stack with a canary faults only when it has run
  * through everything below it, so the stack pointer is looked at too, and the canary whenever the
  * fiber is switched out: then its frames are those of its last park, not of the deepest call.
+ * Below the stack there is also what else the fiber runs on, a context or a signal's stack: a fault
+ * there is an overflow only where it can be of a frame, however large, or of a push below it.
  * Signal-safe: it reads the M and its fiber, which are this thread's own, and symbol tables.
  *
  * A recursion is long and all alike: the deepest frames and the first ones are shown. */
@@ -13,6 +15,8 @@
 #define DEEPEST 8
 #define FIRST 8
 #define WALK_MAX 100000
+#define BELOW_SP                                                                                   \
+    (64u << 10) /* a push, the red zone, a probe: less than the lowest address mapped */
 
 /* Frames up to the first one of the fiber; the last FIRST of them in a ring. */
 struct frames {
@@ -117,7 +121,7 @@ static size_t explain(const struct fen__sys_fault_at *at, char *ret, size_t n)
         return 0;
     uintptr_t low = (uintptr_t)fen__stack_low(&g->stack), guard = (uintptr_t)g->stack.low;
     bool in_guard = at->addr >= guard && at->addr < low;
-    bool below = at->sp < low && at->addr < low;
+    bool below = at->sp < low && at->addr < low && at->addr + BELOW_SP >= at->sp;
     return in_guard || below ? describe(g, at->sp, at->pc, at->fp, ret, n) : 0;
 }
 

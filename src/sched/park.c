@@ -182,8 +182,8 @@ int fen__park(int64_t deadline_ns, enum fen__reason why)
     if (FEN__UNLIKELY(g->id & FEN__G_THREAD))
         return fen__outside_park(g, deadline_ns);
     int64_t d;
-    int ended = look(g, &d); /* after fen__arm's exchange */
-    d = fen__min_i64(deadline_ns, d);
+    int ended = look(g, &d);                           /* after fen__arm's exchange */
+    d = fen__max_i64(fen__min_i64(deadline_ns, d), 0); /* a difference to now does not overflow */
     if (FEN__UNLIKELY(ended)) {
         int code = fen__unarm(g);
         return code ? code : FEN__BY_CANCEL;
@@ -272,9 +272,9 @@ int fen_sleep_until(int64_t t_ns)
 {
     struct fen__m *m = fen__enter();
     if (!m) {
-        int64_t left = t_ns - fen__sys_now();
-        if (left > 0)
-            fen__sys_nap(left);
+        int64_t now = fen__sys_now();
+        if (t_ns > now)
+            fen__sys_nap(t_ns - now);
         return 0;
     }
     struct fen__g *g = m->cur;

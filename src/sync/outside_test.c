@@ -3,8 +3,11 @@
 
 #include <fen/fen.h>
 
+#include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -406,6 +409,71 @@ static void a_forked_child_is_refused(void **state)
 }
 #endif
 
+/* ---- sleeping ---- */
+
+static void on_signal(int sig) { (void)sig; }
+
+static void *sleep_thread(void *arg)
+{
+    int64_t t = fen_now();
+    assert_int_equal(fen_sleep(300 * FEN_MS), 0);
+    *(int64_t *)arg = fen_now() - t;
+    return NULL;
+}
+
+static void a_signal_does_not_end_a_threads_sleep(void **state)
+{
+    (void)state;
+    pthread_t t;
+    int64_t took = 0;
+    struct sigaction sa = {.sa_handler = on_signal}, before;
+    assert_int_equal(sigaction(SIGUSR1, &sa, &before), 0);
+    start(&t, sleep_thread, &took);
+    for (int i = 0; i < 3; i++) {
+        usleep(50000);
+        assert_int_equal(pthread_kill(t, SIGUSR1), 0);
+    }
+    pthread_join(t, NULL);
+    sigaction(SIGUSR1, &before, NULL);
+    assert_true(took >= 300 * FEN_MS);
+}
+
+static const int64_t long_past[] = {INT64_MIN, INT64_MIN + 1, -FEN_S, -1, 0};
+
+/* A fiber, and a thread when arg is set. */
+static int wait_until_long_past(void *arg)
+{
+    int64_t v, t = fen_now();
+    int p[2], none = arg ? FEN_ENOTFIBER : 0;
+    fen_chan *c = fen_chan_new(sizeof v, 0);
+    fen_timer *timer = fen_timer_new();
+    assert_int_equal(pipe(p), 0);
+    for (size_t i = 0; i < sizeof long_past / sizeof *long_past; i++) {
+        assert_int_equal(fen_sleep_until(long_past[i]), 0);
+        assert_int_equal(fen_sleep(long_past[i]), 0);
+        assert_int_equal(fen_chan_recv_until(c, &v, long_past[i]), -ETIMEDOUT);
+        assert_int_equal(fen_fd_wait(p[0], POLLIN, long_past[i]),
+                         long_past[i] ? -ETIMEDOUT : -EAGAIN);
+        assert_int_equal(fen_timer_start(timer, long_past[i]), none);
+        if (!arg)
+            assert_int_equal(fen_chan_recv(fen_timer_chan(timer), &v), 0);
+    }
+    assert_true(fen_now() - t < FEN_S);
+    close(p[0]);
+    close(p[1]);
+    fen_timer_free(timer);
+    fen_chan_free(c);
+    return 0;
+}
+
+static void deadlines_long_past_come_at_once(void **state)
+{
+    (void)state;
+    (void)wait_until_long_past((void *)1);
+    for (int procs = 1; procs <= 2; procs++)
+        assert_int_equal(fen_run(wait_until_long_past, NULL, &(fen_config){.procs = procs}), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +484,8 @@ int main(void)
         cmocka_unit_test(threads_spawn_detached_fibers),
         cmocka_unit_test(spawns_meet_the_end_of_runs),
         cmocka_unit_test(a_spawner_holds_its_scope_open),
+        cmocka_unit_test(a_signal_does_not_end_a_threads_sleep),
+        cmocka_unit_test(deadlines_long_past_come_at_once),
 #ifndef FEN__TSAN
         cmocka_unit_test(a_forked_child_is_refused),
 #endif

@@ -144,7 +144,7 @@ static int start(fen_timer *t, int64_t when_ns, int64_t period_ns)
     fen__lock(&t->lock);
     bool was = disarm(t);
     t->period_ns = period_ns;
-    int rc = arm(t, when_ns);
+    int rc = arm(t, fen__max_i64(when_ns, 0)); /* a difference to now does not overflow */
     fen__unlock(&t->lock);
     if (fiber)
         fen__leave(fen__self());

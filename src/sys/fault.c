@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -27,26 +28,34 @@ static struct fen__sys_fault_at where(const siginfo_t *info, const ucontext_t *u
     return at;
 }
 
-/* The default action follows when the instruction that faulted is tried again. */
-static void default_action(int sig)
+/* By kill, raise and the like: no instruction faulted, and si_addr is none. */
+static bool was_sent(const siginfo_t *info) { return info->si_code <= 0; }
+
+/* The default action follows when the instruction that faulted is tried again; a signal that was
+ * sent comes once more, when the handler returns. */
+static void default_action(int sig, const siginfo_t *info)
 {
     struct sigaction dfl = {.sa_handler = SIG_DFL};
     sigaction(sig, &dfl, NULL);
+    if (was_sent(info))
+        syscall(SYS_tgkill, getpid(), fen__sys_gettid(), sig);
 }
 
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
     char text[FEN__FAULT_TEXT];
     struct fen__sys_fault_at at = where(info, context);
-    size_t n = explain_fault(&at, text, sizeof text);
+    size_t n = was_sent(info) ? 0 : explain_fault(&at, text, sizeof text);
     if (n) {
         ssize_t put = write(2, text, n);
         (void)put; /* nothing is left to do about it */
-        default_action(sig);
+        default_action(sig, info);
     } else if (before.sa_flags & SA_SIGINFO) {
         before.sa_sigaction(sig, info, context);
+    } else if (before.sa_handler == SIG_IGN && was_sent(info)) {
+        return;
     } else if (before.sa_handler == SIG_DFL || before.sa_handler == SIG_IGN) {
-        default_action(sig);
+        default_action(sig, info);
     } else {
         before.sa_handler(sig);
     }

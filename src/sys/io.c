@@ -151,13 +151,14 @@ int fen__sys_epoll_del(int ep, int fd)
     return epoll_ctl(ep, EPOLL_CTL_DEL, fd, &ev) ? -errno : 0;
 }
 
-/* epoll_pwait2 (Linux 5.11) takes nanoseconds; before it, milliseconds rounded up. */
+/* epoll_pwait2 (Linux 5.11) takes nanoseconds; before it, and where a seccomp filter does not know
+ * it (EPERM), milliseconds rounded up. */
 static int wait_ns(int ep, struct epoll_event *ev, int n, int64_t left_ns)
 {
 #ifdef SYS_epoll_pwait2
     struct timespec ts = {.tv_sec = left_ns / FEN_S, .tv_nsec = left_ns % FEN_S};
     int got = (int)syscall(SYS_epoll_pwait2, ep, ev, n, &ts, NULL, 0);
-    if (got >= 0 || errno != ENOSYS)
+    if (got >= 0 || (errno != ENOSYS && errno != EPERM))
         return got;
 #endif
     int64_t ms = fen__min_i64((left_ns + FEN_MS - 1) / FEN_MS, 1000000);
@@ -190,7 +191,7 @@ int fen__sys_poll(int fd, int events, int64_t deadline_ns)
     struct pollfd p = {.fd = fd, .events = (short)events};
     int got;
     do {
-        int64_t left = deadline_ns ? deadline_ns - fen__sys_now() : 0;
+        int64_t left = deadline_ns > 0 ? deadline_ns - fen__sys_now() : 0;
         struct timespec ts = {.tv_sec = left / FEN_S, .tv_nsec = left % FEN_S};
         if (left < 0)
             ts = (struct timespec){0};

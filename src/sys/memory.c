@@ -36,8 +36,8 @@ int fen__sys_map(size_t bytes, void **ret_p)
         return rc;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                    -1, 0);
-    if (p == MAP_FAILED)
-        return -errno;
+    if (p == MAP_FAILED) /* EAGAIN: all is locked (mlockall) and RLIMIT_MEMLOCK reached */
+        return errno == EAGAIN ? -ENOMEM : -errno;
     ROOT_ADD(p, bytes);
     /* It may lie where a stack was whose marks ASan still has. */
     UNPOISON(p, bytes);

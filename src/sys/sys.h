@@ -137,7 +137,7 @@ void fen__sys_futex_wait(_Atomic uint32_t *word, uint32_t seen, int64_t deadline
 void fen__sys_futex_wake(_Atomic uint32_t *word, int n);
 int fen__sys_membarrier_init(void); /* 0, or -errno: use locked instructions */
 void fen__sys_membarrier(void);
-void fen__sys_nap(int64_t ns);
+void fen__sys_nap(int64_t ns); /* all of it, whatever signals are handled meanwhile */
 void fen__sys_timer_slack(int64_t ns);
 /* SCHED_IDLE, and turns so long where the kernel lets them be chosen (6.12). 0, -errno. */
 int fen__sys_demote(int tid, int64_t slice_ns);

@@ -200,8 +200,12 @@ void fen__sys_membarrier(void) { syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_
 
 void fen__sys_nap(int64_t ns)
 {
-    struct timespec ts = to_timespec(ns);
-    nanosleep(&ts, NULL);
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts); /* not fen__sys_now, which may be simulated */
+    int64_t now = ts.tv_sec * FEN_S + ts.tv_nsec;
+    ts = to_timespec(ns > FEN_NEVER - now ? FEN_NEVER : now + ns);
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+        ;
 }
 
 void fen__sys_timer_slack(int64_t ns) { prctl(PR_SET_TIMERSLACK, (unsigned long)ns); }
