@@ -46,9 +46,9 @@ static struct {
     struct detached *kept;  /* scopes in blocks of their own */
 } pool;
 
-/* Its scope when the pool has none: then the block stays, and the pool has one more. Taking one from
- * the pool before the fiber is made would not do: a thread may call while a run ends, and the pool
- * with it. */
+/* scope: its own when the pool has none; then the block stays, and the pool has one more. Taking
+ * one from the pool before the fiber is made would not do: a thread may call while a run ends, and
+ * the pool with it. */
 struct detached {
     void (*fn)(void *arg);
     void *arg;
@@ -437,7 +437,7 @@ int fen_scope_cause(fen_scope *s)
 
 static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, NULL, -ETIMEDOUT); }
 
-/* RT on a worker, lock held. The timer that calls the hooks, armed for now's deadline. 0, -ENOMEM. */
+/* RT on a worker, lock held. Arms the timer that calls the hooks for the deadline. 0, -ENOMEM. */
 static int arm_hooks(struct fen_scope *s)
 {
     int64_t d = fen_scope_deadline(s);
@@ -503,7 +503,7 @@ static void hasten_main(void *scope)
     fen__leave(m);
 }
 
-/* False: it is not later already. Of two who set it the earlier time stays, by the lock. alone: only
+/* False: it is no later already. Of two who set it the earlier time stays, by the lock. alone: only
  * the caller is under it. */
 static bool lower_deadline(struct fen_scope *s, int64_t deadline_ns, bool alone)
 {
