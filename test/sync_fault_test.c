@@ -182,6 +182,49 @@ static void each_call_fails(const char *call)
     fen_local_key_free(key);
 }
 
+/* ---- a detached fiber that was promised runs ---- */
+
+static void ran(void *n)
+{
+    fen_scope *s = fen_scope_current();
+    ++*(int *)n;
+    assert_non_null(s);
+    assert_int_equal(fen_scope_check(s), 0);
+}
+
+/* On one P: there is no memory for its scope by the time it begins. */
+static int starved(void *n)
+{
+    fen_scope *open[200];
+    int k = 0;
+    fault_arm("malloc", -ENOMEM, 1);
+    while (k < 200 && (open[k] = fen_scope_open(FEN_NEVER)))
+        k++;
+    assert_true(fault_disarm() && k < 200);
+    assert_int_equal(fen_go_detached("starved", ran, n), 0);
+    fault_arm("malloc", -ENOMEM, 1);
+    fen_yield();
+    assert_true(fault_disarm());
+    assert_int_equal(*(int *)n, 1);
+    open[k++] = fen_scope_open(FEN_NEVER); /* the one that it had */
+    while (k > 0)
+        assert_int_equal(fen_scope_close(open[--k]), 0);
+    return 0;
+}
+
+static void test_a_detached_fiber_needs_no_more_memory(void **state)
+{
+    int64_t idle = 0;
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        int n = 0;
+        run_on(1, starved, &n);
+        if (i)
+            assert_int_equal(fen__mem_live_bytes(), idle);
+        idle = fen__mem_live_bytes();
+    }
+}
+
 static void test_each_malloc_fails(void **state)
 {
     (void)state;
@@ -197,6 +240,7 @@ static void test_each_mmap_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_detached_fiber_needs_no_more_memory),
         cmocka_unit_test(test_each_malloc_fails),
         cmocka_unit_test(test_each_mmap_fails),
     };

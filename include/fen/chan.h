@@ -18,8 +18,10 @@ typedef struct fen_chan fen_chan;
  * rendezvous. NULL when out of memory or out of range. Any thread. */
 FEN_API fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity) FEN_MUST_CHECK;
 
-/* Frees a channel on which nobody waits (asserted) and what it buffers. NULL is accepted. Any
- * thread. */
+/* Frees a channel on which nobody waits (asserted) and what it buffers. Who was woken by a partner
+ * or by fen_chan_close need not have gone on yet. A call that a deadline or a cancel ends must have
+ * returned, and a fen_select, unless what ended it is a case of this channel, which stands in no
+ * other of its cases. NULL is accepted. Any thread. */
 FEN_API void fen_chan_free(fen_chan *c);
 
 /* Sends a copy of *elem. 0, FEN_ECLOSED, -ECANCELED, -ETIMEDOUT. Blocks the fiber while full.

@@ -67,8 +67,9 @@ FEN_API int fen_pool_try_get(fen_pool *p, fen_lease *ret_lease) FEN_MUST_CHECK;
 FEN_API void fen_pool_put(fen_lease *lease, int rc);
 
 /* No resource is lent any more, those that wait for one get FEN_ECLOSED, free ones are destroyed;
- * then waits until all that are on loan have come back. 0; -ETIMEDOUT or -ECANCELED by the scope:
- * some are still on loan, the call may be repeated. Any thread or fiber; blocks. */
+ * then waits until all that are on loan have come back and those that waited have gone. 0: none of
+ * them touches the pool any more; -ETIMEDOUT or -ECANCELED by the scope: some are left, the call
+ * may be repeated. Any thread or fiber; blocks. */
 FEN_API int fen_pool_close(fen_pool *p);
 
 /* Destroys the free resources and frees the pool. Nobody may use it, and none may be on loan

@@ -73,8 +73,11 @@ FEN_API int fen_scope_check(fen_scope *s);
  * scope that is open. */
 FEN_API int64_t fen_scope_deadline(const fen_scope *s);
 
-/* Moves the scope's own deadline to an earlier absolute time; a later one is ignored. Any
- * thread, for a scope that is open. Does not block. */
+/* Moves the scope's own deadline to an earlier absolute time; a later one is ignored. It holds at
+ * once for those who wait already. Hooks of the scope and of those inside it are called by then
+ * too; for a caller that is no fiber, or in a blocking section, a fiber sees to that, and if none
+ * can be had (fen_go_detached says when) they are called at the deadline they had. Any thread, for
+ * a scope that is open. Does not block. */
 FEN_API void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns);
 
 /* Runs fn(arg) when the scope closes, last in first out, whatever the reason. The record is the

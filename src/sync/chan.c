@@ -9,7 +9,8 @@
  * receiver's off-stack bytes and completes the wake; a receiver that finds a waiting sender takes
  * the sender's element (or, when buffered, the oldest, and puts the sender's at the end). Nobody
  * touches another fiber's stack: a waiting sender's element is copied off its stack first, and a
- * receiver copies out of its own off-stack bytes after it woke. */
+ * receiver copies out of its own off-stack bytes after it woke. Who was claimed does not touch the
+ * channel any more: it may have been closed and freed by then. */
 #include "sync/chan_int.h"
 
 #include "mem/mem.h"
@@ -112,15 +113,15 @@ static inline int step(fen_chan *c, enum fen_select_op op, void *elem, struct fe
 }
 
 /* Off-stack bytes for one element: the fiber's own, or a block for a large one. */
-void *fen__chan_xfer(fen_chan *c, struct fen__g *g)
+void *fen__chan_xfer(struct fen__g *g, size_t bytes)
 {
-    return c->elem <= FEN__XFER_BYTES ? g->xfer : fen__mem_alloc(c->elem);
+    return bytes <= FEN__XFER_BYTES ? g->xfer : fen__mem_alloc(bytes);
 }
 
-void fen__chan_xfer_free(fen_chan *c, struct fen__g *g, void *xfer)
+void fen__chan_xfer_free(struct fen__g *g, void *xfer, size_t bytes)
 {
     if (xfer != g->xfer)
-        fen__mem_free(xfer, c->elem);
+        fen__mem_free(xfer, bytes);
 }
 
 /* Waits in a queue of c, whose lock is held and is let go. */
@@ -128,8 +129,9 @@ static int wait(fen_chan *c, enum fen_select_op op, void *elem, int64_t deadline
 {
     struct fen__g *g = fen__cur(fen__self());
     struct fen_waitq *q = op == FEN_OP_SEND ? &c->senders : &c->receivers;
+    size_t bytes = c->elem;
     if (op == FEN_OP_SEND)
-        fen__chan_copy(xfer, elem, c->elem);
+        fen__chan_copy(xfer, elem, bytes);
     g->node.elem = xfer;
     g->node.rc = 0;
     fen__waitq_wait(q, g, c);
@@ -137,7 +139,7 @@ static int wait(fen_chan *c, enum fen_select_op op, void *elem, int64_t deadline
     int code = fen__park(deadline_ns, op == FEN_OP_SEND ? FEN__R_CHAN_SEND : FEN__R_CHAN_RECV);
     if (code >= FEN__BY_SYNC) {
         if (op == FEN_OP_RECV && elem && g->node.rc == 0)
-            fen__chan_copy(elem, xfer, c->elem);
+            fen__chan_copy(elem, xfer, bytes);
         return g->node.rc;
     }
     fen__waitq_leave(q, &c->lock, &g->node);
@@ -150,6 +152,7 @@ static int operate(fen_chan *c, enum fen_select_op op, void *elem, int64_t deadl
 {
     struct fen__g *g = fen__cur(fen__self());
     void *xfer = NULL;
+    size_t bytes = c->elem;
     int rc;
     do {
         struct fen__handed h;
@@ -160,14 +163,14 @@ static int operate(fen_chan *c, enum fen_select_op op, void *elem, int64_t deadl
             fen__chan_hand(&h);
             break;
         }
-        if (!xfer && !(xfer = fen__chan_xfer(c, g))) {
+        if (!xfer && !(xfer = fen__chan_xfer(g, bytes))) {
             fen__unlock(&c->lock);
             return -ENOMEM;
         }
         rc = wait(c, op, elem, deadline_ns, xfer);
     } while (rc == -EAGAIN);
     if (xfer)
-        fen__chan_xfer_free(c, g, xfer);
+        fen__chan_xfer_free(g, xfer, bytes);
     return rc;
 }
 

@@ -35,10 +35,10 @@ struct fen__handed {
 int fen__chan_send_step(fen_chan *c, const void *elem, struct fen__handed *ret);
 int fen__chan_recv_step(fen_chan *c, void *ret_elem, struct fen__handed *ret);
 void fen__chan_hand(struct fen__handed *h);
-void *fen__chan_xfer(fen_chan *c, struct fen__g *g);
+void *fen__chan_xfer(struct fen__g *g, size_t bytes);
+void fen__chan_xfer_free(struct fen__g *g, void *xfer, size_t bytes);
 /* describe.c: channels made while the report of what is left is wanted. */
 void fen__chan_note(struct fen_chan *c, const void *site);
 void fen__chan_forget(struct fen_chan *c);
-void fen__chan_xfer_free(fen_chan *c, struct fen__g *g, void *xfer);
 
 #endif

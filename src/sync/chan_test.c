@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 
 static fen_chan *chan;
 static _Atomic int peers_done, sent, received, sum_sent, sum_received;
@@ -48,6 +49,63 @@ static void test_len_and_cap(void **state)
     run_on_all(lengths, NULL);
     assert_null(fen_chan_new(65537, 1));
     assert_null(fen_chan_new(65536, SIZE_MAX / 65536));
+}
+
+/* ---- who was woken leaves the channel alone: it may be gone ---- */
+
+struct large {
+    char bytes[64];
+};
+enum { GONE_RECV, GONE_SELECT, GONE_SEND, GONE_WAYS };
+
+static void woken_by(void *arg)
+{
+    int way = *(int *)arg;
+    struct large v = {{0}};
+    fen_case one = FEN_RECV(chan, &v);
+    int rc = way == GONE_RECV     ? fen_chan_recv(chan, &v)
+             : way == GONE_SELECT ? fen_select(&one, 1, fen_now() + 60 * FEN_S)
+                                  : fen_chan_send(chan, &v);
+    assert_int_equal(rc, 0);
+    for (size_t i = 0; way != GONE_SEND && i < sizeof v.bytes; i++)
+        assert_int_equal(v.bytes[i], 'x');
+    atomic_fetch_add(&received, 1);
+}
+
+/* On one P the waiter goes on after the channel was freed, and its memory has another use. */
+static int gone(void *way)
+{
+    struct large v;
+    fen_chan *other[32];
+    memset(&v, 'x', sizeof v);
+    received = 0;
+    chan = fen_chan_new(sizeof v, 0);
+    assert_non_null(chan);
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    assert_int_equal(fen_go(woken_by, way), 0);
+    let_wait();
+    if (*(int *)way == GONE_SEND)
+        assert_int_equal(fen_chan_try_recv(chan, &v), 0);
+    else
+        assert_int_equal(fen_chan_try_send(chan, &v), 0);
+    fen_chan_free(chan);
+    for (int i = 0; i < 32; i++) {
+        other[i] = fen_chan_new(3, 0);
+        assert_non_null(other[i]);
+    }
+    assert_int_equal(received, 0);
+    assert_int_equal(fen_scope_close(s), 0);
+    assert_int_equal(received, 1);
+    for (int i = 0; i < 32; i++)
+        fen_chan_free(other[i]);
+    return 0;
+}
+
+static void test_a_channel_is_freed_before_its_waiter_goes_on(void **state)
+{
+    (void)state;
+    for (int way = 0; way < GONE_WAYS; way++)
+        run_on(1, gone, &way);
 }
 
 /* ---- one channel, both directions ---- */
@@ -322,6 +380,7 @@ static void test_what_comes_and_goes_is_not_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_channel_is_freed_before_its_waiter_goes_on),
         cmocka_unit_test(test_len_and_cap),
         cmocka_unit_test(test_send_and_receive_in_one_select),
         cmocka_unit_test(test_select_does_not_meet_itself),

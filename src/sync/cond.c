@@ -14,6 +14,7 @@
  * when the mutex is held at that moment). */
 #include "sync/sync_int.h"
 
+#include <fen/err.h>
 #include <fen/fiber.h>
 
 /* ---- transitions; lock held ---- */
@@ -33,9 +34,12 @@ static void lock_again(fen_mutex *m)
 {
     int rc;
     fen__mask(1);
-    do /* of threads the end of a run ends one wait */
-        rc = fen_mutex_lock(m);
-    while (rc == -ECANCELED);
+    while ((rc = fen_mutex_lock(m))) {
+        if (rc == FEN_ELIMIT) /* of threads, when many wait: until one of them has gone on */
+            fen__sys_nap(FEN_MS / 10);
+        else if (rc != -ECANCELED) /* of threads the end of a run ends one wait */
+            break;
+    }
     fen_assert(rc == 0);
     fen__mask(-1);
 }

@@ -5,6 +5,7 @@
 #include <fen/fiber.h>
 #include <fen/run.h>
 #include <fen/scope.h>
+#include <fen/spawner.h>
 #include <fen/sync.h>
 
 #include <errno.h>
@@ -229,6 +230,14 @@ static void with_own_wg(void *arg)
     assert_int_equal(fen_wg_wait(&mine), 0);
 }
 
+static fen_spawner *spawner;
+
+static void with_anothers_child(void *arg)
+{
+    assert_int_equal(fen_spawner_go(spawner, "lent", wait_gate, arg), 0);
+    wait_gate(NULL);
+}
+
 static void not_wanted(void *arg)
 {
     (void)arg;
@@ -241,8 +250,8 @@ static void not_wanted(void *arg)
 static const struct {
     void (*fn)(void *arg);
     int cold; /* of the fibers that it makes */
-} refused[] = {
-    {with_child, 1}, {with_sibling, 1}, {with_hook, 0}, {with_own_wg, 0}, {not_wanted, 0}};
+} refused[] = {{with_child, 1}, {with_sibling, 1}, {with_anothers_child, 1},
+               {with_hook, 0},  {with_own_wg, 0},  {not_wanted, 0}};
 
 static int refuses(void *arg)
 {
@@ -251,9 +260,11 @@ static int refuses(void *arg)
     assert_non_null(gate);
     fen_scope *s = fen_scope_open(FEN_NEVER);
     assert_int_equal(fen_scope_hibernate(NULL, SOON), 0);
+    assert_int_equal(fen_spawner_open(&spawner), 0);
     assert_int_equal(fen_go(wait_gate, NULL), 0);
     assert_int_equal(fen_go(refused[i].fn, NULL), 0);
     assert_warm_but(1 + refused[i].cold);
+    fen_spawner_close(spawner);
     fen_chan_close(gate);
     if (refused[i].fn == with_own_wg)
         fen_wg_done(on_stack);

@@ -1,5 +1,6 @@
 /* outside_test.c - threads that are not workers send, receive, lock, select and spawn. */
 #include "sched/sched.h" /* FEN__TSAN */
+#include "sys/sys.h"
 
 #include <fen/fen.h>
 
@@ -474,9 +475,37 @@ static void deadlines_long_past_come_at_once(void **state)
         assert_int_equal(fen_run(wait_until_long_past, NULL, &(fen_config){.procs = procs}), 0);
 }
 
+/* ---- the end of a wait group ---- */
+
+static _Atomic int fini_done;
+
+static void *end_wg(void *arg)
+{
+    fen_wg_fini(arg);
+    fini_done = 1;
+    return NULL;
+}
+
+/* A waiter that gave up has let the count go, and holds the lock for one step more. */
+static void test_the_end_of_a_wait_group_waits_for_who_leaves(void **state)
+{
+    fen_wg w = {0};
+    pthread_t t;
+    (void)state;
+    fini_done = 0;
+    fen__lock(&w.lock);
+    start(&t, end_wg, &w);
+    usleep(20000);
+    assert_int_equal(fini_done, 0);
+    fen__unlock(&w.lock);
+    pthread_join(t, NULL);
+    assert_int_equal(fini_done, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_end_of_a_wait_group_waits_for_who_leaves),
         cmocka_unit_test(threads_and_fibers_talk),
         cmocka_unit_test(threads_talk_without_a_runtime),
         cmocka_unit_test(threads_and_fibers_share_locks),

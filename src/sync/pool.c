@@ -18,7 +18,9 @@
  *
  * Invariants: empty + free + out = max; a waiter that can be claimed implies that no slot is empty
  * or free, so who comes late cannot overtake; closed implies no free slot but for the moment in
- * which close itself empties the stack. What others read of a lease (who, since when) lies in the
+ * which close itself empties the stack; who waits or has waited counts as waiting until it has a
+ * slot or, if it gets none, until its last look at the pool, so close, which waits for both, may be
+ * followed by free. What others read of a lease (who, since when) lies in the
  * slot, not on the fiber's stack; its user alone writes it, without the lock.
  * Locks: a pool's; the list of pools (pools.c) before it. Callbacks run
  * without a lock.
@@ -64,6 +66,12 @@ static int slot_take(fen_pool *p)
     return i >= 0 ? i : -EAGAIN;
 }
 
+/* Nobody has a slot or is in a wait: a close may return. */
+static bool settled(fen_pool *p)
+{
+    return !p->out && !__atomic_load_n(&p->waiting, __ATOMIC_RELAXED);
+}
+
 /* The slot's user is done. False: the pool is closed and the resource must be destroyed first. */
 static bool slot_done(fen_pool *p, int i, struct fen__pool_wake *w)
 {
@@ -82,7 +90,8 @@ static bool slot_done(fen_pool *p, int i, struct fen__pool_wake *w)
     } else {
         push(p, &p->empty, i);
     }
-    if (--p->out == 0)
+    p->out--;
+    if (settled(p))
         (void)fen__woken_all(&w->closers, &p->closers);
     return true;
 }
@@ -153,35 +162,55 @@ static int make_ready_until(fen_pool *p, int i, int64_t deadline_ns)
 /* RT. One round of waiting; lock held, let go. A slot, -EAGAIN: a false alarm, or an error. */
 static int wait_round(fen_pool *p, struct fen__g *g, int64_t deadline_ns)
 {
-    __atomic_fetch_add(&p->waiting, 1, __ATOMIC_RELAXED);
     fen__waitq_wait(&p->waiters, g, p);
     fen__unlock(&p->lock);
     int code = fen__park(deadline_ns, FEN__R_POOL);
-    if (code >= FEN__BY_SYNC) {
-        __atomic_fetch_sub(&p->waiting, 1, __ATOMIC_RELAXED);
+    if (code >= FEN__BY_SYNC)
         return g->node.rc;
-    }
     fen__waitq_leave(&p->waiters, &p->lock, &g->node);
-    __atomic_fetch_sub(&p->waiting, 1, __ATOMIC_RELAXED);
     int rc = fen__code_rc(g, code);
     return rc ? rc : -EAGAIN;
 }
 
-/* RT. A slot, or an error. */
+/* RT. The end of a get that has no slot; lock held, let go. Then the pool may be gone. */
+static void refuse(fen_pool *p, bool waited)
+{
+    struct fen__woken closers = {0};
+    __atomic_fetch_add(&p->refused, 1, __ATOMIC_RELAXED);
+    if (waited)
+        __atomic_fetch_sub(&p->waiting, 1, __ATOMIC_RELAXED);
+    if (settled(p))
+        (void)fen__woken_all(&closers, &p->closers);
+    fen__unlock(&p->lock);
+    fen__woken_done(&closers, 0);
+}
+
+/* RT. A slot, or an error, which is counted. */
 static int slot_get(fen_pool *p, struct fen__g *g, int64_t deadline_ns, bool wait, bool *ret_waited)
 {
+    int i;
     for (;;) {
         fen__lock(&p->lock);
-        int i = slot_take(p);
-        if (i != -EAGAIN || !wait) {
-            fen__unlock(&p->lock);
-            return i;
-        }
+        i = slot_take(p);
+        if (i != -EAGAIN || !wait)
+            break;
+        if (!*ret_waited)
+            __atomic_fetch_add(&p->waiting, 1, __ATOMIC_RELAXED);
         *ret_waited = true;
         i = wait_round(p, g, deadline_ns);
-        if (i != -EAGAIN)
-            return i;
+        if (i == -EAGAIN)
+            continue;
+        fen__lock(&p->lock);
+        break;
     }
+    if (i < 0) {
+        refuse(p, *ret_waited);
+        return i;
+    }
+    if (*ret_waited)
+        __atomic_fetch_sub(&p->waiting, 1, __ATOMIC_RELAXED);
+    fen__unlock(&p->lock);
+    return i;
 }
 
 static void lease_end(void *lease);
@@ -212,13 +241,16 @@ static int get(fen_pool *p, int64_t deadline_ns, bool wait, const void *site, fe
     struct fen__g *g = fen__cur(m);
     fen_scope *s = g->scope;
     int rc = s && s->owner == g ? fen_scope_check(NULL) : -EINVAL;
+    if (rc)
+        __atomic_fetch_add(&p->refused, 1, __ATOMIC_RELAXED);
     int i = rc ? rc : slot_get(p, g, deadline_ns, wait, &waited);
     fen__leave(fen__self());
-    rc = i < 0 ? i : make_ready_until(p, i, deadline_ns);
+    if (i < 0)
+        return i;
+    rc = make_ready_until(p, i, deadline_ns);
     if (rc < 0) {
         __atomic_fetch_add(&p->refused, 1, __ATOMIC_RELAXED);
-        if (i >= 0)
-            give_back(p, i);
+        give_back(p, i);
         return rc;
     }
     lend(p, i, s, waited, site, ret);
@@ -307,12 +339,12 @@ static void drain(fen_pool *p)
     }
 }
 
-/* RT. Until no slot is out. */
+/* RT. Until no slot is out and nobody waits for one. */
 static int wait_all(fen_pool *p, struct fen__g *g)
 {
     for (int rc = 0;;) {
         fen__lock(&p->lock);
-        if (!p->out) {
+        if (settled(p)) {
             fen__unlock(&p->lock);
             return 0;
         }
@@ -353,7 +385,7 @@ void fen_pool_free(fen_pool *p)
         return;
     drain(p);
     fen__lock(&p->lock); /* the last user may be on its way out */
-    fen_assert(!p->out && !p->waiters.head && !p->closers.head);
+    fen_assert(settled(p) && !p->waiters.head && !p->closers.head);
     fen__unlock(&p->lock);
     fen__pool_forget(p);
     fen__mem_free(p, sizeof *p + (size_t)p->cfg.max * sizeof p->slots[0]);

@@ -27,7 +27,7 @@ struct fen_pool {
     bool closed;
     int empty, free; /* tops of the stacks; -1 */
     int n_free, out;
-    int waiting; /* atomic */
+    int waiting; /* atomic; to less under the lock */
     struct fen_waitq waiters, closers;
     int64_t made, destroyed, refused, discarded, forgotten; /* atomic */
     const void *site;

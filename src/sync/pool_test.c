@@ -11,6 +11,7 @@
 
 #include <fen/fiber.h>
 #include <fen/pool.h>
+#include <pthread.h>
 #include <string.h>
 
 /* ---- a resource that is checked ---- */
@@ -520,13 +521,81 @@ static void test_no_memory(void **state)
     assert_int_equal(fen__mem_live_bytes(), before);
 }
 
+/* ---- close, then free: not under who waited ---- */
+
+static fen_pool *shut;
+static _Atomic int shut_done, left, went;
+
+static void *close_and_free(void *arg)
+{
+    (void)arg;
+    int rc = fen_pool_close(shut);
+    left = stats(shut).waiting;
+    shut_done = 1;
+    fen_pool_free(shut);
+    return (void *)(intptr_t)rc;
+}
+
+static void get_refused(void *arg)
+{
+    fen_lease l;
+    (void)arg;
+    fen_scope *s = scope(FEN_NEVER);
+    assert_int_equal(fen_pool_get(shut, &l), FEN_ECLOSED);
+    went = 1;
+    assert_int_equal(fen_scope_close(s), 0);
+}
+
+/* On the one P the waiter, woken by the close, does not go on before the lease has come back; but a
+ * P that is kept for long is taken. */
+static int close_under_a_waiter(void *arg)
+{
+    fen_lease l, none;
+    pthread_t t;
+    void *rc;
+    (void)arg;
+    shut_done = left = went = 0;
+    shut = pool_of(1);
+    fen_scope *s = scope(FEN_NEVER);
+    assert_int_equal(fen_pool_get(shut, &l), 0);
+    assert_int_equal(fen_go(get_refused, NULL), 0);
+    while (!stats(shut).waiting)
+        let_wait();
+    assert_int_equal(pthread_create(&t, NULL, close_and_free, NULL), 0);
+    while (fen_pool_try_get(shut, &none) == -EAGAIN)
+        ;
+    fen_pool_put(&l, 0);
+    for (int64_t end = fen_now() + 2 * FEN_MS; !shut_done && fen_now() < end;)
+        ;
+    fen_blocking_begin();
+    pthread_join(t, &rc);
+    fen_blocking_end();
+    assert_int_equal((intptr_t)rc, 0);
+    assert_int_equal(left, 0);
+    assert_int_equal(fen_scope_close(s), 0);
+    assert_int_equal(went, 1);
+    return 0;
+}
+
+static void test_close_waits_for_those_who_waited(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 40; i++)
+        run_on(1, close_under_a_waiter, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_endings),   cmocka_unit_test(test_reuse),
-        cmocka_unit_test(test_in_turn),   cmocka_unit_test(test_hammered),
-        cmocka_unit_test(test_deadlines), cmocka_unit_test(test_checked),
-        cmocka_unit_test(test_close),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_close_waits_for_those_who_waited),
+        cmocka_unit_test(test_endings),
+        cmocka_unit_test(test_reuse),
+        cmocka_unit_test(test_in_turn),
+        cmocka_unit_test(test_hammered),
+        cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_checked),
+        cmocka_unit_test(test_close),
+        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

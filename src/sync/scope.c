@@ -14,7 +14,12 @@
  * last in first out, withdraw hooks and timer, pop. The clean-ups wait under a limit of their own
  * that has no parent: nothing that ended above reaches them, and their deadline is theirs. It lies
  * in the scope, because others follow the chain. Masking them instead would let none of their waits
- * have a bound. Locks: a scope's lock is taken alone.
+ * have a bound. Locks: a scope's, then a timer heap's.
+ *
+ * Hooks: whether the scope has ended is looked at under the lock under which a hook is added and a
+ * cancel looks for hooks, so one of the two sees the other. `hooked` under the lock implies that
+ * the scope is open, and that its timer, if one could be had, comes no later than its deadline: who
+ * brings that nearer moves the timers of the scope and of those inside it.
  *
  * Rejected: a tree of scopes under a lock of its own (every spawn and every request would take
  * it). */
@@ -38,7 +43,18 @@ static struct {
     uint32_t lock;
     struct chunk *chunks;
     struct fen_scope *free; /* linked through parent_of_owner */
+    struct detached *kept;  /* scopes in blocks of their own */
 } pool;
+
+/* scope: its own when the pool has none; then the block stays, and the pool has one more. Taking
+ * one from the pool before the fiber is made would not do: a thread may call while a run ends, and
+ * the pool with it. */
+struct detached {
+    void (*fn)(void *arg);
+    void *arg;
+    struct detached *next;
+    struct fen_scope scope;
+};
 
 static struct fen__g *current(void)
 {
@@ -84,6 +100,11 @@ void fen__scope_pool_fini(void)
         pool.chunks = c->next;
         fen__mem_free(c, sizeof *c);
     }
+    while (pool.kept) {
+        struct detached *d = pool.kept;
+        pool.kept = d->next;
+        fen__mem_free(d, sizeof *d);
+    }
     pool.free = NULL;
 }
 
@@ -101,12 +122,12 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     s->owner = g;
     s->parent_of_owner = up;
     s->children = 1;
-    s->spawned = s->hooked = s->timed = false;
+    s->spawned = false;
     atomic_store_explicit(&s->cause, 0, memory_order_relaxed);
     s->join_epoch = 0;
     s->defers = NULL;
     s->cleanup_ns = FEN_CLEANUP_NS;
-    s->timer.at = -1; /* hooks: none since the memory was last withdrawn, or ever */
+    s->timer.at = -1; /* hooks, hooked, timed: none since the memory was last withdrawn, or ever */
     s->bill = up ? up->bill : NULL;
     atomic_store_explicit(&s->cold_after_ns,
                           up ? atomic_load_explicit(&up->cold_after_ns, memory_order_relaxed) : 0,
@@ -151,15 +172,17 @@ void fen__scope_run_defers(struct fen_scope *s)
 /* No hook runs and none will: those left are forgotten, and a late timer sees another seq. */
 static void withdraw(struct fen_scope *s)
 {
-    if (s->timed)
-        fen__timer_del(&s->timer);
     for (;;) {
         fen__lock(&s->lock);
         bool busy = s->hook_busy;
+        if (s->timed)
+            fen__timer_del(&s->timer);
+        s->timed = false;
         if (!busy) {
             for (fen_cancel_hook *h = s->hooks; h; h = h->next)
                 h->scope = NULL;
             s->hooks = NULL;
+            s->hooked = false;
         }
         fen__unlock(&s->lock);
         if (!busy)
@@ -414,29 +437,101 @@ int fen_scope_cause(fen_scope *s)
 
 static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, NULL, -ETIMEDOUT); }
 
+/* RT on a worker, lock held. Arms the timer that calls the hooks for the deadline. 0, -ENOMEM. */
+static int arm_hooks(struct fen_scope *s)
+{
+    int64_t d = fen_scope_deadline(s);
+    if (s->timed)
+        fen__timer_del(&s->timer);
+    int rc = d == FEN_NEVER ? 0 : fen__timer_add(&s->timer, d, deadline_came, s, s->seq);
+    s->timed = d != FEN_NEVER && !rc;
+    return rc;
+}
+
+/* A deadline that came nearer, and the timers of the hooks below it. */
+struct nearer {
+    struct fen_scope *s;
+    bool worker; /* RT on one: else no timer can be armed here */
+    bool left;   /* there was one */
+};
+
+/* Once too often does no harm: the timer is armed for the deadline that its scope has now. */
+static void hasten(struct fen_scope *s, struct nearer *n)
+{
+    fen__lock(&s->lock);
+    if (s->hooked && leads_to(&s->limit, n->s)) {
+        if (n->worker)
+            (void)arm_hooks(s);
+        else
+            n->left = true;
+    }
+    fen__unlock(&s->lock);
+}
+
+/* Those of the scopes that g has open, down from that one, of which only the address is used. */
+static void hasten_below(struct fen__g *g, void *arg)
+{
+    struct nearer *n = arg;
+    struct fen__limit *l = __atomic_load_n(&g->limit, __ATOMIC_ACQUIRE);
+    for (int depth = 0; l && depth < 1024; depth++) {
+        struct fen_scope *inner = scope_of(l);
+        bool last = l == &n->s->limit;
+        l = last ? NULL : __atomic_load_n(&l->parent, __ATOMIC_RELAXED);
+        if (inner)
+            hasten(inner, n);
+    }
+}
+
+/* False: there are timers that must be moved, by a worker. */
+static bool hasten_all(struct fen_scope *s, bool worker)
+{
+    struct nearer n = {.s = s, .worker = worker};
+    if (atomic_load(&s->spawned))
+        fen__each_g(hasten_below, &n);
+    else
+        hasten_below(s->owner, &n);
+    return !n.left;
+}
+
+/* A fiber for a thread. The scope may have closed by now: then no chain leads to it, or to another
+ * that has its memory. */
+static void hasten_main(void *scope)
+{
+    struct nearer n = {.s = scope, .worker = true};
+    struct fen__m *m = fen__enter();
+    fen__each_g(hasten_below, &n);
+    fen__leave(m);
+}
+
+/* False: it is no later already. Of two who set it the earlier time stays, by the lock. alone: only
+ * the caller is under it. */
+static bool lower_deadline(struct fen_scope *s, int64_t deadline_ns, bool alone)
+{
+    fen__lock(&s->lock);
+    bool lower = deadline_ns < atomic_load_explicit(&s->limit.deadline_ns, memory_order_relaxed);
+    if (lower && alone) {
+        atomic_store_explicit(&s->limit.deadline_ns, deadline_ns, memory_order_relaxed);
+        fen__limits_changed(s->owner);
+    } else if (lower) {
+        fen__limit_deadline_set(&s->limit, deadline_ns);
+    }
+    fen__unlock(&s->lock);
+    return lower;
+}
+
 void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns)
 {
     deadline_ns = deadline_ns < 0 ? 0 : deadline_ns;
-    if (deadline_ns >= atomic_load_explicit(&s->limit.deadline_ns, memory_order_relaxed))
-        return;
-    bool own = s->owner == current(), mine = own && s->hooked;
-    bool alone = own && !atomic_load_explicit(&s->spawned, memory_order_relaxed);
-    if (alone) {
-        atomic_store_explicit(&s->limit.deadline_ns, deadline_ns, memory_order_relaxed);
-        fen__limits_changed(s->owner);
-    } else {
-        fen__limit_deadline_set(&s->limit, deadline_ns);
-    }
-    if (!mine && !atomic_load_explicit(&s->spawned, memory_order_relaxed))
-        return;
     struct fen__m *m = fen__enter_any();
-    if (mine) { /* the hooks are called by a timer: it has to come earlier too */
-        if (s->timed)
-            fen__timer_del(&s->timer);
-        s->timed = fen__timer_add(&s->timer, deadline_ns, deadline_came, s, s->seq) == 0;
+    bool alone = s->owner == current() && !atomic_load_explicit(&s->spawned, memory_order_relaxed);
+    if (lower_deadline(s, deadline_ns, alone)) {
+        struct fen__spawn how = {
+            .fn = hasten_main, .arg = s, .name = "deadline", .limit = fen__run_limit()};
+        if (!hasten_all(s, m != NULL))
+            (void)fen__spawn_outside(&how); /* none to be had: those hooks are called later */
+        if (!alone)
+            nudge_all(s);
     }
-    if (atomic_load_explicit(&s->spawned, memory_order_relaxed))
-        nudge_all(s);
     fen__leave_any(m);
 }
 
@@ -444,29 +539,23 @@ int fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
 {
     struct fen__m *m = fen__enter();
     fen_assert(m && s->owner == fen__cur(m));
-    int rc = fen_scope_check(s);
+    int failed = 0;
     h->home = s;
     fen__lock(&s->lock);
+    int rc = fen_scope_check(s); /* a cancel that this does not see finds the hook */
+    h->scope = rc ? NULL : s;
+    s->hooked = true;
     if (!rc) {
-        h->scope = s;
         h->next = s->hooks;
         h->pprev = &s->hooks;
         if (h->next)
             h->next->pprev = &h->next;
         s->hooks = h;
-    } else {
-        h->scope = NULL;
+        failed = s->timed ? 0 : arm_hooks(s);
     }
     fen__unlock(&s->lock);
-    int64_t d = fen_scope_deadline(s);
-    int failed = 0;
-    s->hooked = true;
-    if (rc) {
+    if (rc)
         h->fn(h, rc);
-    } else if (d != FEN_NEVER && !s->timed) {
-        failed = fen__timer_add(&s->timer, d, deadline_came, s, s->seq);
-        s->timed = !failed;
-    }
     fen__leave(fen__self());
     return failed;
 }
@@ -598,19 +687,28 @@ FEN__NOINLINE int fen_go_named(const char *name, size_t stack_bytes, void (*fn)(
     return go(name, stack_bytes, fn, arg, __builtin_return_address(0));
 }
 
-struct detached {
-    void (*fn)(void *arg);
-    void *arg;
-};
+static void detached_keep(struct detached *d)
+{
+    fen__lock(&pool.lock);
+    d->next = pool.kept;
+    pool.kept = d;
+    fen__unlock(&pool.lock);
+}
 
 static void detached_main(void *arg)
 {
-    struct detached d = *(struct detached *)arg;
-    fen__mem_free(arg, sizeof d);
-    fen_scope *s = fen_scope_open(FEN_NEVER);
-    if (!s)
-        return;
-    d.fn(d.arg);
+    struct detached *d = arg;
+    void (*fn)(void *) = d->fn;
+    void *fn_arg = d->arg;
+    struct fen_scope *s = pool_get();
+    if (s) {
+        fen__mem_free(d, sizeof *d);
+    } else {
+        detached_keep(d);
+        s = &d->scope;
+    }
+    fen__scope_init(s, FEN_NEVER);
+    fn(fn_arg);
     int rc = fen_scope_close(s);
     (void)rc; /* nobody waits for a detached fiber */
 }
@@ -619,10 +717,11 @@ FEN__NOINLINE int fen_go_detached(const char *name, void (*fn)(void *), void *ar
 {
     if (!name || !*name)
         return -EINVAL;
-    struct detached *d = fen__mem_alloc(sizeof *d);
+    struct detached *d = fen__mem_calloc(sizeof *d);
     if (!d)
         return -ENOMEM;
-    *d = (struct detached){fn, arg};
+    d->fn = fn;
+    d->arg = arg;
     struct fen__m *m = fen__enter();
     struct fen__spawn how = {.fn = detached_main,
                              .arg = d,

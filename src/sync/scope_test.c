@@ -1,4 +1,5 @@
 /* scope_test.c - cancellation, deadlines and hooks of scopes inside scopes. */
+#include <fen/chan.h>
 #include <fen/err.h>
 #include <fen/fiber.h>
 #include <fen/run.h>
@@ -6,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -200,6 +202,174 @@ static void test_cancel_calls_hooks_of_inner_scopes(void **state)
     for (int procs = 1; procs <= 2; procs++)
         for (int i = 0; i < 20; i++)
             assert_int_equal(fen_run(outer_cancel, NULL, &(fen_config){.procs = procs}), 0);
+}
+
+/* ---- a thread brings a deadline nearer ---- */
+
+static void *hurry(void *scope)
+{
+    usleep(5000);
+    fen_scope_set_deadline(scope, fen_now() + 10 * FEN_MS);
+    return NULL;
+}
+
+static void join(pthread_t t)
+{
+    fen_blocking_begin();
+    pthread_join(t, NULL);
+    fen_blocking_end();
+}
+
+/* Without children and hooks: nobody but the owner is under it, and it waits already. */
+static int hurried_wait(void *arg)
+{
+    pthread_t t;
+    (void)arg;
+    fen_chan *c = fen_chan_new(0, 0);
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    int64_t until = fen_now() + 5 * FEN_S;
+    assert_int_equal(pthread_create(&t, NULL, hurry, s), 0);
+    assert_int_equal(fen_chan_recv_until(c, NULL, until), -ETIMEDOUT);
+    assert_true(fen_now() < until);
+    join(t);
+    assert_int_equal(fen_scope_close(s), -ETIMEDOUT);
+    fen_chan_free(c);
+    return 0;
+}
+
+/* The hook hangs on an inner scope or on the one whose deadline moves; it had a later one, or none.
+ * The owner runs code of others and does not look. */
+static int hurried_hook(void *arg)
+{
+    int how = *(int *)arg;
+    pthread_t t;
+    calls = 0;
+    fen_cancel_hook h = {.fn = note};
+    fen_scope *s = fen_scope_open(how & 2 ? fen_now() + 60 * FEN_S : FEN_NEVER);
+    fen_scope *in = how & 1 ? fen_scope_open(FEN_NEVER) : s;
+    assert_int_equal(fen_cancel_hook_add(in, &h), 0);
+    if (how & 4)
+        hurry(s);
+    else
+        assert_int_equal(pthread_create(&t, NULL, hurry, s), 0);
+    fen_blocking_begin();
+    for (int i = 0; i < 5000 && !calls; i++)
+        usleep(1000);
+    fen_blocking_end();
+    assert_int_equal(calls, 1);
+    if (!(how & 4))
+        join(t);
+    fen_cancel_hook_del(&h);
+    if (in != s)
+        assert_int_equal(fen_scope_close(in), -ETIMEDOUT);
+    assert_int_equal(fen_scope_close(s), -ETIMEDOUT);
+    return 0;
+}
+
+static void test_an_earlier_deadline_by_a_thread_ends_waits_and_calls_hooks(void **state)
+{
+    (void)state;
+    for (int procs = 1; procs <= 2; procs++) {
+        fen_config c = {.procs = procs};
+        assert_int_equal(fen_run(hurried_wait, NULL, &c), 0);
+        for (int how = 0; how < 8; how++)
+            assert_int_equal(fen_run(hurried_hook, &how, &c), 0);
+    }
+}
+
+/* A fiber and a thread meet here, again and again. */
+enum { MEETINGS = 3000 };
+static _Atomic int arrived, thread_done;
+static fen_scope *_Atomic met;
+
+static void meet(int round)
+{
+    atomic_fetch_add(&arrived, 1);
+    for (int i = 0; arrived < 2 * round; i++)
+        if (i % 1000 == 999)
+            sched_yield();
+}
+
+static void await_thread(int round)
+{
+    while (thread_done < round)
+        sched_yield();
+}
+
+static void *set_early(void *early)
+{
+    for (int i = 1; i <= MEETINGS; i++) {
+        meet(i);
+        fen_scope_set_deadline(met, *(int64_t *)early);
+        thread_done = i;
+    }
+    return NULL;
+}
+
+static int two_setters(void *arg)
+{
+    int64_t early = fen_now() + 100 * FEN_S;
+    pthread_t t;
+    (void)arg;
+    arrived = thread_done = 0;
+    assert_int_equal(pthread_create(&t, NULL, set_early, &early), 0);
+    for (int i = 1; i <= MEETINGS; i++) {
+        fen_scope *s = met = fen_scope_open(FEN_NEVER);
+        meet(i);
+        fen_scope_set_deadline(s, early + 1);
+        await_thread(i);
+        assert_int_equal(fen_scope_deadline(s), early);
+        assert_int_equal(fen_scope_close(s), 0);
+    }
+    join(t);
+    return 0;
+}
+
+static void test_of_two_deadlines_the_earlier_stays(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(two_setters, NULL, &(fen_config){.procs = 1}), 0);
+}
+
+static void *cancel_met(void *arg)
+{
+    (void)arg;
+    for (int i = 1; i <= MEETINGS; i++) {
+        meet(i);
+        fen_scope_cancel(met);
+        thread_done = i;
+    }
+    return NULL;
+}
+
+/* Whichever comes first: the hook is called, once. */
+static int hook_meets_cancel(void *arg)
+{
+    pthread_t t;
+    (void)arg;
+    arrived = thread_done = 0;
+    assert_int_equal(pthread_create(&t, NULL, cancel_met, NULL), 0);
+    for (int i = 1; i <= MEETINGS; i++) {
+        fen_cancel_hook h = {.fn = note};
+        fen_scope *s = met = fen_scope_open(FEN_NEVER);
+        calls = 0;
+        meet(i);
+        for (volatile int k = i % 200; k > 0; k--)
+            ;
+        assert_int_equal(fen_cancel_hook_add(s, &h), 0);
+        await_thread(i);
+        assert_int_equal(calls, 1);
+        fen_cancel_hook_del(&h);
+        assert_int_equal(fen_scope_close(s), -ECANCELED);
+    }
+    join(t);
+    return 0;
+}
+
+static void test_a_hook_that_meets_a_cancel_is_called(void **state)
+{
+    (void)state;
+    assert_int_equal(fen_run(hook_meets_cancel, NULL, &(fen_config){.procs = 1}), 0);
 }
 
 /* ---- a sleep that wakes late ---- */
@@ -419,13 +589,16 @@ static void test_close_until_leaves_the_scope_open_when_fibers_are_left(void **s
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_hook_that_meets_a_cancel_is_called),
         cmocka_unit_test(test_a_sleep_that_wakes_late_knows_its_deadline),
+        cmocka_unit_test(test_an_earlier_deadline_by_a_thread_ends_waits_and_calls_hooks),
         cmocka_unit_test(test_cancel_calls_hooks_of_inner_scopes),
         cmocka_unit_test(test_cancel_reaches_children_of_inner_scopes),
         cmocka_unit_test(test_earlier_deadline_reaches_children_of_inner_scopes),
         cmocka_unit_test(test_close_until_leaves_the_scope_open_when_fibers_are_left),
         cmocka_unit_test(test_deadline_set_after_the_hook_calls_it),
         cmocka_unit_test(test_hook_removal_waits_for_the_hook_of_a_cancel_and_a_deadline),
+        cmocka_unit_test(test_of_two_deadlines_the_earlier_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,8 @@
  *   1 lock all channels in address order      2 starting at a random case, do the first that can go
  *   3 none: arm one epoch, queue a node in every channel, unlock all, park
  *   4 the waker claims the fiber by that epoch, so exactly one case is done, by the waker
- *   5 take the other nodes out again
+ *   5 take the other nodes out again; the channel whose case was done is not touched any more,
+ *     unless it stands in another case too: it may have been closed and freed by then
  * Nodes and elements live in one heap block, not on the stack: others write them while the fiber
  * sleeps. A deadline leaves nothing behind. */
 #include "sync/chan_int.h"
@@ -109,27 +110,44 @@ static void leave_all(const fen_case *cases, struct wait_set *w, fen_chan **chan
     unlock_all(chans, m);
 }
 
+/* Case k was done by its waker: takes its channel out of the m, if no other node lies there. */
+static int without(const fen_case *cases, int n, int k, fen_chan **chans, int m)
+{
+    fen_chan *c = cases[k].c;
+    int left = 0;
+    for (int i = 0; i < n; i++)
+        if (i != k && cases[i].c == c && cases[i].op != FEN_OP_NONE)
+            return m;
+    for (int i = 0; i < m; i++)
+        if (chans[i] != c)
+            chans[left++] = chans[i];
+    return left;
+}
+
 /* Locks held on entry, let go here. The chosen case, -EAGAIN for a false alarm, or the error. */
 static int wait_any(fen_case *cases, struct wait_set *w, fen_chan **chans, int m,
                     int64_t deadline_ns)
 {
     struct fen__g *g = fen__cur(fen__self());
+    uint32_t bytes[FEN_SELECT_MAX];
+    for (int i = 0; i < w->n; i++)
+        bytes[i] = cases[i].op != FEN_OP_NONE && cases[i].c ? (uint32_t)cases[i].c->elem : 0;
     queue_all(cases, w, g, fen__arm_locked(g));
     unlock_all(chans, m);
     g->on = w->nodes;
     g->node.index = w->n; /* not in use during a select: says how many for whoever looks */
     int code = fen__park(deadline_ns, FEN__R_SELECT);
-    leave_all(cases, w, chans, m);
-    if (code < FEN__BY_SYNC) {
+    int k = code - FEN__BY_SYNC;
+    leave_all(cases, w, chans, k < 0 ? m : without(cases, w->n, k, chans, m));
+    if (k < 0) {
         int rc = fen__code_rc(g, code);
         return rc ? rc : -EAGAIN;
     }
-    int k = code - FEN__BY_SYNC;
     fen_assert(w->nodes && k < w->n);
     fen_case *c = &cases[k];
     c->rc = w->nodes[k].rc;
     if (c->op == FEN_OP_RECV && c->rc == 0 && c->elem)
-        fen__chan_copy(c->elem, w->nodes[k].elem, c->c->elem);
+        fen__chan_copy(c->elem, w->nodes[k].elem, bytes[k]);
     return k;
 }
 

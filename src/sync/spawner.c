@@ -37,6 +37,8 @@ int fen_spawner_go(fen_spawner *s, const char *name, void (*fn)(void *arg), void
         return rc;
     fen__scope_hold(s->scope);
     struct fen__m *m = fen__enter();
+    if (m)
+        fen__cur(m)->lent |= s->scope->owner != fen__cur(m);
     how.labels = m ? fen__labels_share(fen__cur(m)->labels) : NULL;
     rc = m ? fen__spawn(&how, NULL) : fen__spawn_outside(&how);
     if (m)

@@ -272,4 +272,9 @@ int fen_wg_try_wait(fen_wg *wg)
     return wg_is_idle(wg) ? 0 : -EAGAIN;
 }
 
-void fen_wg_fini(fen_wg *wg) { fen_assert(wg_is_idle(wg)); /* so nobody waits */ }
+void fen_wg_fini(fen_wg *wg)
+{
+    fen__lock(&wg->lock);       /* a waiter that left may be on its way out */
+    fen_assert(wg_is_idle(wg)); /* so nobody waits */
+    fen__unlock(&wg->lock);
+}

@@ -244,9 +244,11 @@ static void hand_step(struct fiber *f, int i)
 static void leave_step(struct fiber *f, int i)
 {
     int k = (int)f->g.state - FEN__BY_SYNC;
+    fen_chan *left[CASES];
+    memcpy(left, f->order, sizeof left);
     unlock(f);
     if (ex_mutant != NODES_STAY)
-        leave_all(f->cases, &f->w, f->order, f->n);
+        leave_all(f->cases, &f->w, left, k < 0 ? f->n : without(f->cases, CASES, k, left, f->n));
     if (k < 0 && !gives_up) { /* -EAGAIN */
         f->pc = LOCK;
         return;
