@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -66,6 +67,132 @@ static void test_files(void **state)
     (void)state;
     run_clean(files, NULL, 2);
     use_files(); /* outside a fiber the thread does it */
+}
+
+/* An offset below 0 is none, whichever way the call goes; -1 means the position to the kernel. */
+static int offsets(void *arg)
+{
+    (void)arg;
+    char path[64], buf[4];
+    snprintf(path, sizeof path, "/tmp/fen-file-o-%d", (int)getpid());
+    int fd = fen_file_open(path, O_CREAT | O_EXCL | O_RDWR, 0600);
+    must(fd >= 0);
+    must_equal(unlink(path), 0);
+    must_equal(fen_file_write(fd, "hello world", 11), 11);
+    must_equal(lseek(fd, 2, SEEK_SET), 2);
+    for (int64_t at = -1; at > -3; at--) {
+        must_equal(fen_file_pread(fd, buf, sizeof buf, at), -EINVAL);
+        must_equal(fen_file_pwrite(fd, "X", 1, at), -EINVAL);
+        must_equal(lseek(fd, 0, SEEK_CUR), 2);
+    }
+    must_equal(fen_file_pread(fd, buf, sizeof buf, 0), 4);
+    must_equal(memcmp(buf, "hell", 4), 0);
+    must_equal(fen_file_close(fd), 0);
+    return 0;
+}
+
+static void test_offset_below_zero(void **state)
+{
+    (void)state;
+    run_clean(offsets, NULL, 2);
+    offsets(NULL);
+}
+
+static int far_times(void *arg)
+{
+    (void)arg;
+    static const int64_t years[][2] = {{13569465600, INT64_MAX}, /* 2400 */
+                                       {-13569465600, INT64_MIN},
+                                       {9000000000, 9000000000 * FEN_S},
+                                       {-1, -FEN_S}};
+    fen_file_info info;
+    int fd = memfd_create("far", MFD_CLOEXEC); /* a file system that keeps every time */
+    must(fd >= 0);
+    for (size_t i = 0; i < FEN__COUNT(years); i++) {
+        struct timespec t[2] = {{.tv_sec = years[i][0]}, {.tv_sec = years[i][0]}};
+        must_equal(futimens(fd, t), 0);
+        must_equal(fen_file_fstat(fd, &info), 0);
+        must_equal(info.modified_ns, years[i][1]);
+    }
+    close(fd);
+    return 0;
+}
+
+static void test_far_times(void **state)
+{
+    (void)state;
+    run_clean(far_times, NULL, 1);
+}
+
+/* ---- a read that has begun ---- */
+
+static int reads, cancel_at, later_at; /* how many from the cache; at which of them */
+static _Atomic pthread_t reader;
+static fen_scope *ends;
+
+static int end_scope(const char *call)
+{
+    if (!strcmp(call, "thread") && later_at < 0)
+        return -EAGAIN; /* nobody else can do the rest */
+    if (strcmp(call, "read") || !pthread_equal(pthread_self(), reader)) /* the monitor reads too */
+        return 0;
+    if (++reads == cancel_at)
+        fen_scope_cancel(ends);
+    return reads == abs(later_at) ? -EAGAIN : 0;
+}
+
+static int begun_read(void *arg)
+{
+    (void)arg;
+    enum { BYTES = 256 << 10 };
+    static char buf[BYTES];
+    char path[64];
+    snprintf(path, sizeof path, "/var/tmp/fen-file-l-%d", (int)getpid());
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    must(fd >= 0);
+    must_equal(unlink(path), 0);
+    memset(buf, 0, BYTES);
+    must_equal(write(fd, buf, BYTES), BYTES);
+    if (fen__sys_pread_cached(fd, buf, 1, 0) != 1) {
+        print_message("skipped: no RWF_NOWAIT in /var/tmp\n");
+        goto out;
+    }
+    static const int when[][2] = {{1, 0}, {2, 0}, {2, -3}, {2, 3}};
+    for (size_t i = 0; i < FEN__COUNT(when); i++) {
+        must_equal(lseek(fd, 0, SEEK_SET), 0);
+        memset(buf, 1, BYTES);
+        cancel_at = when[i][0];
+        later_at = when[i][1];
+        reads = 0;
+        reader = pthread_self();
+        ends = fen_scope_open(FEN_NEVER);
+        fen__sys_fault = end_scope;
+        ssize_t got = fen_file_read(fd, buf, BYTES);
+        fen__sys_fault = NULL;
+        must_equal(got, BYTES);
+        must_equal(lseek(fd, 0, SEEK_CUR), BYTES);
+        must(!memchr(buf, 1, BYTES));
+        must_equal(lseek(fd, 0, SEEK_SET), 0);
+        if (reads >= cancel_at) { /* one that has not begun does not */
+            must_equal(fen_file_read(fd, buf, BYTES), -ECANCELED);
+            must_equal(lseek(fd, 0, SEEK_CUR), 0);
+            must_equal(fen_scope_close(ends), -ECANCELED);
+        } else {
+            must_equal(fen_scope_close(ends), 0);
+        }
+    }
+out:
+    close(fd);
+    return 0;
+}
+
+static void test_a_read_that_has_begun_is_done(void **state)
+{
+    (void)state;
+    const char *way = getenv("FEN_FILES");
+    if (!way || strcmp(way, "auto")) /* else it is one job */
+        skip();
+    run_clean(begun_read, NULL, 2);
 }
 
 /* ---- the pool ---- */
@@ -305,7 +432,8 @@ int main(void)
         cmocka_unit_test(test_files),     cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_canceling), cmocka_unit_test(test_billed),
         cmocka_unit_test(test_no_thread), cmocka_unit_test(test_trying),
-        cmocka_unit_test(test_crowd),
+        cmocka_unit_test(test_crowd),     cmocka_unit_test(test_offset_below_zero),
+        cmocka_unit_test(test_far_times), cmocka_unit_test(test_a_read_that_has_begun_is_done),
     };
     static const char *const ways[] = {"auto", "ring", "pool"}; /* a ring: where there is one */
     int failed = 0;

@@ -24,14 +24,15 @@ FEN_API int fen_file_open(const char *path, int flags, int mode) FEN_MUST_CHECK;
  * -errno of close, after which the descriptor is gone all the same. */
 FEN_API int fen_file_close(int fd);
 
-/* Reads up to n bytes at the file's position, or at an offset (which leaves the position alone).
- * The count, less than n only at the end of the file, 0 there. Two reads at one file's position at
- * the same time may each get a part of what the other began. For pipes and terminals use
- * fen_fd_wait. */
+/* Reads up to n bytes at the file's position, or at an offset (-EINVAL below 0), which leaves the
+ * position alone. The count, less than n only at the end of the file, 0 there. Two reads at one
+ * file's position at the same time may each get a part of what the other began. For pipes and
+ * terminals use fen_fd_wait. */
 FEN_API ssize_t fen_file_read(int fd, void *buf, size_t n) FEN_MUST_CHECK;
 FEN_API ssize_t fen_file_pread(int fd, void *buf, size_t n, int64_t offset) FEN_MUST_CHECK;
 
-/* Writes all n bytes: n, or -errno (-ENOSPC, -EFBIG ...; a part may have been written). */
+/* Writes all n bytes: n, or -errno (-ENOSPC, -EFBIG, -EINVAL for an offset below 0 ...; a part may
+ * have been written). */
 FEN_API ssize_t fen_file_write(int fd, const void *buf, size_t n) FEN_MUST_CHECK;
 FEN_API ssize_t fen_file_pwrite(int fd, const void *buf, size_t n, int64_t offset) FEN_MUST_CHECK;
 
@@ -45,7 +46,7 @@ FEN_API int fen_file_truncate(int fd, int64_t bytes) FEN_MUST_CHECK;
 /* What fen_file_stat tells. */
 typedef struct fen_file_info {
     int64_t bytes;
-    int64_t modified_ns; /* since 1970 */
+    int64_t modified_ns; /* since 1970; INT64_MAX after the year 2262 */
     uint64_t device, inode;
     uint32_t mode; /* type and permissions as in struct stat */
 } fen_file_info;

@@ -28,7 +28,8 @@ enum fen_fd_events {
  * blocks the thread. */
 FEN_API int fen_fd_wait(int fd, int events, int64_t deadline_ns) FEN_MUST_CHECK;
 
-/* Ends every fen_fd_wait for fd with -EBADF. Any thread, does not block. */
+/* Ends every fiber's fen_fd_wait for fd with -EBADF; not that of a plain thread, which stays in
+ * poll(2) until something holds or its deadline. Any thread, does not block. */
 FEN_API void fen_fd_forget(int fd);
 
 /* Runs fn(arg) on a thread of a bounded pool while the fiber parks, and returns fn's value. For

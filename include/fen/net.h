@@ -91,8 +91,8 @@ FEN_API int fen_sock_pair(bool datagram, fen_sock *ret_sock[2]) FEN_MUST_CHECK;
  * fen_sock, which closes it. On failure it stays the caller's: -ENOTSOCK, -EBADF, -ENOMEM ... */
 FEN_API int fen_sock_adopt(int fd, fen_sock **ret_sock) FEN_MUST_CHECK;
 
-/* Applies the options of an open socket (those that are set). 0, -EINVAL or what setsockopt
- * returns. Does not block. */
+/* Applies the options of an open socket (those that are set; nothing else changes). 0, -EINVAL or
+ * what setsockopt returns. Does not block. */
 FEN_API int fen_sock_configure(fen_sock *s, const fen_sock_config *cfg);
 
 /* Shorter forms for TCP. backlog 0: 4,096. fen_tcp_accept is fen_sock_accept. */
@@ -111,7 +111,9 @@ FEN_API int fen_sock_peer(fen_sock *s, fen_addr *ret_addr);
 
 /* ---- streams ---- */
 
-/* Reads at least one byte: the count, 0 at the end of the stream, or -errno. Parks. */
+/* Reads at least one byte: the count, 0 at the end of the stream, or -errno. TCP's urgent data
+ * (MSG_OOB) is not supported: at its mark a read may wait for the peer's next bytes although some
+ * are there. Of an adopted SOCK_SEQPACKET a read takes one record. Parks. */
 FEN_API ssize_t fen_sock_read(fen_sock *s, void *buf, size_t n, int64_t deadline_ns) FEN_MUST_CHECK;
 
 /* Writes all n bytes: n or -errno (how many went out before the error is not told). Parks. */

@@ -1,7 +1,8 @@
 /* process.h - child processes: the fiber parks until one ends, the thread goes on.
  *
- * Needs Linux 5.3 (pidfd). SIGCHLD is not used and may be anything but ignored; who reaps all
- * children by waitpid(-1) takes ours too, and fen_process_wait says -ECHILD then. */
+ * Needs Linux 5.4 (waitid by pidfd). SIGCHLD is not used and may be anything but ignored; who reaps
+ * all children by waitpid(-1) takes ours too: fen_process_wait says -ECHILD then, each time, and
+ * its group is not signalled any more. */
 #ifndef FEN_PROCESS_H
 #define FEN_PROCESS_H
 
@@ -60,7 +61,8 @@ FEN_API int fen_process_wait(fen_process *p, int64_t deadline_ns,
                              fen_process_status *ret_status) FEN_MUST_CHECK;
 
 /* Sends a signal; never to another process that has its number by now. 0; -ESRCH: it has ended and
- * was waited for, or its group is empty; -EINVAL, -EPERM. Any thread, also while another waits. */
+ * was waited for (by whomever), or its group is empty; -EINVAL, -EPERM. Any thread, also while
+ * another waits. */
 FEN_API int fen_process_kill(fen_process *p, int signal);
 
 /* Reads at least one byte of its stdout (1) or stderr (2): the count, 0 at the end, or -errno;

@@ -2,6 +2,8 @@
 #include "net/addr.h"
 #include "net/net_int.h"
 
+#define SEND_STEP_NS FEN_MS
+
 struct dgram {
     struct iovec iov;
     fen_addr *from;
@@ -15,6 +17,36 @@ static ssize_t try_send(fen_sock *s, void *arg)
     return fen__sys_sendmsg(s->fd, &d->iov, 1, sa, d->to ? d->to->bytes : 0);
 }
 
+/* A fiber's short sleep, at most until the deadline. */
+static int pause_once(int64_t deadline_ns)
+{
+    int64_t now = fen__sys_now();
+    if (now >= deadline_ns)
+        return -ETIMEDOUT;
+    fen__enter();
+    int rc = fen__net_pause(fen__min_i64(now + SEND_STEP_NS, deadline_ns));
+    fen__leave(fen__self());
+    return rc;
+}
+
+/* A Unix receiver whose queue is full says EAGAIN, and no event tells a sender that is not
+ * connected with it when there is room. The one event there is comes of the try itself, which gives
+ * its buffer back: who waited for it would never rest. */
+static ssize_t send_in_steps(fen_sock *s, struct dgram *d, int64_t deadline_ns)
+{
+    if (!fen__sock_hold(s))
+        return -EBADF;
+    ssize_t put;
+    int rc = 0;
+    do {
+        put = fen__sock_try(s, FEN__WRITE, 0, try_send, d); /* -EBADF once it is closed */
+        if (put == -EAGAIN && deadline_ns)
+            rc = pause_once(deadline_ns);
+    } while (put == -EAGAIN && deadline_ns && !rc);
+    fen__sock_drop(s);
+    return rc ? rc : put;
+}
+
 ssize_t fen_sock_send_to(fen_sock *s, const void *buf, size_t n, const fen_addr *to,
                          int64_t deadline_ns)
 {
@@ -25,7 +57,9 @@ ssize_t fen_sock_send_to(fen_sock *s, const void *buf, size_t n, const fen_addr 
         fen__addr_map(&mapped);
         d.to = &mapped;
     }
-    ssize_t put = fen__sock_try(s, FEN__WRITE, deadline_ns, try_send, &d);
+    ssize_t put = to && s->family == AF_UNIX
+                      ? send_in_steps(s, &d, deadline_ns)
+                      : fen__sock_try(s, FEN__WRITE, deadline_ns, try_send, &d);
     if (put > 0)
         fen__cur(fen__self())->out_bytes += put;
     return put;

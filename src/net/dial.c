@@ -22,9 +22,12 @@ static ssize_t try_accept(fen_sock *l, void *arg)
 
 int fen__net_accept_fd(fen_sock *l, int64_t deadline_ns)
 {
+    if (!fen__sock_hold(l))
+        return -EBADF;
     int fd = (int)fen__sock_try(l, FEN__READ, deadline_ns, try_accept, NULL);
     if (fd >= 0 && l->family != AF_UNIX)
         fen__sys_setsockopt_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    fen__sock_drop(l);
     return fd;
 }
 
@@ -35,19 +38,25 @@ static bool is_short(int rc)
     return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
 }
 
-static int pause_short(fen_sock *l, int rc, int64_t deadline_ns)
+static int pause_short(uint32_t pause_ns, int rc, int64_t deadline_ns)
 {
     if (!fen__enter())
         return rc;
-    int64_t next = fen__min_i64(2 * (int64_t)l->pause_ns, PAUSE_MAX_NS);
-    l->pause_ns = (uint32_t)fen__max_i64(next, PAUSE_MIN_NS);
-    int ended = fen__net_pause(fen__min_i64(fen__sys_now() + l->pause_ns, deadline_ns));
+    int ended = fen__net_pause(fen__min_i64(fen__sys_now() + pause_ns, deadline_ns));
     fen__leave(fen__self());
     return ended ? ended : rc;
 }
 
+static uint32_t next_pause(uint32_t last_ns)
+{
+    int64_t next = fen__min_i64(2 * (int64_t)last_ns, PAUSE_MAX_NS);
+    return (uint32_t)fen__max_i64(next, PAUSE_MIN_NS);
+}
+
 int fen_sock_accept(fen_sock *l, int64_t deadline_ns, fen_sock **ret_sock)
 {
+    if (!fen__sock_hold(l))
+        return -EBADF;
     int fd = fen__net_accept_fd(l, deadline_ns);
     int rc = fd < 0 ? fd : 0;
     fen_sock *s = NULL;
@@ -55,14 +64,18 @@ int fen_sock_accept(fen_sock *l, int64_t deadline_ns, fen_sock **ret_sock)
         rc = fen__sock_wrap_new(fd, l->family, l->type, &s);
         if (rc)
             fen__sys_close(fd);
+        else
+            s->tcp = l->tcp;
     }
-    if (is_short(rc))
-        return pause_short(l, rc, deadline_ns);
-    if (rc)
-        return rc;
-    l->pause_ns = 0;
-    *ret_sock = s;
-    return 0;
+    uint32_t pause_ns = is_short(rc) ? next_pause(l->pause_ns) : 0;
+    if (!rc || pause_ns)
+        l->pause_ns = pause_ns;
+    fen__sock_drop(l); /* before the pause: a close need not wait for it */
+    if (pause_ns)
+        return pause_short(pause_ns, rc, deadline_ns);
+    if (!rc)
+        *ret_sock = s;
+    return rc;
 }
 
 int fen_tcp_accept(fen_sock *l, int64_t deadline_ns, fen_sock **ret_sock)

@@ -23,7 +23,9 @@
  *
  * A descriptor always uses the same shard, or MOD would not find it. Watches are slab memory that
  * is never unmapped: an event may hand the same hook out for both directions, and the second may
- * come when the watch is another's already; it then wakes fibers that look and wait again. */
+ * come when the watch is another's already; it then wakes fibers that look and wait again. It holds
+ * the lock of the watch's bucket (home) meanwhile, so a watch moves to another bucket under the
+ * lock of the old one (begin). */
 #include "mem/pool.h"
 #include "net/net_int.h"
 
@@ -48,7 +50,7 @@ struct watch {
     struct fen__node *waiters;
     int fd, users;       /* fibers between join and leave */
     bool gone;           /* not in its bucket: the descriptor was forgotten or replaced */
-    struct bucket *home; /* atomic: changes with fd, in a new use */
+    struct bucket *home; /* atomic: changes with fd, in a new use, under the old one's lock */
 } FEN__ALIGN(8);
 
 static struct bucket table[BUCKETS];
@@ -142,20 +144,28 @@ static struct watch *find(struct bucket *b, int fd)
     return w;
 }
 
-static struct watch *begin(struct bucket *b, int fd)
+/* A watch for fd, in no list yet. Called without a lock: it takes that of the bucket which the
+ * record's last use was in, for an event of then may be at work in it. */
+static struct watch *begin(int fd)
 {
     struct watch *w = fen__pool_get(&pool);
     if (!w)
         return NULL;
+    struct bucket *old = lock_home(w);
     w->slot = NULL;
     w->waiters = NULL;
     w->fd = fd;
     w->users = 0;
     w->gone = false;
-    __atomic_store_n(&w->home, b, __ATOMIC_RELEASE); /* pairs with lock_home */
+    __atomic_store_n(&w->home, bucket_of(fd), __ATOMIC_RELEASE); /* pairs with lock_home */
+    fen__unlock(&old->lock);
+    return w;
+}
+
+static void hook_in(struct bucket *b, struct watch *w)
+{
     w->next = b->list;
     b->list = w;
-    return w;
 }
 
 static void arm(struct watch *w)
@@ -239,15 +249,19 @@ static int rejoin(struct watch *w, struct fen__g *g, int events)
  * is not, the others in it wait for a descriptor that is gone: g begins a watch of its own. */
 static int join(int fd, struct fen__g *g, int events, struct watch **ret_watch)
 {
+    struct watch *mine = begin(fd);
     struct bucket *b = lock_for(fd, g, events, NULL);
     struct watch *w = find(b, fd);
     for (int rc;;) {
         bool old = w != NULL, fresh = false;
-        if (!old)
-            w = begin(b, fd);
-        if (!w) {
+        if (!old && !mine) {
             fen__unlock(&b->lock);
             return -ENOMEM;
+        }
+        if (!old) {
+            w = mine;
+            mine = NULL; /* used once at most: only an old watch is replaced */
+            hook_in(b, w);
         }
         list_add(w, &g->node);
         rc = registered(w, &fresh);
@@ -264,6 +278,8 @@ static int join(int fd, struct fen__g *g, int events, struct watch **ret_watch)
         if (w)
             w->users++;
         fen__unlock(&b->lock);
+        if (mine)
+            fen__pool_put(&pool, mine);
         *ret_watch = w;
         return rc;
     }

@@ -99,10 +99,19 @@ static int run(void *arg)
     return 0;
 }
 
+/* A time that 64 bits of nanoseconds do not hold (before 1677, after 2262): the nearest they do. */
+static int64_t ns_of(struct timespec t)
+{
+    int64_t ns;
+    bool fits = !__builtin_mul_overflow((int64_t)t.tv_sec, FEN_S, &ns) &&
+                !__builtin_add_overflow(ns, (int64_t)t.tv_nsec, &ns);
+    return fits ? ns : t.tv_sec < 0 ? INT64_MIN : INT64_MAX;
+}
+
 static void info_of(const struct stat *st, fen_file_info *ret)
 {
     *ret = (fen_file_info){.bytes = st->st_size,
-                           .modified_ns = st->st_mtim.tv_sec * FEN_S + st->st_mtim.tv_nsec,
+                           .modified_ns = ns_of(st->st_mtim),
                            .device = st->st_dev,
                            .inode = st->st_ino,
                            .mode = st->st_mode};
@@ -122,7 +131,7 @@ static ssize_t from_cache(struct call *c)
         struct fen__g *g = fen__brief();
         if (!g) /* the P is gone, or asked for, or the run is simulated */
             return LATER;
-        int rc = fen__limit_rc(g);
+        int rc = c->done ? 0 : fen__limit_rc(g); /* once it has begun it is done whole */
         if (rc)
             return rc;
         size_t left = c->n - c->done;
@@ -218,6 +227,32 @@ static bool ring_wanted(const struct call *c, bool direct)
     return files == FEN_FILES_RING;
 }
 
+static void mask(int by)
+{
+    if (fen_in_fiber())
+        fen__mask(by);
+}
+
+/* A read that has moved the file's position is done whole, or what it has read would be lost:
+ * whatever the scope says, and on this thread when there is no other. */
+static bool has_moved(const struct call *c) { return c->what == READ && c->done; }
+
+static void run_here(struct call *c)
+{
+    fen_blocking_begin();
+    run(c);
+    fen_blocking_end();
+}
+
+static void read_on(struct call *c)
+{
+    mask(+1);
+    int rc = waited(c, false);
+    mask(-1);
+    if (rc)
+        run_here(c);
+}
+
 static ssize_t call(const struct call *what, fen_file_info *ret_info)
 {
     struct call first = *what;
@@ -230,10 +265,18 @@ static ssize_t call(const struct call *what, fen_file_info *ret_info)
             return rc < 0 ? rc : (ssize_t)first.done;
     }
     struct call *c = fen__mem_alloc(sizeof *c);
-    if (!c)
+    if (!c && !has_moved(&first))
         return -ENOMEM;
+    if (!c) {
+        run_here(&first);
+        return first.rc;
+    }
     *c = first;
-    int rc = waited(c, fen_in_fiber() && ring_wanted(c, direct));
+    int rc = 0;
+    if (has_moved(c))
+        read_on(c);
+    else
+        rc = waited(c, fen_in_fiber() && ring_wanted(c, direct));
     ssize_t got = rc ? rc : c->rc;
     if (got == 0 && ret_info)
         info_of(&c->st, ret_info);
@@ -245,12 +288,6 @@ int fen_file_open(const char *path, int flags, int mode)
 {
     return (int)call(&(struct call){.what = OPEN, .path = path, .flags = flags, .mode = mode},
                      NULL);
-}
-
-static void mask(int by)
-{
-    if (fen_in_fiber())
-        fen__mask(by);
 }
 
 int fen_file_close(int fd)
@@ -271,6 +308,8 @@ ssize_t fen_file_read(int fd, void *buf, size_t n)
 
 ssize_t fen_file_pread(int fd, void *buf, size_t n, int64_t offset)
 {
+    if (offset < 0) /* the kernel takes -1 for "at the position" */
+        return -EINVAL;
     return call(&(struct call){.what = PREAD, .fd = fd, .buf = buf, .n = n, .offset = offset},
                 NULL);
 }
@@ -282,6 +321,8 @@ ssize_t fen_file_write(int fd, const void *buf, size_t n)
 
 ssize_t fen_file_pwrite(int fd, const void *buf, size_t n, int64_t offset)
 {
+    if (offset < 0) /* the kernel takes -1 for "at the position" */
+        return -EINVAL;
     return call(&(struct call){.what = PWRITE, .fd = fd, .from = buf, .n = n, .offset = offset},
                 NULL);
 }

@@ -49,10 +49,10 @@ ssize_t fen__sock_try(fen_sock *s, enum fen__dir d, int64_t deadline_ns,
 /* A fiber's short sleep inside a call, RT: 0, or why it has to stop waiting. */
 int fen__net_pause(int64_t until_ns);
 
-/* As fen__sock_wrap, with what the socket is. */
+/* As fen__sock_wrap, with what the socket is; a stream of an internet family is taken for TCP. */
 int fen__sock_wrap_new(int fd, int family, int type, fen_sock **ret_sock) FEN_MUST_CHECK;
 
-/* Options that are set; 0 or the first failure. */
+/* All options of a socket just made; 0 or the first failure. */
 int fen__sock_options(int fd, int family, int type, const fen_sock_config *cfg);
 
 #endif

@@ -3,8 +3,9 @@
  *   running --- reap (wait, close) ---> ended: status kept, pidfd and number no longer meant
  *
  * lock covers the step from running to ended and every use of the number for a group: a group's
- * number belongs to us until its leader is reaped, and to anybody after. Everything else goes by
- * pidfd, which never means another process. */
+ * number belongs to us until its leader is reaped, and to anybody after. The host may reap it
+ * behind our back (waitpid(-1)), so the pidfd is asked before each use; only who reaps between the
+ * two can still mislead us. Everything else goes by pidfd, which never means another process. */
 #include "net/net.h"
 
 #include "mem/mem.h"
@@ -28,6 +29,7 @@ struct fen_process {
     bool group;
     uint32_t lock;
     bool ended;
+    int ended_rc; /* 0: status is how; -ECHILD: somebody else has reaped it */
     fen_process_status status;
     struct end pidfd, io[3];
 };
@@ -174,13 +176,16 @@ int fen_process_pid(const fen_process *p) { return p->pid; }
 
 /* ---- waiting and killing ---- */
 
-/* 0: it has ended. -EAGAIN: it runs. RT. */
+/* 0: it has ended. -EAGAIN: it runs. -ECHILD: ended, and nobody knows how. RT. */
 static int reap(fen_process *p)
 {
     fen__lock(&p->lock);
-    int rc = p->ended ? 0 : fen__sys_child_reap(p->pidfd.fd, &p->status.code, &p->status.signal);
-    if (!rc || rc == -ECHILD)
+    int rc = p->ended ? p->ended_rc
+                      : fen__sys_child_reap(p->pidfd.fd, &p->status.code, &p->status.signal);
+    if (!rc || rc == -ECHILD) {
         p->ended = true;
+        p->ended_rc = rc;
+    }
     fen__unlock(&p->lock);
     return rc;
 }
@@ -204,12 +209,19 @@ int fen_process_wait(fen_process *p, int64_t deadline_ns, fen_process_status *re
     return ended ? ended : rc;
 }
 
+/* Not to a group whose leader somebody else has reaped: its number may be anybody's by now. */
+static int group_kill(const fen_process *p, int signal)
+{
+    int rc = fen__sys_child_look(p->pidfd.fd);
+    return rc == -ECHILD ? -ESRCH : rc ? rc : fen__sys_group_kill(p->pid, signal);
+}
+
 int fen_process_kill(fen_process *p, int signal)
 {
     struct fen__m *m = fen__enter_any();
     fen__lock(&p->lock);
     int rc = p->ended   ? -ESRCH
-             : p->group ? fen__sys_group_kill(p->pid, signal)
+             : p->group ? group_kill(p, signal)
                         : fen__sys_child_kill(p->pidfd.fd, signal);
     fen__unlock(&p->lock);
     fen__leave_any(m);

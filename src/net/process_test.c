@@ -316,6 +316,65 @@ static void a_thread_waits_for_a_process(void **state)
     in_fibers(from_a_thread, NULL);
 }
 
+/* ---- a host that reaps every child ---- */
+
+/* By waitpid(-1); the pid of whom it took. */
+static int reap_any(void)
+{
+    int pid;
+    while ((pid = waitpid(-1, NULL, WNOHANG)) == 0)
+        fen_sleep(FEN_MS);
+    return pid;
+}
+
+static int reaped(void *arg)
+{
+    (void)arg;
+    fen_process *p;
+    fen_process_status st = {.code = -2};
+    assert_int_equal(fen_process_open(&(fen_process_config){.argv = SH("exit 7")}, &p), 0);
+    assert_int_equal(reap_any(), fen_process_pid(p));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(fen_process_wait(p, FEN_NEVER, &st), -ECHILD);
+    assert_int_equal(st.code, -2);
+    assert_int_equal(fen_process_kill(p, SIGTERM), -ESRCH);
+    fen_process_close(p);
+    return 0;
+}
+
+/* The group's number may be another group's by now. It stands for one here: a process of the old
+ * group, which must not get the signal. */
+static int stranger(void *arg)
+{
+    (void)arg;
+    fen_process *p;
+    char byte, line[16];
+    fen_process_config cfg = {
+        .argv = SH("sleep 100 & echo $!"), .io = {[1] = {FEN_IO_PIPE, 0}}, .group = true};
+    for (int closes = 0; closes < 2; closes++) {
+        assert_int_equal(fen_process_open(&cfg, &p), 0);
+        int leader = fen_process_pid(p);
+        assert_true(fen_process_read(p, 1, line, sizeof line, FEN_NEVER) > 1);
+        int other = atoi(line);
+        assert_int_equal(reap_any(), leader);
+        if (!closes) {
+            assert_int_equal(fen_process_kill(p, SIGKILL), -ESRCH);
+            assert_int_equal(fen_process_read(p, 1, &byte, 1, fen_now() + 20 * FEN_MS),
+                             -ETIMEDOUT); /* its end of the pipe is open: it lives */
+        }
+        fen_process_close(p);
+        assert_int_equal(kill(other, SIGKILL), 0);
+    }
+    return 0;
+}
+
+static void a_host_may_reap(void **state)
+{
+    (void)state;
+    in_fibers(reaped, NULL);
+    in_fibers(stranger, NULL);
+}
+
 /* ---- each call that can fail, failing ---- */
 
 static _Atomic int left;
@@ -367,6 +426,7 @@ int main(void)
         cmocka_unit_test(a_scope_bounds_a_process),
         cmocka_unit_test(many_at_once),
         cmocka_unit_test(a_thread_waits_for_a_process),
+        cmocka_unit_test(a_host_may_reap),
         cmocka_unit_test(a_failure_on_the_way_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

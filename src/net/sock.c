@@ -37,6 +37,11 @@ static void made(void *record) { ((struct fen_sock *)record)->users = FEN__SOCK_
 
 static struct fen__pool pool = FEN__POOL(struct fen_sock, next_free, 64, made);
 
+static bool is_tcp(int family, int type)
+{
+    return (family == AF_INET || family == AF_INET6) && type == SOCK_STREAM;
+}
+
 int fen__sock_wrap_new(int fd, int family, int type, fen_sock **ret_sock)
 {
     static uint32_t shard;
@@ -49,6 +54,7 @@ int fen__sock_wrap_new(int fd, int family, int type, fen_sock **ret_sock)
     s->zc = s->zc_copies = 0;
     s->pause_ns = 0;
     s->shut = false;
+    s->tcp = is_tcp(family, type);
     s->zc_sends = s->zc_copied = s->zc_done = 0;
     int rc = fen__poll_open(fd, __atomic_fetch_add(&shard, 1, __ATOMIC_RELAXED), &s->slot);
     if (rc) {
@@ -102,11 +108,10 @@ static bool sane(const fen_sock_config *c)
            c->backlog >= 0;
 }
 
-int fen__sock_options(int fd, int family, int type, const fen_sock_config *cfg)
+/* Those that are set; 0 or the first failure. */
+static int set_options(int fd, int family, int type, const fen_sock_config *c)
 {
-    static const fen_sock_config none;
-    const fen_sock_config *c = cfg ? cfg : &none;
-    bool inet = family != AF_UNIX, tcp = inet && type == SOCK_STREAM;
+    bool inet = family != AF_UNIX, tcp = is_tcp(family, type);
     const struct {
         bool on;
         int level, name, value;
@@ -115,7 +120,7 @@ int fen__sock_options(int fd, int family, int type, const fen_sock_config *cfg)
         {c->broadcast, SOL_SOCKET, SO_BROADCAST, 1},
         {c->send_buffer_bytes > 0, SOL_SOCKET, SO_SNDBUF, c->send_buffer_bytes},
         {c->recv_buffer_bytes > 0, SOL_SOCKET, SO_RCVBUF, c->recv_buffer_bytes},
-        {tcp, IPPROTO_TCP, TCP_NODELAY, !c->nagle},
+        {tcp && c->nagle, IPPROTO_TCP, TCP_NODELAY, 0},
         {tcp && c->keep_alive, SOL_SOCKET, SO_KEEPALIVE, 1},
         {tcp && c->keep_idle_s > 0, IPPROTO_TCP, TCP_KEEPIDLE, c->keep_idle_s},
         {tcp && c->keep_interval_s > 0, IPPROTO_TCP, TCP_KEEPINTVL, c->keep_interval_s},
@@ -129,11 +134,22 @@ int fen__sock_options(int fd, int family, int type, const fen_sock_config *cfg)
     return rc;
 }
 
+static const fen_sock_config none;
+
+int fen__sock_options(int fd, int family, int type, const fen_sock_config *cfg)
+{
+    const fen_sock_config *c = cfg ? cfg : &none;
+    int rc = set_options(fd, family, type, c);
+    if (!rc && is_tcp(family, type) && !c->nagle) /* the system's own is Nagle */
+        rc = fen__sys_setsockopt_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    return rc;
+}
+
 int fen_sock_configure(fen_sock *s, const fen_sock_config *cfg)
 {
     if (!fen__sock_hold(s))
         return -EBADF;
-    int rc = fen__sock_options(s->fd, s->family, s->type, cfg);
+    int rc = set_options(s->fd, s->family, s->type, cfg ? cfg : &none);
     fen__sock_drop(s);
     return rc;
 }
@@ -228,15 +244,19 @@ out:
 
 int fen_sock_adopt(int fd, fen_sock **ret_sock)
 {
-    int type, family;
+    int type, family, protocol;
     int rc = fen__sys_getsockopt_int(fd, SOL_SOCKET, SO_TYPE, &type);
     if (!rc)
         rc = fen__sys_getsockopt_int(fd, SOL_SOCKET, SO_DOMAIN, &family);
+    if (!rc)
+        rc = fen__sys_getsockopt_int(fd, SOL_SOCKET, SO_PROTOCOL, &protocol);
     if (!rc)
         rc = fen__sys_set_nonblock(fd);
     struct fen__m *m = fen__enter_any();
     if (!rc)
         rc = fen__sock_wrap_new(fd, family, type, ret_sock);
+    if (!rc)
+        (*ret_sock)->tcp &= protocol == IPPROTO_TCP;
     fen__leave_any(m);
     return rc;
 }

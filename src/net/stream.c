@@ -4,7 +4,12 @@
  * hold the socket around them (sock.c). `drained` in the slot is the reader's note that the last
  * read took all there was: a read without a new edge would only say EAGAIN. A reader that does not
  * keep the note (readv, datagrams, splice) clears it, or the next plain read would wait for an edge
- * that has been used up. */
+ * that has been used up.
+ *
+ * That a read was short says so of TCP only: elsewhere the kernel ends a read at the end of a
+ * record (SOCK_SEQPACKET, netlink, SCTP) or behind passed descriptors (SCM_RIGHTS) with more in the
+ * queue. TCP too ends one at the urgent mark, and no cheap call tells; fen/net.h says that urgent
+ * data is not supported. */
 #include "net/net_int.h"
 
 #include <string.h>
@@ -65,7 +70,8 @@ ssize_t fen__sock_try(fen_sock *s, enum fen__dir d, int64_t deadline_ns,
 
 /* ---- one buffer ---- */
 
-ssize_t fen__net_read(struct fen__slot *s, void *buf, size_t n, int64_t deadline_ns)
+static inline ssize_t read_slot(struct fen__slot *s, void *buf, size_t n, int64_t deadline_ns,
+                                bool tcp)
 {
     struct fen__m *m = fen__enter();
     if (!m)
@@ -78,7 +84,7 @@ ssize_t fen__net_read(struct fen__slot *s, void *buf, size_t n, int64_t deadline
         if (fen__slot_maybe_readable(s)) {
             fen__slot_clear(s, FEN__READ);
             got = fen__sys_recv(fd, buf, n);
-            s->drained = got == -EAGAIN || (got > 0 && (size_t)got < n && !s->hup);
+            s->drained = got == -EAGAIN || (tcp && got > 0 && (size_t)got < n && !s->hup);
         }
         if (got == -EAGAIN)
             rc = fen__net_wait(s, gen, FEN__READ, deadline_ns);
@@ -87,6 +93,11 @@ ssize_t fen__net_read(struct fen__slot *s, void *buf, size_t n, int64_t deadline
         g->in_bytes += got;
     fen__leave(fen__self());
     return rc ? rc : got;
+}
+
+ssize_t fen__net_read(struct fen__slot *s, void *buf, size_t n, int64_t deadline_ns)
+{
+    return read_slot(s, buf, n, deadline_ns, true);
 }
 
 /* deadline 0: now + timeout, computed at the first wait. */
@@ -107,8 +118,10 @@ static ssize_t write_all(struct fen__slot *s, const void *buf, size_t n, int64_t
             done += (size_t)put;
             g->out_bytes += put;
         } else if (put == -EAGAIN) {
-            if (timeout_ns && !deadline_ns)
-                deadline_ns = fen__sys_now() + timeout_ns;
+            if (timeout_ns && !deadline_ns) {
+                int64_t now = fen__sys_now();
+                deadline_ns = timeout_ns > FEN_NEVER - now ? FEN_NEVER : now + timeout_ns;
+            }
             rc = fen__net_wait(s, gen, FEN__WRITE, deadline_ns);
         } else if (put != -EINTR) {
             rc = (int)put;
@@ -134,7 +147,7 @@ ssize_t fen_sock_read(fen_sock *s, void *buf, size_t n, int64_t deadline_ns)
         return fen_sock_recv_from(s, buf, n, NULL, deadline_ns);
     if (!fen__sock_hold(s))
         return -EBADF;
-    ssize_t got = fen__net_read(s->slot, buf, n, deadline_ns);
+    ssize_t got = read_slot(s->slot, buf, n, deadline_ns, s->tcp);
     fen__sock_drop(s);
     return got;
 }

@@ -132,6 +132,12 @@ int fen__sys_child_reap(int pidfd, int *ret_code, int *ret_signal)
     return 0;
 }
 
+int fen__sys_child_look(int pidfd)
+{
+    siginfo_t info;
+    return waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | WNOWAIT) ? -errno : 0;
+}
+
 int fen__sys_child_kill(int pidfd, int signal)
 {
     int rc = fault("kill");

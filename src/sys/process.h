@@ -16,6 +16,8 @@ struct fen__sys_child {
 int fen__sys_child_start(const struct fen__sys_child *how, int *ret_pid, int *ret_pidfd);
 /* 0: reaped; *ret_code is the exit code or -1, *ret_signal the signal or 0. -EAGAIN: it runs. */
 int fen__sys_child_reap(int pidfd, int *ret_code, int *ret_signal);
+/* 0: it runs or waits to be reaped, so its number is still its own. -ECHILD: it has been reaped. */
+int fen__sys_child_look(int pidfd);
 /* Kills it, waits for its end (the thread blocks) and closes the pidfd. */
 void fen__sys_child_abandon(int pidfd);
 int fen__sys_child_kill(int pidfd, int signal);
