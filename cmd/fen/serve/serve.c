@@ -190,7 +190,8 @@ static int open_all(struct options *o)
 
 static int report(int rc, const struct options *o)
 {
-    if (rc < 0 && !o->told) /* of a variable that fen_run refuses it has said which */
+    bool variable = rc == -EINVAL && !o->server; /* of the environment: fen_run has named it */
+    if (rc < 0 && !o->told && !variable)
         fprintf(stderr, "fen serve: %s\n", fen_strerror(rc));
     return rc < 0 ? 2 : 0;
 }
