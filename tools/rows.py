@@ -410,7 +410,7 @@ ROWS = {
                "assertions"),
     ]),
     "H15": ("pages and lines", "TLB misses 0.5 and 15 %", [
-        Bench("locality", "huge_pages_gain", ">=", 1.3, "x"),
+        Bench("locality", "huge_pages_gain_1_gib", ">=", 1.3, "x"),
         Bench("locality", "random_over_sequential", ">=", 2, "x"),
     ]),
     "H16": ("from a list to arrays", "-", [

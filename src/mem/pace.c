@@ -21,7 +21,8 @@
  *
  * From TIGHT on everything free is given back again and again, less often where that brings little.
  * In SHORT upper rooms refuse work. At CEILING_AT the page heap refuses to grow; the rest is for
- * what cannot be refused: stacks, the kernel's estimate, pages of the program's file.
+ * what cannot be refused: stacks, the kernel's estimate, pages of the program's file (4 MiB of a
+ * limit of 58 are 7 %).
  *
  * The thread is started by the first need and sleeps on `due`. A bit is cleared when it has been
  * dealt with, marks set anew before, so that who meets a mark that is still reached sets it again.
@@ -46,7 +47,7 @@
 #define LIMIT_SOON (10 * FEN_MS) /* the next reclaim after one that brought something */
 #define LIMIT_LATER (200 * FEN_MS)
 #define STACK_BYTES (256u << 10)
-enum { TIGHT_AT = 80, SHORT_AT = 88, CEILING_AT = 95, BACK = 4, CGROUP_SHARE = 90 }; /* % */
+enum { TIGHT_AT = 80, SHORT_AT = 88, CEILING_AT = 92, BACK = 4, CGROUP_SHARE = 90 }; /* % */
 
 static struct {
     uint32_t lock;
