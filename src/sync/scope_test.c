@@ -314,7 +314,8 @@ static int two_setters(void *arg)
     arrived = thread_done = 0;
     assert_int_equal(pthread_create(&t, NULL, set_early, &early), 0);
     for (int i = 1; i <= MEETINGS; i++) {
-        fen_scope *s = met = fen_scope_open(FEN_NEVER);
+        fen_scope *s = fen_scope_open(FEN_NEVER);
+        met = s;
         meet(i);
         fen_scope_set_deadline(s, early + 1);
         await_thread(i);
@@ -351,7 +352,8 @@ static int hook_meets_cancel(void *arg)
     assert_int_equal(pthread_create(&t, NULL, cancel_met, NULL), 0);
     for (int i = 1; i <= MEETINGS; i++) {
         fen_cancel_hook h = {.fn = note};
-        fen_scope *s = met = fen_scope_open(FEN_NEVER);
+        fen_scope *s = fen_scope_open(FEN_NEVER);
+        met = s;
         calls = 0;
         meet(i);
         for (volatile int k = i % 200; k > 0; k--)
