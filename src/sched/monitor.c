@@ -136,13 +136,21 @@ static bool take(struct fen__m *m, enum fen__why why, int64_t now)
     return true;
 }
 
+static bool asleep(struct fen__m *m)
+{
+    fen__lock(&m->stat_lock); /* the thread may be ending: stat_close */
+    bool yes = fen__sys_asleep(atomic_load(&m->tid), &m->statfd);
+    fen__unlock(&m->stat_lock);
+    return yes;
+}
+
 /* A section that computes, or whose thread was merely preempted, is not blocked: it gets more time,
  * because a hand-over costs more than it brings when the processor itself is what is short. One
  * that would have been moved (section.c) loses its P as soon as it sleeps, whoever waits. */
 static int64_t look_at_blocked(struct fen__p *p, struct fen__m *m, int64_t stuck, int64_t now)
 {
     if (fen__section_lasts(atomic_load_explicit(&m->site, memory_order_relaxed))) {
-        if (stuck < PATIENCE_RUNS && !fen__sys_asleep(m->tid, &m->statfd))
+        if (stuck < PATIENCE_RUNS && !asleep(m))
             return stuck < PATIENCE_ASLEEP ? NAP_MIN : PATIENCE_ASLEEP / 2;
         return take(m, DECLARED, now) ? NAP_MIN : PATIENCE_ASLEEP / 2;
     }
@@ -150,7 +158,7 @@ static int64_t look_at_blocked(struct fen__p *p, struct fen__m *m, int64_t stuck
         return mon.hot > 0 || stuck ? NAP_MIN : NAP_BUSY;
     if (!wanted(p, now))
         return PATIENCE_ASLEEP / 2;
-    if (stuck < PATIENCE_RUNS && !fen__sys_asleep(m->tid, &m->statfd))
+    if (stuck < PATIENCE_RUNS && !asleep(m))
         return PATIENCE_ASLEEP / 2;
     return take(m, DECLARED, now) ? NAP_MIN : PATIENCE_ASLEEP / 2;
 }
@@ -182,16 +190,16 @@ static int64_t look(struct fen__p *p, int64_t now)
     if (lone && (!mon.demoted || stuck < PATIENCE_LONE))
         return NAP_BUSY;
     if (stuck >= atomic_load_explicit(&m->patience_ns, memory_order_relaxed)) {
-        bool asleep = fen__sys_asleep(m->tid, &m->statfd); /* this thread may have come late */
-        if (!lone || !asleep)
-            take(m, asleep ? ASLEEP : COMPUTES, now);
+        bool sleeps = asleep(m); /* this thread may have come late */
+        if (!lone || !sleeps)
+            take(m, sleeps ? ASLEEP : COMPUTES, now);
         return NAP_BUSY;
     }
     int64_t cpu = fen__sys_cpu_of(m->tid), seen = m->cpu_seen_ns;
     m->cpu_seen_ns = cpu;
     if (seen >= 0 && cpu != seen)
         return NAP_BUSY; /* it computes: looking more often would only take its time */
-    if (cpu == seen && fen__sys_asleep(m->tid, &m->statfd))
+    if (cpu == seen && asleep(m))
         take(m, ASLEEP, now);
     return PATIENCE_ASLEEP;
 }

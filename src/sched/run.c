@@ -96,6 +96,16 @@ static void first_fiber(void)
     }
 }
 
+/* The monitor may be about to look at the thread: it sees tid 0 then, and opens nothing. */
+static void stat_close(struct fen__m *m)
+{
+    fen__lock(&m->stat_lock);
+    if (m->statfd >= 0)
+        fen__sys_close(m->statfd);
+    m->statfd = -1;
+    fen__unlock(&m->stat_lock);
+}
+
 static void *m_main(void *arg)
 {
     struct fen__m *m = arg;
@@ -132,10 +142,7 @@ static void *m_main(void *arg)
     /* a retired M makes room for another; by an atomic, since fen_stats_get has no lock */
     __atomic_fetch_sub(&fen__sched.n_ms, 1, __ATOMIC_RELAXED);
     atomic_store(&m->tid, 0);
-    if (m->demoted && m->statfd >= 0) { /* has no P: the monitor does not look at it */
-        fen__sys_close(m->statfd);
-        m->statfd = -1;
-    } /* else it may be looking now; stop_ms closes */
+    stat_close(m);
     m->ended = true;
     fen__set_self(NULL);
     fen__unlock(&fen__sched.lock);
@@ -167,6 +174,7 @@ static struct fen__m *m_alloc(void)
         fen__sys_unmap(mem, sizeof *m);
         return NULL;
     }
+    m->statfd = -1;
     m->first = !fen__sched.ms;
     m->next = fen__sched.ms;
     return m;
@@ -193,7 +201,6 @@ struct fen__m *fen__m_new(struct fen__p *p)
         return NULL;
     m->word = FEN__TAKEN;
     m->impatient = true; /* not set yet */
-    m->statfd = -1;
     m->meter = atomic_load_explicit(&s->meter, memory_order_relaxed);
     m->act = FEN__ACT_YIELD;
     m->mem = NULL;
@@ -368,8 +375,7 @@ static void stop_ms(void)
         fen__lock(&s->lock); /* somebody may be reading its tally: fen__each_tally */
         s->ms = m->next;
         fen__unlock(&s->lock);
-        if (m->statfd >= 0)
-            fen__sys_close(m->statfd);
+        stat_close(m);
         fen__tally_unregister(&m->tally);
         fen__sys_unmap(m, sizeof *m);
     }

@@ -143,7 +143,8 @@ struct fen__m {
     /* the monitor's notes */
     uint32_t seen_calls, seen_phase;
     int64_t since_ns, cpu_seen_ns, cpu_at_take_ns;
-    int statfd;
+    uint32_t stat_lock;
+    int statfd; /* under it: fen__sys_asleep's */
     struct fen__tally tally FEN__ALIGN(2 * FEN__LINE);
     struct fen__stack stacks[FEN__STACK_CACHE]; /* of fibers that have ended, the last one's last */
     char altstack[FEN__ALTSTACK_BYTES];         /* for crash.c; not touched before */
