@@ -118,10 +118,8 @@ static ssize_t write_all(struct fen__slot *s, const void *buf, size_t n, int64_t
             done += (size_t)put;
             g->out_bytes += put;
         } else if (put == -EAGAIN) {
-            if (timeout_ns && !deadline_ns) {
-                int64_t now = fen__sys_now();
-                deadline_ns = timeout_ns > FEN_NEVER - now ? FEN_NEVER : now + timeout_ns;
-            }
+            if (timeout_ns && !deadline_ns)
+                deadline_ns = fen__time_after(fen__sys_now(), timeout_ns);
             rc = fen__net_wait(s, gen, FEN__WRITE, deadline_ns);
         } else if (put != -EINTR) {
             rc = (int)put;

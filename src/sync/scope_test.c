@@ -1,4 +1,6 @@
 /* scope_test.c - cancellation, deadlines and hooks of scopes inside scopes. */
+#include "sync/sync_int.h"
+
 #include <fen/chan.h>
 #include <fen/err.h>
 #include <fen/fiber.h>
@@ -7,7 +9,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -277,101 +278,112 @@ static void test_an_earlier_deadline_by_a_thread_ends_waits_and_calls_hooks(void
     }
 }
 
-/* A fiber and a thread meet here, again and again. */
-enum { MEETINGS = 3000 };
-static _Atomic int arrived, thread_done;
+/* A fiber and a thread meet at a scope's lock, which another thread holds until both are there: the
+ * fiber comes first, and goes on first or second. */
+enum { MEETINGS = 40 };
+static _Atomic int held, second, done;
 static fen_scope *_Atomic met;
+static int64_t set_by_thread; /* the deadline; 0: it cancels, before the fiber goes on */
 
-static void meet(int round)
+static void await(_Atomic int *what, int round)
 {
-    atomic_fetch_add(&arrived, 1);
-    for (int i = 0; arrived < 2 * round; i++)
-        if (i % 1000 == 999)
-            sched_yield();
+    while (*what < round)
+        usleep(100);
 }
 
-static void await_thread(int round)
-{
-    while (thread_done < round)
-        sched_yield();
-}
+static _Atomic int begun;
 
-static void *set_early(void *early)
+static void *hold(void *arg)
 {
     for (int i = 1; i <= MEETINGS; i++) {
-        meet(i);
-        fen_scope_set_deadline(met, *(int64_t *)early);
-        thread_done = i;
+        await(&begun, i);
+        fen__lock(&met->lock);
+        held = i;
+        usleep(1000);
+        if (set_by_thread)
+            second = i;
+        else /* what a cancel does that has the lock first: it finds no hook */
+            fen__limit_end(&met->limit, -ECANCELED);
+        usleep(1000);
+        fen__unlock(&met->lock);
+        second = i;
     }
-    return NULL;
+    return arg;
 }
 
-static int two_setters(void *arg)
+static void *come_second(void *arg)
+{
+    for (int i = 1; i <= MEETINGS; i++) {
+        await(&second, i);
+        if (set_by_thread)
+            fen_scope_set_deadline(met, set_by_thread);
+        done = i;
+    }
+    return arg;
+}
+
+/* With each round a scope that both know; until the fiber's part begins the lock is held. */
+static void next_meeting(fen_scope *s, int i)
+{
+    met = s;
+    begun = i;
+    await(&held, i);
+}
+
+static void with_threads(void (*fn)(void))
+{
+    pthread_t t[2];
+    held = second = done = begun = 0;
+    assert_int_equal(pthread_create(&t[0], NULL, hold, NULL), 0);
+    assert_int_equal(pthread_create(&t[1], NULL, come_second, NULL), 0);
+    fn();
+    join(t[0]);
+    join(t[1]);
+}
+
+static void set_two(void)
 {
     int64_t early = fen_now() + 100 * FEN_S;
-    pthread_t t;
-    (void)arg;
-    arrived = thread_done = 0;
-    assert_int_equal(pthread_create(&t, NULL, set_early, &early), 0);
     for (int i = 1; i <= MEETINGS; i++) {
         fen_scope *s = fen_scope_open(FEN_NEVER);
-        met = s;
-        meet(i);
-        fen_scope_set_deadline(s, early + 1);
-        await_thread(i);
+        set_by_thread = early + i % 2;
+        next_meeting(s, i);
+        fen_scope_set_deadline(s, early + !(i % 2));
+        await(&done, i);
         assert_int_equal(fen_scope_deadline(s), early);
         assert_int_equal(fen_scope_close(s), 0);
     }
-    join(t);
-    return 0;
-}
-
-static void test_of_two_deadlines_the_earlier_stays(void **state)
-{
-    (void)state;
-    assert_int_equal(fen_run(two_setters, NULL, &(fen_config){.procs = 1}), 0);
-}
-
-static void *cancel_met(void *arg)
-{
-    (void)arg;
-    for (int i = 1; i <= MEETINGS; i++) {
-        meet(i);
-        fen_scope_cancel(met);
-        thread_done = i;
-    }
-    return NULL;
 }
 
 /* Whichever comes first: the hook is called, once. */
-static int hook_meets_cancel(void *arg)
+static void hook_and_cancel(void)
 {
-    pthread_t t;
-    (void)arg;
-    arrived = thread_done = 0;
-    assert_int_equal(pthread_create(&t, NULL, cancel_met, NULL), 0);
+    set_by_thread = 0;
     for (int i = 1; i <= MEETINGS; i++) {
         fen_cancel_hook h = {.fn = note};
         fen_scope *s = fen_scope_open(FEN_NEVER);
-        met = s;
         calls = 0;
-        meet(i);
-        for (volatile int k = i % 200; k > 0; k--)
-            ;
+        next_meeting(s, i);
         assert_int_equal(fen_cancel_hook_add(s, &h), 0);
-        await_thread(i);
+        await(&done, i);
         assert_int_equal(calls, 1);
         fen_cancel_hook_del(&h);
         assert_int_equal(fen_scope_close(s), -ECANCELED);
     }
-    join(t);
+}
+
+static int meetings(void *arg)
+{
+    (void)arg;
+    with_threads(set_two);
+    with_threads(hook_and_cancel);
     return 0;
 }
 
-static void test_a_hook_that_meets_a_cancel_is_called(void **state)
+static void test_two_who_meet_at_a_scope_agree(void **state)
 {
     (void)state;
-    assert_int_equal(fen_run(hook_meets_cancel, NULL, &(fen_config){.procs = 1}), 0);
+    assert_int_equal(fen_run(meetings, NULL, &(fen_config){.procs = 1}), 0);
 }
 
 /* ---- a sleep that wakes late ---- */
@@ -591,7 +603,6 @@ static void test_close_until_leaves_the_scope_open_when_fibers_are_left(void **s
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_hook_that_meets_a_cancel_is_called),
         cmocka_unit_test(test_a_sleep_that_wakes_late_knows_its_deadline),
         cmocka_unit_test(test_an_earlier_deadline_by_a_thread_ends_waits_and_calls_hooks),
         cmocka_unit_test(test_cancel_calls_hooks_of_inner_scopes),
@@ -600,7 +611,7 @@ int main(void)
         cmocka_unit_test(test_close_until_leaves_the_scope_open_when_fibers_are_left),
         cmocka_unit_test(test_deadline_set_after_the_hook_calls_it),
         cmocka_unit_test(test_hook_removal_waits_for_the_hook_of_a_cancel_and_a_deadline),
-        cmocka_unit_test(test_of_two_deadlines_the_earlier_stays),
+        cmocka_unit_test(test_two_who_meet_at_a_scope_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -202,8 +202,7 @@ void fen__sys_nap(int64_t ns)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts); /* not fen__sys_now, which may be simulated */
-    int64_t now = ts.tv_sec * FEN_S + ts.tv_nsec;
-    ts = to_timespec(ns > FEN_NEVER - now ? FEN_NEVER : now + ns);
+    ts = to_timespec(fen__time_after(ts.tv_sec * FEN_S + ts.tv_nsec, ns));
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
         ;
 }
