@@ -1,5 +1,6 @@
 /* seccomp_test.c - under a filter that answers EPERM to calls younger than itself, as those of
- * older container hosts do, fen takes the older calls. */
+ * older container hosts do, fen takes the older calls; to reading a process's memory, as those of
+ * container sandboxes do, it reads its own by other means. */
 #include <fen/fen.h>
 
 #include <errno.h>
@@ -67,12 +68,37 @@ static int reader(void *arg)
     return WRONG;
 }
 
-static void under_filter(uint32_t call, int (*fn)(void *))
+static void nap(int64_t ns)
 {
+    struct timespec t = {ns / FEN_S, ns % FEN_S};
+    nanosleep(&t, NULL);
+}
+
+static void blocks(void *arg)
+{
+    (void)arg;
+    fen_blocking_begin();
+    nap(1200 * FEN_MS); /* longer than the patience of the deadlock report */
+    fen_blocking_end();
+}
+
+static int waits_for_one_that_blocks(void *arg)
+{
+    (void)arg;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    int rc = fen_go(blocks, NULL);
+    fen_yield();
+    int ended = fen_scope_close(s);
+    return rc ? rc : ended;
+}
+
+static void under_filter(uint32_t call, int (*fn)(void *), int procs)
+{
+    fen_config cfg = {.procs = procs, .on_deadlock = FEN_DEADLOCK_CANCEL};
     int status;
     pid_t pid = fork();
     if (pid == 0)
-        _exit(refuse(call) ? fen_run(fn, NULL, &(fen_config){.procs = 2}) : ABSENT);
+        _exit(refuse(call) ? fen_run(fn, NULL, &cfg) : ABSENT);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status));
     if (WEXITSTATUS(status) == ABSENT)
@@ -83,13 +109,19 @@ static void under_filter(uint32_t call, int (*fn)(void *))
 static void test_who_sleeps_rests(void **state)
 {
     (void)state;
-    under_filter(EPOLL_PWAIT2, sleeper);
+    under_filter(EPOLL_PWAIT2, sleeper, 2);
 }
 
 static void test_files_are_read(void **state)
 {
     (void)state;
-    under_filter(SYS_preadv2, reader);
+    under_filter(SYS_preadv2, reader, 2);
+}
+
+static void test_who_blocks_is_no_deadlock(void **state)
+{
+    (void)state;
+    under_filter(SYS_process_vm_readv, waits_for_one_that_blocks, 1);
 }
 
 int main(void)
@@ -97,6 +129,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_sleeps_rests),
         cmocka_unit_test(test_files_are_read),
+        cmocka_unit_test(test_who_blocks_is_no_deadlock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -405,7 +405,7 @@ ROWS = {
               "test/heap_profile_test"),
     ]),
     "H14": ("hot fields in lines of their own", "alignas(64)", [
-        Bench("sharing", "packed_over_padded", ">=", 3, "x"),
+        Bench("sharing", "locked_packed_over_padded", ">=", 3, "x"),
         Output(["grep", "-c", "static_assert", "src/sched/sched_int.h"], r"(\d+)", ">=", 8,
                "assertions"),
     ]),

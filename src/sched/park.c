@@ -294,8 +294,7 @@ int fen_sleep_until(int64_t t_ns)
 
 int fen_sleep(int64_t duration_ns)
 {
-    int64_t now = fen__sys_now();
-    return fen_sleep_until(duration_ns > FEN_NEVER - now ? FEN_NEVER : now + duration_ns);
+    return fen_sleep_until(fen__time_after(fen__sys_now(), duration_ns));
 }
 
 void fen_yield(void)

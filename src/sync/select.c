@@ -191,8 +191,8 @@ static int64_t first_after(const fen_case *cases, int n, int *ret_k)
     if (FEN__LIKELY(k < 0))
         return FEN_NEVER;
     *ret_k = k;
-    int64_t now = fen__sys_now(), after = cases[k].after_ns;
-    return after <= 0 ? 0 : after > FEN_NEVER - now ? FEN_NEVER : now + after;
+    int64_t after = cases[k].after_ns;
+    return after <= 0 ? 0 : fen__time_after(fen__sys_now(), after);
 }
 
 int fen_select(fen_case *cases, int n, int64_t deadline_ns)

@@ -2,9 +2,11 @@
  *
  * Two threads, each on a core of its own, add to a counter of their own. Packed, both lie in one
  * cache line, which then travels between the cores; padded, each has 128 bytes, as what fen keeps
- * for each worker. Then the same with records of four counters, each of which counts an event, as a
- * worker's tally does in fen; a third way has those in neighbouring lines: what fetching lines in
- * pairs costs, and so why it is 128 and not 64.
+ * for each worker. The counter is added to by a locked operation, which waits until the line is
+ * there, and by a load and a store, which do not: the core puts the stores aside and goes on, and
+ * how many it puts aside for one way of the line is chance. The same with records of four such
+ * counters, each of which counts an event, as a worker's tally does in fen; a third way has those
+ * in neighbouring lines: what fetching lines in pairs costs, and so why it is 128 and not 64.
  *
  * The ways take turns in rounds of a tenth of a millisecond, which both threads begin together and
  * end by the clock: so both are at it all the time. With a given number of events, who gets the
@@ -46,18 +48,18 @@ static_assert(sizeof(struct hot_data) == LINE, "one line, not a line and an int"
 #define ALONE 200    /* such rounds by one thread, before and after the turns */
 #define AT_ONCE 1.8  /* times what one thread does: two were at it, each with a core */
 
-enum { PACKED, NEIGHBOUR, PADDED, ONE_PACKED, ONE_PADDED, SHARINGS };
-static const struct {
-    int apart, counters;
-    const char *name;
-} sharing[SHARINGS] = {{32, 4, "event_packed"},
-                       {LINE, 4, "event_neighbour_line"},
-                       {APART, 4, "event_padded"},
-                       {8, 1, "add_packed"},
-                       {APART, 1, "add_padded"}};
+enum { PACKED, NEIGHBOUR, PADDED, ONE_PACKED, ONE_PADDED, LOCKED_PACKED, LOCKED_PADDED, SHARINGS };
 /* SCALING: of two threads in registers. UNDISTURBED, TWO_CORES: percent of the turns; those of the
  * latter count. */
-enum { TIMES = SHARINGS, ONE_TIMES, SCALING, UNDISTURBED, TWO_CORES, SHARING_FIGURES };
+enum {
+    TIMES = SHARINGS,
+    ONE_TIMES,
+    LOCKED_TIMES,
+    SCALING,
+    UNDISTURBED,
+    TWO_CORES,
+    SHARING_FIGURES
+};
 
 static char counters[THREADS * APART] __attribute__((aligned(2 * LINE)));
 static _Atomic int arrived __attribute__((aligned(2 * LINE)));
@@ -90,6 +92,13 @@ static void add_one(_Atomic uint64_t *n)
 {
     for (int i = 0; i < EVENTS; i++)
         count(n);
+}
+
+/* As those are that anyone may add to. */
+static void add_locked(_Atomic uint64_t *n)
+{
+    for (int i = 0; i < EVENTS; i++)
+        atomic_fetch_add_explicit(n, 1, memory_order_relaxed);
 }
 
 /* One after the other, as the fields of a tally are counted: no loop and no index. */
@@ -134,6 +143,20 @@ static void meet(int *round)
         ;
 }
 
+static const struct {
+    int apart, counters;
+    void (*add)(_Atomic uint64_t *n);
+    const char *name;
+} sharing[SHARINGS] = {
+    [PACKED] = {32, 4, add_four, "event_packed"},
+    [NEIGHBOUR] = {LINE, 4, add_four, "event_neighbour_line"},
+    [PADDED] = {APART, 4, add_four, "event_padded"},
+    [ONE_PACKED] = {8, 1, add_one, "add_packed"},
+    [ONE_PADDED] = {APART, 1, add_one, "add_padded"},
+    [LOCKED_PACKED] = {8, 1, add_locked, "locked_packed"},
+    [LOCKED_PADDED] = {APART, 1, add_locked, "locked_padded"},
+};
+
 static void one_way(struct adder *a, int k, int turn)
 {
     char *at = counters + a->core * sharing[k].apart;
@@ -141,10 +164,7 @@ static void one_way(struct adder *a, int k, int turn)
     double from = now_s(), cpu = thread_cpu_s(), wall;
     int events = 0;
     do {
-        if (sharing[k].counters == 1)
-            add_one(n);
-        else
-            add_four(n);
+        sharing[k].add(n);
         events += EVENTS;
         wall = now_s() - from;
     } while (wall < ROUND_S);
@@ -209,6 +229,7 @@ static void medians(const struct adder *a, const int *of_turn, int n, double *ou
             v[k][i] = THREADS / (a[0].rate[k][of_turn[i]] + a[1].rate[k][of_turn[i]]);
         v[TIMES][i] = v[PACKED][i] / v[PADDED][i];
         v[ONE_TIMES][i] = v[ONE_PACKED][i] / v[ONE_PADDED][i];
+        v[LOCKED_TIMES][i] = v[LOCKED_PACKED][i] / v[LOCKED_PADDED][i];
     }
     for (int k = 0; k < SCALING; k++)
         out[k] = median(v[k], n);
@@ -306,8 +327,10 @@ void bench_sharing(void)
     emit_sharing(&s, SCALING, more);
     more.name = "event_packed_over_padded";
     emit_sharing(&s, TIMES, more);
-    more.name = "packed_over_padded";
+    more.name = "add_packed_over_padded";
+    emit_sharing(&s, ONE_TIMES, more);
+    more.name = "locked_packed_over_padded";
     more.bar = true;
     more.at_least = 3;
-    emit_sharing(&s, ONE_TIMES, more);
+    emit_sharing(&s, LOCKED_TIMES, more);
 }
