@@ -10,15 +10,21 @@
  * A span that becomes empty goes back to the page heap, except the current one and IDLE_MAX bytes
  * of others, which spare a program that allocates and frees in waves the way there and back.
  *
+ * What a cache has of spans (bin, list, batches, what came from the inbox) is under its lock, which
+ * its thread takes for each stack of blocks that it fills or gives back, and which is free nearly
+ * always. Others only try it (fen__cache_visit): the reclaimer, and who posts into the inbox again
+ * and again, give away what a thread has that does not come for it, because it sleeps. Magazines
+ * have no lock and stay. Others' caches are not waited for, so two may be held at once.
+ *
  * A cache is made at the first allocation or free of a thread and given back when the thread ends:
  * its spans go to the central sets, batches are sent, and the record waits for the next thread.
  * Records are never freed and keep their rows of the ledger, so no count is lost; there are as many
  * as threads ever allocated at the same time. A thread that frees after its end (its C library
  * tidying up) works without a cache.
  *
- * After fork the child has the caches of threads it does not have. Their free blocks are lost to
- * it, their live blocks can be freed: pushes go to inboxes that nobody reads. All locks are held
- * across the fork, and the child's heap is not paced. */
+ * After fork the child has the caches of threads it does not have. What their magazines hold is
+ * lost to it, and what a cache holds whose lock was taken; live blocks can be freed. All other locks
+ * and the thread's own cache's are held across the fork, and the child's heap is not paced. */
 #include "mem/heap_int.h"
 
 #include <string.h>
@@ -128,10 +134,8 @@ static struct fen__span *from_list(struct fen__cache *c, uint32_t bin)
 
 struct fen__span *fen__cache_refill(struct fen__cache *c, uint32_t bin)
 {
-    if (FEN__UNLIKELY(fen_mem_pressure() != FEN_MEM_EASY))
-        fen__mem_idle();
     struct fen__span *s = c->bin[bin];
-    fen__remote_inbox(c);
+    fen__remote_inbox(c, UINT32_MAX);
     if (s != &fen__span_none && (s->free || revive(c, s)))
         return s;
     c->bin[bin] = &fen__span_none;
@@ -168,26 +172,46 @@ static void give_away(struct fen__span *s)
     fen__central_put(s);
 }
 
-static void flush_bin(struct fen__cache *c, uint32_t bin)
+/* Up to n spans; how many are left of n. */
+static uint32_t flush_bins(struct fen__cache *c, uint32_t n)
 {
-    struct fen__span *s = c->bin[bin];
-    c->bin[bin] = &fen__span_none;
-    if (s != &fen__span_none)
-        give_away(s);
-    while ((s = c->list[bin].first)) {
-        list_out(c, s);
-        give_away(s);
+    for (uint32_t bin = 0; bin < FEN__BINS && n; bin++) {
+        struct fen__span *s = c->bin[bin];
+        c->bin[bin] = &fen__span_none;
+        if (s != &fen__span_none)
+            give_away(s);
+        for (; n && (s = c->list[bin].first); n--) {
+            list_out(c, s);
+            give_away(s);
+        }
     }
+    return n;
 }
 
 void fen__cache_flush(struct fen__cache *c)
 {
     fen__objpool_flush(c);
     fen__mag_flush(c);
+    fen__cache_lock(c);
     fen__remote_flush(c);
-    fen__remote_inbox(c);
-    for (uint32_t i = 0; i < FEN__BINS; i++)
-        flush_bin(c, i);
+    fen__remote_inbox(c, UINT32_MAX);
+    (void)flush_bins(c, UINT32_MAX);
+    fen__cache_unlock(c);
+}
+
+bool fen__cache_visit(struct fen__cache *c, uint32_t n, bool busy)
+{
+    if (!fen__trylock(&c->lock))
+        return false;
+    bool more = false, rests = c->uses == c->uses_seen;
+    __atomic_store_n(&c->uses_seen, c->uses, __ATOMIC_RELAXED);
+    if (rests || busy) {
+        fen__remote_flush(c);
+        fen__remote_inbox(c, n);
+        more = !flush_bins(c, n) || fen__remote_waits(c);
+    }
+    fen__unlock(&c->lock);
+    return more;
 }
 
 void fen__mem_flush(void)
@@ -215,11 +239,12 @@ void fen__cache_leave(struct fen__cache *c)
     fen__objpool_flush(c);
     fen__set_cache(NULL);
     fen__mag_flush(c);
+    fen__cache_lock(c);
     fen__remote_flush(c);
     fen__remote_close(c);
     c->now.far = 0;
-    for (uint32_t i = 0; i < FEN__BINS; i++)
-        flush_bin(c, i);
+    (void)flush_bins(c, UINT32_MAX);
+    fen__cache_unlock(c);
     fen__lock(&caches.lock);
     c->next_free = caches.free[c->node];
     caches.free[c->node] = c;
@@ -244,6 +269,7 @@ static void before_fork(void)
     fen__objpool_lock();
     fen__profile_lock();
     fen__depot_lock();
+    fen__cache_lock(fen__cache_self()); /* a visitor may be in it */
     fen__central_lock();
     fen__pace_lock();
     fen__pages_lock();
@@ -262,6 +288,7 @@ static void unlock_all(bool child)
     fen__pages_unlock();
     fen__pace_unlock();
     fen__central_unlock();
+    fen__cache_unlock(fen__cache_self());
     fen__depot_unlock();
     fen__profile_unlock();
     fen__objpool_unlock(child);

@@ -18,8 +18,8 @@
  * A cache belongs to the thread, never to a P: user code may be inside the allocator when its P is
  * taken. A fiber moves only in calls of the runtime, and none of these is one.
  *
- * Lock order: object pools (table, shard, old), profile, central set, page heap, caches' list,
- * records. Ledger's orphans: a leaf. The depot's shelves: tried, never waited for but at a fork.
+ * Lock order: object pools (table, shard, old), profile, a cache, central set, page heap, caches'
+ * list, records. Ledger's orphans: a leaf. The depot's shelves: tried, never waited for but at a fork.
  *
  * Equations
  *   span     blocks >= carved >= used; used counts blocks handed out, until the home itself takes
@@ -130,6 +130,9 @@ struct fen__cache {
     bool foreign;                      /* no M's */
     bool exact;                        /* foreign and has billed: looks at the clock each time */
     uint32_t epoch;                    /* fen__flush_epoch at its last flush */
+    uint32_t lock;                     /* of its spans, lists and batches; see cache.c */
+    uint32_t uses, uses_seen;          /* lock: times that its thread took it; at the last visit */
+    struct fen__span *came;            /* lock: out of the inbox, not looked at yet */
     size_t idle_bytes;                 /* in spans that are listed and empty */
     int64_t profile_rate;              /* by which now.sample_at was drawn; 0: off */
     uint64_t rand;                     /* profile.c's; 0: not seeded */
@@ -146,6 +149,7 @@ struct fen__cache {
     struct fen__objshard *pool[FEN_OBJPOOLS_MAX]; /* objpool.c's; atomic */
     /* ---- others' ---- */
     _Atomic uintptr_t inbox FEN__ALIGN(FEN__LINE); /* spans; FEN__INBOX_CLOSED */
+    _Atomic uint32_t posts;                        /* into the inbox, ever */
     struct fen__cache *next;                       /* all that ever were; never taken out */
     struct fen__cache *next_free;                  /* lock of the list */
 } FEN__ALIGN(FEN__LINE);
@@ -316,6 +320,22 @@ void fen__cache_relist(struct fen__cache *c,
                        struct fen__span *s);                      /* FULL, a free block came back */
 void fen__cache_empty(struct fen__cache *c, struct fen__span *s); /* its last block came back */
 void fen__cache_flush(struct fen__cache *c);
+/* The calling thread's own, for a while in which it touches spans; NULL: it has none. */
+static inline void fen__cache_lock(struct fen__cache *c)
+{
+    if (c) {
+        fen__lock(&c->lock);
+        __atomic_store_n(&c->uses, c->uses + 1, __ATOMIC_RELAXED);
+    }
+}
+static inline void fen__cache_unlock(struct fen__cache *c)
+{
+    if (c)
+        fen__unlock(&c->lock);
+}
+/* Another thread's: gives up to n spans away, if that thread has not taken its cache since the last
+ * visit, or in any case (busy). True: it has more. */
+bool fen__cache_visit(struct fen__cache *c, uint32_t n, bool busy);
 /* The calling thread has no cache any more; the next one is for the node it has entered then. */
 void fen__cache_leave(struct fen__cache *c);
 /* True: h has no thread and s, which names it, is the caller's alone. */
@@ -329,7 +349,8 @@ void fen__remote_flush(struct fen__cache *c);
 void fen__remote_collect(struct fen__span *s);
 bool fen__remote_unlist(struct fen__span *s); /* LISTED to FULL; false: blocks have come */
 bool fen__remote_relist(struct fen__span *s); /* FULL to LISTED; false: it is in the post */
-void fen__remote_inbox(struct fen__cache *c);
+void fen__remote_inbox(struct fen__cache *c, uint32_t n); /* looks at up to n spans */
+bool fen__remote_waits(const struct fen__cache *c);       /* there are more */
 void fen__remote_open(struct fen__cache *c);
 void fen__remote_close(struct fen__cache *c);
 

@@ -92,6 +92,9 @@ static void count_out(struct fen__cache *c, uint32_t bin, int64_t n)
 static void all_back(struct fen__cache *c, uint32_t bin, struct fen__block *b)
 {
     int64_t n = 0;
+    if (!b)
+        return;
+    fen__cache_lock(c);
     while (b) {
         struct fen__block *next = b->next;
         __builtin_prefetch(next);
@@ -99,8 +102,8 @@ static void all_back(struct fen__cache *c, uint32_t bin, struct fen__block *b)
         b = next;
         n++;
     }
-    if (n)
-        count_out(c, bin, -n);
+    fen__cache_unlock(c);
+    count_out(c, bin, -n);
 }
 
 static bool foreign(const struct fen__cache *c, const struct fen__block *b)
@@ -220,6 +223,9 @@ bool fen__mag_fill(struct fen__cache *c, uint32_t bin, uint32_t account)
     fen__row_add(&c->count[bin % FEN__CLASSES].refills, 1);
     if (bin < FEN__CLASSES && take_shelved(c, m, bin))
         return true;
+    if (FEN__UNLIKELY(fen_mem_pressure() != FEN_MEM_EASY))
+        fen__mem_idle();
+    fen__cache_lock(c);
     struct fen__span *s = c->bin[bin];
     if (!s->free)
         s = fen__cache_refill(c, bin);
@@ -238,6 +244,7 @@ bool fen__mag_fill(struct fen__cache *c, uint32_t bin, uint32_t account)
         head = first;
         s = fen__cache_listed(c, bin) ? fen__cache_refill(c, bin) : NULL;
     }
+    fen__cache_unlock(c);
     count_out(c, bin, n);
     m->head = head;
     m->owner = (uint16_t)account;

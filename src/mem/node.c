@@ -46,7 +46,9 @@ void fen__far_free(struct fen__cache *c, struct fen__span *s, struct fen__block 
 {
     c->now.far++;
     fen__row_add(&c->count[s->bin % FEN__CLASSES].out, -1);
+    fen__cache_lock(c);
     fen__remote_free(c, s, b);
+    fen__cache_unlock(c);
 }
 
 void fen__far_sent(struct fen__cache *c, uint32_t blocks)
@@ -61,7 +63,9 @@ void fen__mem_send_home(void)
     if (!c)
         return;
     c->now.far = 0;
+    fen__cache_lock(c);
     fen__remote_flush(c);
+    fen__cache_unlock(c);
 }
 
 static void add(struct fen__cache *c, void *arg)

@@ -4,6 +4,9 @@
  *   hooks      what pools keep becomes free blocks
  *   caches     the calling thread's own at once; the epoch asks every other thread to flush when it
  *              has nothing to do (fen__mem_idle), and near the limit when it next needs a span
+ *              other threads' that have not come for theirs since the last reclaim, or all of them
+ *              near the limit and when somebody has asked: what is not in magazines, a few spans at
+ *              a time
  *   sets       spans that have become empty, a few at a time
  *   pages      runs of dirty pages, by madvise
  *
@@ -20,6 +23,7 @@
 
 #define REST 3
 #define STEP_SPANS 64
+#define VISIT_SPANS 16 /* their blocks may come back one by one, from another core */
 #define PAGE_NS 1000 /* about what the kernel takes to give back 8 KiB */
 
 uint32_t fen__flush_epoch;
@@ -83,6 +87,18 @@ static void sweep_sets(struct work *w)
         }
 }
 
+static void visit(struct fen__cache *c, void *arg)
+{
+    struct work *w = arg;
+    if (c == fen__cache_self())
+        return;
+    for (bool busy = !w->rests; fen__cache_visit(c, VISIT_SPANS, busy); busy = false)
+        if (fen__sys_now() >= until(w))
+            end_slice(w);
+    if (fen__sys_now() >= until(w))
+        end_slice(w);
+}
+
 static void empty_depot(struct work *w)
 {
     struct fen__cache *c = fen__cache_get(false);
@@ -115,6 +131,7 @@ void fen__reclaim_run(struct fen__reclaim_cycle *c, int64_t budget_ns, size_t ke
     __atomic_fetch_add(&fen__flush_epoch, 1, __ATOMIC_RELAXED);
     empty_depot(&w);
     fen__mem_flush();
+    fen__cache_each(visit, &w);
     sweep_sets(&w);
     give_back(&w);
     if (c->why == FEN__RECLAIM_ASKED) /* a round of another reclaim may have been under way */

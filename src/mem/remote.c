@@ -32,6 +32,10 @@
  * until the first free brings them back, or until a new thread takes over that cache and is their
  * home by that.
  *
+ * A thread that sleeps does not look into its inbox. Whoever posts there every VISIT_EVERY spans
+ * looks for it, under the lock of its cache, and so does the reclaimer: that lock is what "the home"
+ * is to hold above.
+ *
  * In a batch, blocks wait for at most OUT_MAX frees of the same span or for a free into another one
  * that shares the slot; a thread that ends, or an M that has no P, sends them off (flush). They are
  * off the bill at once: only their reuse waits.
@@ -41,6 +45,7 @@
 #include "mem/heap_int.h"
 
 #define OUT_BYTES ((size_t)16 << 10) /* a batch of large blocks is short */
+#define VISIT_EVERY 8
 
 static struct fen__block *blocks_of(uintptr_t word)
 {
@@ -112,6 +117,14 @@ static bool post_to(struct fen__cache *h, struct fen__span *s)
     return true;
 }
 
+/* Who posts a lot to a thread that does not look does its work. */
+static void look_for(struct fen__cache *h)
+{
+    uint32_t n = atomic_fetch_add_explicit(&h->posts, 1, memory_order_relaxed);
+    if (n % VISIT_EVERY == 0)
+        (void)fen__cache_visit(h, 2 * VISIT_EVERY, false);
+}
+
 static void tell(struct fen__span *s)
 {
     struct fen__cache *h = atomic_load_explicit(&s->home, memory_order_relaxed);
@@ -120,6 +133,7 @@ static void tell(struct fen__span *s)
             adopt(s);
             return;
         }
+    look_for(h);
 }
 
 static void push(struct fen__span *s, struct fen__block *first, struct fen__block *last)
@@ -182,24 +196,40 @@ void fen__remote_flush(struct fen__cache *c)
 
 /* ---- the inbox ---- */
 
-static void receive(struct fen__cache *c, struct fen__span *s)
+/* All under the cache's lock; without it nobody closes the inbox. */
+static bool posted(const struct fen__cache *c)
 {
-    while (s) {
-        struct fen__span *next = s->inbox_next; /* not ours any more once it is LISTED */
-        splice(s, blocks_of(atomic_exchange_explicit(&s->remote, FEN__REMOTE_LISTED,
-                                                     memory_order_acquire)));
-        fen__cache_enlist(c, s);
-        if (!s->used)
-            fen__cache_empty(c, s);
-        s = next;
-    }
+    uintptr_t in = atomic_load_explicit(&c->inbox, memory_order_relaxed);
+    return in && in != FEN__INBOX_CLOSED;
 }
 
-void fen__remote_inbox(struct fen__cache *c)
+bool fen__remote_waits(const struct fen__cache *c) { return c->came || posted(c); }
+
+static void take_inbox(struct fen__cache *c, uintptr_t leave)
 {
-    if (atomic_load_explicit(&c->inbox, memory_order_relaxed))
-        receive(c,
-                (struct fen__span *)atomic_exchange_explicit(&c->inbox, 0, memory_order_acquire));
+    c->came = (struct fen__span *)atomic_exchange_explicit(&c->inbox, leave, memory_order_acquire);
+}
+
+static void receive(struct fen__cache *c)
+{
+    struct fen__span *s = c->came;
+    c->came = s->inbox_next; /* not ours any more once it is LISTED */
+    splice(s, blocks_of(
+                  atomic_exchange_explicit(&s->remote, FEN__REMOTE_LISTED, memory_order_acquire)));
+    fen__cache_enlist(c, s);
+    if (!s->used)
+        fen__cache_empty(c, s);
+}
+
+void fen__remote_inbox(struct fen__cache *c, uint32_t n)
+{
+    for (; n; n--) {
+        if (!c->came && posted(c))
+            take_inbox(c, 0);
+        if (!c->came)
+            return;
+        receive(c);
+    }
 }
 
 /* Under the lock of the caches. */
@@ -212,6 +242,8 @@ void fen__remote_open(struct fen__cache *c)
 /* Whoever posts from now on adopts. The spans that came last are listed, for the flush. */
 void fen__remote_close(struct fen__cache *c)
 {
-    receive(c, (struct fen__span *)atomic_exchange_explicit(&c->inbox, FEN__INBOX_CLOSED,
-                                                            memory_order_acquire));
+    fen__remote_inbox(c, UINT32_MAX);
+    take_inbox(c, FEN__INBOX_CLOSED);
+    while (c->came)
+        receive(c);
 }

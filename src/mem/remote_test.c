@@ -153,8 +153,72 @@ static void spans_of_the_dead_are_adopted(void **state)
     assert_true(held_now() - held < 1 << 20);
 }
 
+/* What a thread made that sleeps goes back when others have freed it, all of it when it is asked
+ * for, and most of it without. */
+struct sleeper {
+    void *p[20000];
+    _Atomic bool made, wake;
+};
+
+static void *fill_and_sleep(void *arg)
+{
+    struct sleeper *s = arg;
+    fill(s->p);
+    s->made = true;
+    while (!s->wake)
+        sched_yield();
+    return NULL;
+}
+
+static void a_sleeper_s_spans_are_given_away(void **state)
+{
+    (void)state;
+    static struct sleeper s[2];
+    pthread_t t[2];
+    int64_t held = held_now();
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&t[i], NULL, fill_and_sleep, &s[i]), 0);
+        while (!s[i].made)
+            sched_yield();
+        for (int k = 0; k < 20000; k++)
+            fen__heap_free(s[i].p[k]);
+    }
+    assert_true(held_now() - held < 6 << 20); /* of 20: 4 MiB are kept, and some on the way */
+    fen_mem_reclaim();
+    assert_true(held_now() - held < 1 << 20);
+    for (int i = 0; i < 2; i++) {
+        s[i].wake = true;
+        pthread_join(t[i], NULL);
+    }
+}
+
+/* Nobody frees into its inbox any more: a batch in hand, and spans with holes. */
+static void a_sleeper_s_holes_are_filled_by_others(void **state)
+{
+    (void)state;
+    static struct sleeper s;
+    static void *mine[9000];
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, fill_and_sleep, &s), 0);
+    while (!s.made)
+        sched_yield();
+    for (int k = 0; k < 20000; k += 2)
+        fen__heap_free(s.p[k]);
+    fen_mem_reclaim();
+    int64_t held = held_now();
+    for (int k = 0; k < 9000; k++)
+        mine[k] = fen__heap_alloc(512);
+    assert_true(held_now() - held < 1 << 20);
+    for (int k = 0; k < 9000; k++)
+        fen__heap_free(mine[k]);
+    for (int k = 1; k < 20000; k += 2)
+        fen__heap_free(s.p[k]);
+    s.wake = true;
+    pthread_join(t, NULL);
+}
+
 /* Threads start and end while others free what they made: posts meet closed and reopened
- * inboxes. */
+ * inboxes, and visitors caches at work. */
 static void *_Atomic pool[512];
 static _Atomic bool stop;
 
@@ -182,13 +246,21 @@ static void *steady(void *arg)
     return NULL;
 }
 
+static void *reclaim(void *arg)
+{
+    while (!stop)
+        fen_mem_reclaim();
+    return arg;
+}
+
 static void ends_and_posts_may_meet(void **state)
 {
     (void)state;
     int64_t live = fen__ledger_live();
-    pthread_t s[2], b[3];
+    pthread_t s[3], b[3];
     for (uintptr_t i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&s[i], NULL, steady, (void *)(i + 1)), 0);
+    assert_int_equal(pthread_create(&s[2], NULL, reclaim, NULL), 0);
     for (uintptr_t i = 0; i < (MESSAGES < 100000 ? 20 : 300); i++) {
         for (uintptr_t k = 0; k < 3; k++)
             assert_int_equal(pthread_create(&b[k], NULL, brief, (void *)(i * 3 + k + 9)), 0);
@@ -196,7 +268,7 @@ static void ends_and_posts_may_meet(void **state)
             pthread_join(b[k], NULL);
     }
     stop = true;
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         pthread_join(s[i], NULL);
     for (int i = 0; i < 512; i++)
         fen__heap_free(pool[i]);
@@ -211,6 +283,8 @@ int main(void)
         cmocka_unit_test(a_stream_of_blocks_is_reused),
         cmocka_unit_test(threads_that_come_and_go_leave_nothing),
         cmocka_unit_test(spans_of_the_dead_are_adopted),
+        cmocka_unit_test(a_sleeper_s_spans_are_given_away),
+        cmocka_unit_test(a_sleeper_s_holes_are_filled_by_others),
         cmocka_unit_test(ends_and_posts_may_meet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
