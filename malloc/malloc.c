@@ -11,14 +11,21 @@
 #include <errno.h>
 #include <fen/mem.h>
 #include <malloc.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define PUBLIC __attribute__((visibility("default")))
 
-/* Classes of 8 and 24 bytes are aligned to 8 only. */
-static size_t at_least_16(size_t n) { return n <= 16 ? 16 : n <= 24 ? 32 : n; }
+/* By FEN_DEBUG, for the whole process: a block then ends where the program asked. */
+static bool checked;
+
+/* Classes of 8 and 24 bytes are aligned to 8 only; no checked block is. */
+static size_t at_least_16(size_t n)
+{
+    return __builtin_expect(checked, 0) ? n : n <= 16 ? 16 : n <= 24 ? 32 : n;
+}
 
 static void *or_enomem(void *p)
 {
@@ -97,7 +104,16 @@ PUBLIC int malloc_trim(size_t keep)
 /* A program under the preload may ask for checked blocks; libfen itself reads no environment. */
 __attribute__((constructor)) static void configure(void)
 {
-    const char *debug = getenv("FEN_DEBUG");
-    if (debug && strstr(debug, "memcheck=1"))
+    for (const char *at = getenv("FEN_DEBUG"); at && *at; at += strcspn(at, ","), at += *at == ',')
+        if (!strncmp(at, "memcheck=1", 10) && (!at[10] || at[10] == ','))
+            checked = true;
+    if (checked)
         fen_mem_check(true);
+}
+
+/* Blocks that were written to after they were freed, and are still kept: the last ones. */
+__attribute__((destructor)) static void look_again(void)
+{
+    if (checked)
+        fen_mem_check(false);
 }

@@ -90,6 +90,7 @@ int main(int argc, char **argv)
     assert(!calloc(half, 2) && errno == ENOMEM);
     assert(!reallocarray(NULL, half, 2) && !malloc(half));
     assert(!realloc(malloc(10), 0));
+    assert(!malloc((size_t)1 << 46)); /* more than the machine has, and no promise */
     pthread_t t[4];
     for (int round = 0; round < 5; round++) {
         for (int i = 0; i < 4; i++)
@@ -99,7 +100,10 @@ int main(int argc, char **argv)
     }
     p = malloc(40);
     free(p);
-    if (argc > 1)
+    if (argc > 2) { /* one byte too many */
+        ((char *)(p = malloc(atoi(argv[2]))))[atoi(argv[2])] = 0;
+        free(p);
+    } else if (argc > 1)
         free(p);
     puts("fine");
     return 0;
@@ -111,6 +115,47 @@ cc -O1 -fno-builtin -w -o "$tmp/user" "$tmp/user.c" -lpthread ||
 if under "$tmp/user" twice >"$tmp/out" 2>&1; then fail "a double free passed"; fi
 grep -q "heap misuse: double free" "$tmp/out" ||
     fail "a double free was not named: $(cat "$tmp/out")"
+for n in 1 7 8 15 16 17 23 24 25 40; do
+    if FEN_DEBUG=leaks=0,memcheck=1 under "$tmp/user" over $n >"$tmp/out" 2>&1; then
+        fail "a write past the end of $n bytes passed"
+    fi
+    grep -q "write past the end of a block" "$tmp/out" || fail "$n bytes: $(cat "$tmp/out")"
+done
+FEN_DEBUG=xmemcheck=1 under "$tmp/user" over 8 >"$tmp/out" || fail "another word was taken for it"
+
+# A library's handlers allocate at a fork, though it registered them before any block was.
+cat >"$tmp/fork.c" <<'C'
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void *p[400];
+static void allocate(void) { free(malloc(5000)); }
+int main(void)
+{
+    int status = -1;
+    if (pthread_atfork(allocate, allocate, allocate))
+        return 1;
+    p[0] = malloc(10);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    if (waitpid(pid, &status, 0) != pid || status)
+        return 2;
+    if (mlockall(MCL_CURRENT | MCL_FUTURE)) /* giving pages back fails */
+        return 0;
+    for (int i = 0; i < 400; i++)
+        p[i] = malloc(100000);
+    errno = EIO;
+    for (int i = 0; i < 400; i++)
+        free(p[i]);
+    return errno == EIO ? 0 : 3;
+}
+C
+cc -O1 -fno-builtin -w -o "$tmp/fork" "$tmp/fork.c" -lpthread || fail "fork.c does not build"
+LD_PRELOAD=$lib timeout 20 "$tmp/fork" || fail "fork.c: exit status $?"
 
 # Linked: one heap for malloc and fen_alloc, and the bill sees both.
 cat >"$tmp/linked.c" <<'C'

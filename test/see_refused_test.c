@@ -64,6 +64,7 @@ static const char *const wrong[][3] = {
     {"FEN_NUMA", "fake=1", "fake=N"},
     {"FEN_SIM_SEED", "99999999999999999999", "whole number"},
     {"FEN_DEBUG", "leaks=2", "sigquit, leaks"},
+    {"FEN_DEBUG", "memcheck", "memcheck with =0 or =1"},
     {"FEN_MEM_PERCENT", "-1", "or off"},
     {"FEN_MEMLIMIT", "1G", "GiB"},
     {"FEN_MEM_PROFILE", "small", "container"},

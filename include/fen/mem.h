@@ -9,7 +9,8 @@
  *
  * Every block is charged to an account, a number that means tenant x operation to the rooms above
  * and nothing here: the account of the fiber that allocates, or 0. What is charged are the bytes of
- * the block, a little more than was asked for: at most 12.5 % above 128 bytes. */
+ * the block, a little more than was asked for: at most 12.5 % above 128 bytes, and above 32 KiB
+ * whole pages of 8 KiB. */
 #ifndef FEN_MEM_PUBLIC_H
 #define FEN_MEM_PUBLIC_H
 

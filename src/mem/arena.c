@@ -117,7 +117,7 @@ void *fen_arena_grow(fen_arena *face, size_t size_bytes)
 
 char *fen_arena_dup(fen_arena *a, const void *p, size_t n)
 {
-    char *copy = fen_arena_alloc(a, n + 1);
+    char *copy = n < SIZE_MAX ? fen_arena_alloc(a, n + 1) : NULL;
     if (copy) {
         if (n)
             memcpy(copy, p, n);

@@ -64,6 +64,7 @@ static void sizes_at_the_edges(void **state)
     assert_null(fen_arena_alloc(a, SIZE_MAX));
     assert_null(fen_arena_alloc(a, SIZE_MAX - 14)); /* rounded up it is 0 */
     assert_null(fen_arena_alloc(a, SIZE_MAX / 2 + 1));
+    assert_null(fen_arena_dup(a, "abc", SIZE_MAX));
     size_t used = fen_arena_used_bytes(a);
     size_t rest = (size_t)(a->end - a->at);
     char *p = fen_arena_alloc(a, rest); /* fits to the last byte */

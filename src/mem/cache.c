@@ -304,6 +304,15 @@ static void in_child(void)
     fen__ledger_forget();
 }
 
+/* The handlers of libraries allocate, so ours have to be the last ones before a fork: the first that
+ * were registered. May allocate; refused, only forks of busy processes are unsafe. */
+__attribute__((constructor(101))) static void watch_forks(void)
+{
+    static _Atomic bool done;
+    if (!atomic_exchange(&done, true))
+        (void)!fen__sys_at_fork(before_fork, after_fork, in_child);
+}
+
 static void make_ready(void)
 {
     fen__lock(&caches.lock);
@@ -314,8 +323,8 @@ static void make_ready(void)
             (uintptr_t)fen__tsc() * (uintptr_t)UINT64_C(0x9E3779B97F4A7C15) ^ (uintptr_t)&caches;
     atomic_store_explicit(&caches.ready, true, memory_order_release);
     fen__unlock(&caches.lock);
-    if (first) /* may allocate; without it only forks of busy processes are unsafe */
-        (void)!fen__sys_at_fork(before_fork, after_fork, in_child);
+    if (first) /* before the constructor, in that of a library */
+        watch_forks();
 }
 
 /* Lock held. */

@@ -435,6 +435,34 @@ static void middle(void)
     fen__heap_free(p + 64);
 }
 
+static void realloc_of_the_middle(void)
+{
+    char *p = fen__heap_alloc(400000);
+    (void)!fen__heap_realloc(p + 8192, 400000);
+}
+
+static void realloc_of_the_middle_small(void)
+{
+    char *p = fen__heap_alloc(128);
+    (void)!fen__heap_realloc(p + 16, 120);
+}
+
+static void realloc_of_freed(void)
+{
+    char *p = fen__heap_alloc(128);
+    fen__heap_free(p);
+    (void)!fen__heap_realloc(p, 120);
+}
+
+static void after_the_free_at_the_end(void)
+{
+    fen_mem_check(true);
+    char *p = fen__heap_alloc(50);
+    fen__heap_free(p);
+    p[10] = 1;
+    fen_mem_check(false);
+}
+
 static void past_the_end(void)
 {
     fen_mem_check(true);
@@ -492,6 +520,10 @@ static void misuse_is_named(void **state)
     dies_with(foreign, "not a block of this heap");
     dies_with(middle, "into the middle");
     dies_with(middle_billed, "into the middle");
+    dies_with(realloc_of_the_middle, "realloc of a pointer into the middle");
+    dies_with(realloc_of_the_middle_small, "realloc of a pointer into the middle");
+    dies_with(realloc_of_freed, "realloc of a freed block");
+    dies_with(after_the_free_at_the_end, "write to a freed block");
     dies_with(past_the_end, "past the end");
     dies_with(after_the_free, "write to a freed block");
     dies_with(double_free_checked, "double free");

@@ -24,7 +24,7 @@
 #define REST 3
 #define STEP_SPANS 64
 #define VISIT_SPANS 16 /* their blocks may come back one by one, from another core */
-#define PAGE_NS 1000 /* about what the kernel takes to give back 8 KiB */
+#define PAGE_NS 1000   /* about what the kernel takes to give back 8 KiB */
 
 uint32_t fen__flush_epoch;
 static struct fen__hist slices;

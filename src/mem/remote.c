@@ -32,9 +32,9 @@
  * until the first free brings them back, or until a new thread takes over that cache and is their
  * home by that.
  *
- * A thread that sleeps does not look into its inbox. Whoever posts there every VISIT_EVERY spans
- * looks for it, under the lock of its cache, and so does the reclaimer: that lock is what "the home"
- * is to hold above.
+ * A thread that sleeps does not look into its inbox. So every VISIT_EVERY posts the poster looks
+ * into it, and so does the reclaimer. They do what is the home's above under the lock of its cache,
+ * which the home has then, too.
  *
  * In a batch, blocks wait for at most OUT_MAX frees of the same span or for a free into another one
  * that shares the slot; a thread that ends, or an M that has no P, sends them off (flush). They are

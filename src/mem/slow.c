@@ -118,6 +118,11 @@ void *fen__heap_realloc(void *p, size_t n)
     if (!p)
         return fen__heap_alloc(n);
     struct fen__span *s = fen__span_of(p);
+    const struct fen__block *b = p;
+    if (s->special & FEN__SPAN_LARGE ? p != s->base : fen__block_number(s, p) == UINT32_MAX)
+        fen__misuse("realloc of a pointer into the middle of a block", p, s);
+    if (!(s->special & (FEN__SPAN_LARGE | FEN__SPAN_TINY)) && b->mark == fen__mark_of(p))
+        fen__misuse("realloc of a freed block", p, s);
     size_t have = fen__heap_usable(p), was = s->bytes;
     /* 16 bytes need another alignment than the 24 they could stay in. */
     bool fits = n <= have && (n > have / 2 || have <= 64) && (have != 24 || n > 16);

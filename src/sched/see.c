@@ -48,7 +48,8 @@ static int look_up(const struct word *w, int n, const char *text, size_t len, in
 static int set(const char *text, size_t len, bool *ret_quit)
 {
     static const struct word keys[] = {{"sigquit", 0},   {"leaks", 1},    {"stacks", 2},
-                                       {"hibernate", 3}, {"deadlock", 4}, {"memtrace", 5}};
+                                       {"hibernate", 3}, {"deadlock", 4}, {"memtrace", 5},
+                                       {"memcheck", 6}};
     static const struct word bools[] = {{"0", 0}, {"1", 1}};
     static const struct word modes[] = {{"report", FEN_DEADLOCK_REPORT},
                                         {"ignore", FEN_DEADLOCK_IGNORE},
@@ -56,7 +57,7 @@ static int set(const char *text, size_t len, bool *ret_quit)
                                         {"cancel", FEN_DEADLOCK_CANCEL}};
     const char *eq = memchr(text, '=', len);
     int key, value;
-    if (!eq || look_up(keys, 6, text, (size_t)(eq - text), &key))
+    if (!eq || look_up(keys, 7, text, (size_t)(eq - text), &key))
         return -EINVAL;
     size_t rest = len - (size_t)(eq + 1 - text);
     bool mode = key == 4;
@@ -68,6 +69,10 @@ static int set(const char *text, size_t len, bool *ret_quit)
     case 2: fen__see.paint = value; break;
     case 3: fen__see.watch = value; break;
     case 5: fen__see.memtrace = value; break;
+    case 6:
+        if (value) /* under the preload it is on already, and =0 leaves what the program said */
+            fen_mem_check(true);
+        break;
     default: fen__see.on_deadlock = (enum fen_on_deadlock)value;
     }
     return 0;
@@ -91,9 +96,10 @@ int fen__see_config(const fen_config *cfg)
     while (at && *at) {
         size_t len = strcspn(at, ",");
         if (set(at, len, &want_quit))
-            return fen__env_refuse("FEN_DEBUG",
-                                   "a list of sigquit, leaks, stacks, hibernate, memtrace with =0 "
-                                   "or =1 and deadlock with =report, =ignore, =abort or =cancel");
+            return fen__env_refuse(
+                "FEN_DEBUG",
+                "a list of sigquit, leaks, stacks, hibernate, memtrace, "
+                "memcheck with =0 or =1 and deadlock with =report, =ignore, =abort or =cancel");
         at += len + (at[len] == ',');
     }
     return 0;

@@ -288,6 +288,7 @@ fen_scope *fen_scope_current(void)
 void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void *), void *arg)
 {
     fen_assert(s->owner == current());
+    fen_assert(s->defers != r); /* else its clean-up would run for ever */
     *r = (fen_defer_record){fn, arg, s->defers};
     s->defers = r;
 }

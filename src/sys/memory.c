@@ -29,13 +29,13 @@ void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
 #define UNPOISON(p, n) ((void)0)
 #endif
 
-int fen__sys_map(size_t bytes, void **ret_p)
+/* Reserved: the kernel refuses at once what it could never back. */
+static int map(size_t bytes, int flags, void **ret_p)
 {
     int rc = fen__sys_fault ? fen__sys_fault("mmap") : 0;
     if (rc)
         return rc;
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
     if (p == MAP_FAILED) /* EAGAIN: all is locked (mlockall) and RLIMIT_MEMLOCK reached */
         return errno == EAGAIN ? -ENOMEM : -errno;
     ROOT_ADD(p, bytes);
@@ -45,12 +45,14 @@ int fen__sys_map(size_t bytes, void **ret_p)
     return 0;
 }
 
+int fen__sys_map(size_t bytes, void **ret_p) { return map(bytes, MAP_NORESERVE, ret_p); }
+
 int fen__sys_map_aligned(size_t bytes, size_t align, size_t skew, void **ret_p)
 {
     if (bytes + align < bytes)
         return -ENOMEM;
     void *all = NULL;
-    int rc = fen__sys_map(bytes + align, &all);
+    int rc = map(bytes + align, 0, &all);
     if (rc)
         return rc;
     uintptr_t low = (uintptr_t)all;
@@ -68,8 +70,10 @@ int fen__sys_map_aligned(size_t bytes, size_t align, size_t skew, void **ret_p)
 
 void fen__sys_unmap(void *p, size_t bytes)
 {
+    int saved = errno;
     ROOT_DEL(p, bytes);
     munmap(p, bytes);
+    errno = saved;
 }
 
 int fen__sys_guard_madvise(void *p, size_t bytes)
@@ -84,7 +88,9 @@ int fen__sys_guard_mprotect(void *p, size_t bytes)
 
 int fen__sys_release(void *p, size_t bytes)
 {
-    return madvise(p, bytes, MADV_DONTNEED) ? -errno : 0;
+    int saved = errno, rc = madvise(p, bytes, MADV_DONTNEED) ? -errno : 0;
+    errno = saved;
+    return rc;
 }
 
 int fen__sys_remap(void *p, size_t bytes, size_t to_bytes, void *to)
@@ -111,12 +117,14 @@ void fen__sys_hugepages(void *p, size_t bytes) { madvise(p, bytes, MADV_HUGEPAGE
  * they, and what a call left over, take a call for each part. */
 void fen__sys_release_parts(const struct iovec *part, int n)
 {
+    int saved = errno;
     ssize_t done = syscall(SYS_process_madvise, PIDFD_SELF, part, (size_t)n, MADV_DONTNEED, 0u);
     for (int i = 0; i < n; i++) {
         done -= (ssize_t)part[i].iov_len;
         if (done < 0)
             madvise(part[i].iov_base, part[i].iov_len, MADV_DONTNEED);
     }
+    errno = saved;
 }
 
 int fen__sys_access(void *p, size_t bytes, bool allowed)

@@ -162,8 +162,10 @@ void fen__sys_futex_wait(_Atomic uint32_t *word, uint32_t seen, int64_t deadline
 {
     /* FUTEX_WAIT_BITSET takes an absolute monotonic deadline. */
     struct timespec ts = to_timespec(deadline_ns);
+    int saved = errno; /* free, which may wait for a lock, keeps it */
     syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen,
             deadline_ns == FEN_NEVER ? NULL : &ts, NULL, FUTEX_BITSET_MATCH_ANY);
+    errno = saved;
 }
 
 void fen__sys_futex_wake(_Atomic uint32_t *word, int n)
