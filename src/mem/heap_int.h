@@ -19,7 +19,8 @@
  * taken. A fiber moves only in calls of the runtime, and none of these is one.
  *
  * Lock order: object pools (table, shard, old), profile, a cache, central set, page heap, caches'
- * list, records. Ledger's orphans: a leaf. The depot's shelves: tried, never waited for but at a fork.
+ * list, records. Ledger's orphans: a leaf. The depot's shelves and others' caches: tried, never
+ * waited for (the shelves are at a fork).
  *
  * Equations
  *   span     blocks >= carved >= used; used counts blocks handed out, until the home itself takes
