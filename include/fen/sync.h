@@ -105,7 +105,8 @@ typedef struct fen_sem {
 } fen_sem;
 
 /* init gives the first permits (at least 0, asserted); acquire takes one or waits: 0, -ECANCELED,
- * -ETIMEDOUT, -ENOMEM; try_: -EAGAIN; release gives one back. Any thread. */
+ * -ETIMEDOUT, -ENOMEM; try_: -EAGAIN; release gives one back, or one more (at most INT64_MAX in
+ * all, asserted). Any thread. */
 FEN_API void fen_sem_init(fen_sem *s, int64_t permits);
 FEN_API int fen_sem_acquire(fen_sem *s) FEN_MUST_CHECK;
 FEN_API int fen_sem_acquire_until(fen_sem *s, int64_t deadline_ns) FEN_MUST_CHECK;
