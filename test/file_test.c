@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "fiber_check.h"
+#include "sync/sync.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -300,6 +301,102 @@ static void test_canceling(void **state)
     assert_int_equal(fen_run(canceling, NULL, &(fen_config){.procs = 2, .max_blocking = 1}), 0);
 }
 
+/* ---- a scope that has ended, a deadline in the past: nothing begins ---- */
+
+#define ROUNDS 2000 /* a thread that is awake takes a queued job within the first few */
+
+static int count_call(void *arg)
+{
+    ++*(int *)arg;
+    return 0;
+}
+
+static int no_thread(const char *call) { return strcmp(call, "thread") ? 0 : -EAGAIN; }
+
+static void begins_nothing(int fd, const char *path, int rc)
+{
+    static int called; /* not on the stack: a job that is begun may be late */
+    fen_file_info info;
+    called = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        must_equal(fen_blocking(count_call, &called), rc);
+        must_equal(fen_try_blocking(count_call, &called), rc);
+        must_equal(fen_blocking_until(count_call, &called, soon()), rc);
+        must_equal(fen_file_write(fd, "x", 1), rc);
+        must_equal(fen_file_pwrite(fd, "x", 1, 0), rc);
+        must_equal(fen_file_truncate(fd, 9), rc);
+        must_equal(fen_file_unlink(path), rc);
+        must_equal(fen_file_stat(path, &info), rc);
+    }
+    must_equal(called, 0);
+    struct stat st;
+    must(!stat(path, &st) && st.st_size == 0);
+}
+
+static void write_late(void *fd) { must_equal(fen_file_write(*(int *)fd, "late", 4), 4); }
+
+/* What has to be done all the same is. */
+static void ends_well(fen_scope *s, int fd, int rc)
+{
+    int more = dup(fd), called = 0;
+    fen_defer_record late;
+    must(more >= 0);
+    fen_defer(s, &late, write_late, &more);
+    must_equal(fen_file_close(fd), 0);
+    fen__mask(+1);
+    must_equal(fen_blocking(count_call, &called), 0);
+    fen__mask(-1);
+    must_equal(called, 1);
+    must_equal(fen_scope_close(s), rc);
+    must_equal(lseek(more, 0, SEEK_CUR), 4);
+    must_equal(fen_file_close(more), 0);
+}
+
+static int too_late(void *arg)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/var/tmp/fen-file-t-%d", (int)getpid());
+    for (int expired = 0; expired < 2; expired++) {
+        int called = 0, rc = expired ? -ETIMEDOUT : -ECANCELED;
+        int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        must(fd >= 0);
+        fen_scope *s = fen_scope_open(expired ? fen_now() - FEN_S : FEN_NEVER);
+        if (!expired)
+            fen_scope_cancel(s);
+        if (!expired) { /* there is no thread yet, nor is one asked for */
+            fen__sys_fault = no_thread;
+            must_equal(fen_blocking(count_call, &called), rc);
+            must_equal(fen_file_truncate(fd, 9), rc);
+            fen__sys_fault = NULL;
+        }
+        fen__mask(+1);
+        must_equal(fen_blocking(count_call, &called), 0); /* from now on there is */
+        fen__mask(-1);
+        begins_nothing(fd, path, rc);
+        ends_well(s, fd, rc);
+        must_equal(unlink(path), 0);
+    }
+    *(int *)arg = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        must_equal(fen_blocking_until(count_call, arg, fen_now() - FEN_S), -ETIMEDOUT);
+        must_equal(fen_blocking_until(count_call, arg, 0), -ETIMEDOUT);
+    }
+    must_equal(*(int *)arg, 0);
+    must_equal(fen_blocking_until(count_call, arg, soon()), 0);
+    return *(int *)arg - 1;
+}
+
+static void test_what_has_ended_begins_nothing(void **state)
+{
+    (void)state;
+    int called = 0;
+    for (int i = 1; i <= 2; i++)
+        run_clean(too_late, &called, i);
+    assert_int_equal(fen_blocking_until(count_call, &called, 0), -ETIMEDOUT); /* a thread */
+    assert_int_equal(fen_blocking_until(count_call, &called, soon()), 0);
+    assert_int_equal(called, 2);
+}
+
 /* ---- the bill ---- */
 
 static int burn(void *arg)
@@ -379,8 +476,6 @@ static void test_trying(void **state)
 
 /* ---- no thread to be had ---- */
 
-static int no_thread(const char *call) { return strcmp(call, "thread") ? 0 : -EAGAIN; }
-
 static int threadless(void *arg)
 {
     (void)arg;
@@ -429,11 +524,17 @@ static void test_crowd(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_files),     cmocka_unit_test(test_bounded),
-        cmocka_unit_test(test_canceling), cmocka_unit_test(test_billed),
-        cmocka_unit_test(test_no_thread), cmocka_unit_test(test_trying),
-        cmocka_unit_test(test_crowd),     cmocka_unit_test(test_offset_below_zero),
-        cmocka_unit_test(test_far_times), cmocka_unit_test(test_a_read_that_has_begun_is_done),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_bounded),
+        cmocka_unit_test(test_canceling),
+        cmocka_unit_test(test_billed),
+        cmocka_unit_test(test_no_thread),
+        cmocka_unit_test(test_trying),
+        cmocka_unit_test(test_crowd),
+        cmocka_unit_test(test_offset_below_zero),
+        cmocka_unit_test(test_far_times),
+        cmocka_unit_test(test_a_read_that_has_begun_is_done),
+        cmocka_unit_test(test_what_has_ended_begins_nothing),
     };
     static const char *const ways[] = {"auto", "ring", "pool"}; /* a ring: where there is one */
     int failed = 0;

@@ -189,6 +189,15 @@ static void acquire(void *arg)
     (void)!fen_sem_acquire(&sem);
 }
 static void sem_of_less_than_none(void) { fen_sem_init(&sem, -1); }
+static void sem_too_many(void)
+{
+    fen_sem_init(&sem, INT64_MAX - 1);
+    fen_sem_release(&sem);
+    if (fen_sem_try_acquire(&sem) == 0) { /* so many there may be */
+        fen_sem_release(&sem);
+        fen_sem_release(&sem);
+    }
+}
 static void sem_with_waiter(void)
 {
     go(acquire, NULL);
@@ -245,6 +254,7 @@ static void test_condition_semaphore_group_once_and_barrier(void **state)
     dies(cond_with_waiter, "!c->waiters.head");
     dies(sem_with_waiter, "!s->waiters.head");
     dies(sem_of_less_than_none, "permits >= 0");
+    dies(sem_too_many, "seen < INT64_MAX");
     dies(wg_below_zero, "wg_left >= 0");
     dies(wg_far_below_zero, "wg_left >= 0");
     dies(wg_too_many, "wg_left <= INT32_MAX");

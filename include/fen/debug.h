@@ -19,8 +19,8 @@ FEN_API int fen_debug_fibers(void (*put)(void *arg, const char *text, size_t n),
 
 /* Says that something outside fen (a thread, a signal handler, a callback of another library) may
  * wake fibers of this process until fen_outsider_end: meanwhile no deadlock is reported. Not needed
- * once such a thread has woken a fiber of this run: fen notices. Counted; any thread; does not
- * block. */
+ * once such a thread has woken a fiber of this run (fen notices), nor while a spawner is open
+ * (fen/spawner.h). Counted; any thread; does not block. */
 FEN_API void fen_outsider_begin(void);
 FEN_API void fen_outsider_end(void);
 

@@ -36,12 +36,14 @@ FEN_API void fen_fd_forget(int fd);
  * calls that take long or keep state in thread-locals: the pool's threads are ordinary ones. What
  * fn burns is on the fiber's bill.
  *
- * The scope's deadline or cancellation ends the wait while fn has not begun: -ETIMEDOUT or
- * -ECANCELED, and fn is not called. Once fn runs, the call returns when fn does, whatever the scope
- * says: arg and what it points to may lie on the caller's stack. -EAGAIN: no thread can be had.
- * fn must not call what needs a fiber. At most fen_config.max_blocking calls run at once, the
- * others wait in order; try_: -EAGAIN instead of standing in that queue, so fn has not run then
- * unless it returns -EAGAIN itself. Parks; outside a fiber fn runs on the calling thread. */
+ * The scope's end, or deadline_ns, ends the wait while fn has not begun: -ECANCELED or -ETIMEDOUT,
+ * and fn is not called; nor is it in a scope that has ended already or with a deadline in the past
+ * (0 too), in any of the three. Once fn runs, the call returns when fn does, whatever the scope
+ * says: arg and what it points to may lie on the caller's stack. -EAGAIN: no thread can be had. fn
+ * must not call what needs a fiber. At most fen_config.max_blocking calls run at once, the others
+ * wait in order; try_: -EAGAIN instead of standing in that queue, so fn has not run then unless it
+ * returns -EAGAIN itself. Parks; outside a fiber fn runs on the calling thread, unless the deadline
+ * has passed. */
 FEN_API int fen_blocking(int (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 FEN_API int fen_blocking_until(int (*fn)(void *arg), void *arg, int64_t deadline_ns) FEN_MUST_CHECK;
 FEN_API int fen_try_blocking(int (*fn)(void *arg), void *arg) FEN_MUST_CHECK;

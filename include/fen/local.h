@@ -47,12 +47,14 @@ FEN_API void *fen_local_get(fen_local_key key);
 
 /* Labels the running fiber key=value, for itself and the fibers that it starts from now on; value.p
  * NULL takes the label away (0 also if there was none). A key has 1 to 31 of a-z 0-9 _ . and begins
- * with a letter; a value at most 63 bytes without control characters; both are copied. 0, -EINVAL,
- * FEN_ELIMIT when it would be the ninth or there is no room, -ENOMEM, FEN_ENOTFIBER. */
+ * with a letter; a value at most 63 bytes without control characters; both are copied. 0, -EINVAL
+ * (also for a key of NULL), FEN_ELIMIT when it would be the ninth or there is no room, -ENOMEM,
+ * FEN_ENOTFIBER. */
 FEN_API int fen_label_set(const char *key, fen_slice value) FEN_MUST_CHECK;
 
 /* The running fiber's label of that key; the i-th, from 0, in the order in which they were set. The
- * slices live until the fiber sets a label or ends. 0 or -ENOENT (also outside a fiber). */
+ * slices live until the fiber sets a label or ends. 0 or -ENOENT (also outside a fiber); get:
+ * -EINVAL for a key of NULL. */
 FEN_API int fen_label_get(const char *key, fen_slice *ret_value);
 FEN_API int fen_label_at(int i, fen_slice *ret_key, fen_slice *ret_value);
 

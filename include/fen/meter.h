@@ -9,13 +9,16 @@
 extern "C" {
 #endif
 
+/* ISO C has no name for 128 bits. */
+__extension__ typedef __int128 fen_int128;
+
 /* What work used. Exact integers; money is computed when read. Byte-nanoseconds are wide: 1 GB held
  * for 10 seconds does not fit in 64 bits. */
 typedef struct fen_usage {
-    int64_t cpu_ns;         /* on-CPU time, kernel part included */
-    int64_t wait_ns;        /* parked */
-    int64_t arena_bytes;    /* asked of arenas */
-    __int128 arena_byte_ns; /* arena chunk bytes x time held */
+    int64_t cpu_ns;           /* on-CPU time, kernel part included */
+    int64_t wait_ns;          /* parked */
+    int64_t arena_bytes;      /* asked of arenas */
+    fen_int128 arena_byte_ns; /* arena chunk bytes x time held */
     int64_t in_bytes, out_bytes;
 } fen_usage;
 
@@ -45,7 +48,7 @@ FEN_API int fen_price_book_load(const char *path, fen_price_book *ret_book, char
 /* Femto-yuan of a usage: (CPU hours x cpu price + GB-hours x memory price [+ requests / 1,000 x
  * request price if request_on]), computed exactly and rounded once, to the nearest, halves up.
  * Saturates at the ends of the type. Any thread. */
-FEN_API __int128 fen_price_of(const fen_price_book *b, const fen_usage *u, int64_t requests);
+FEN_API fen_int128 fen_price_of(const fen_price_book *b, const fen_usage *u, int64_t requests);
 
 #ifdef __cplusplus
 }

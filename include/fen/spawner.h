@@ -12,8 +12,9 @@ extern "C" {
 typedef struct fen_spawner fen_spawner;
 
 /* Holds the calling fiber's current scope open: its close waits for fen_spawner_close as it waits
- * for a fiber of the scope. 0, -ENOMEM, FEN_ENOTFIBER. Fibers only. The handle may be given to any
- * number of threads. */
+ * for a fiber of the scope. Until then no deadlock is reported, as after fen_outsider_begin: who
+ * has the handle may still come. 0, -ENOMEM, FEN_ENOTFIBER. Fibers only. The handle may be given to
+ * any number of threads. */
 FEN_API int fen_spawner_open(fen_spawner **ret_spawner) FEN_MUST_CHECK;
 
 /* Starts fn(arg) in a new fiber of that scope. name as in fen_go_named. 0, -ENOMEM, FEN_ELIMIT;

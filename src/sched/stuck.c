@@ -5,8 +5,9 @@
  * switch in between:
  *   every P idle; no fiber on a thread (a blocking section or a computation whose P was taken); no
  *   start queued; no timer armed; no descriptor with somebody waiting in it, fen's or another
- *   library's; no call on the pool of threads; no outsider declared, and no thread outside fen has
- *   ever woken a fiber of this run; the first fiber has not ended; a fiber lives.
+ *   library's; no call on the pool of threads; no outsider declared, which an open spawner is too,
+ *   and no thread outside fen has ever woken a fiber of this run; the first fiber has not ended; a
+ *   fiber lives.
  * What cannot be seen is a thread outside that will send for the first time later. Hence the words
  * of the report, that the default goes on waiting, and fen_outsider_begin.
  *

@@ -128,6 +128,8 @@ int fen_label_at(int i, fen_slice *ret_key, fen_slice *ret_value)
 
 int fen_label_get(const char *key, fen_slice *ret_value)
 {
+    if (!key)
+        return -EINVAL;
     const struct fen__g *g = current();
     fen_slice k, value;
     for (uint32_t at = 0; g && next_pair(g->labels, &at, &k, &value);)

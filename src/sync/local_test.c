@@ -219,11 +219,15 @@ static int limits(void *arg)
 {
     (void)arg;
     char k[40], text[80];
+    fen_slice v;
     memset(text, 'x', sizeof text);
     static const char *bad[] = {"", "1a", "_a", "Abc", "a-b", "a b", "a=b"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(fen_label_set(bad[i], FEN_SLICE("v")), -EINVAL);
     assert_int_equal(fen_label_set(NULL, FEN_SLICE("v")), -EINVAL);
+    assert_int_equal(fen_label_set("held", FEN_SLICE("v")), 0);
+    assert_int_equal(fen_label_get(NULL, &v), -EINVAL);
+    assert_int_equal(fen_label_set("held", (fen_slice){0}), 0);
     assert_int_equal(fen_label_set("a", FEN_SLICE("two\nlines")), -EINVAL);
     assert_int_equal(fen_label_set("a", (fen_slice){"\0", 1}), -EINVAL);
     assert_int_equal(fen_label_set("a", (fen_slice){text, 64}), -EINVAL);
@@ -249,8 +253,11 @@ static int limits(void *arg)
 static void test_label_limits(void **state)
 {
     (void)state;
+    fen_slice v;
     run_on(1, limits, NULL);
     assert_int_equal(fen_label_set("a", FEN_SLICE("v")), FEN_ENOTFIBER);
+    assert_int_equal(fen_label_get("a", &v), -ENOENT);
+    assert_int_equal(fen_label_get(NULL, &v), -EINVAL);
 }
 
 /* ---- read by others meanwhile ---- */

@@ -202,10 +202,12 @@ static inline bool sem_take(fen_sem *s)
 static inline bool sem_give(fen_sem *s)
 {
     int64_t seen = __atomic_load_n(&s->permits, __ATOMIC_RELAXED);
-    while (seen >= 0)
+    while (seen >= 0) {
+        fen_assert(seen < INT64_MAX); /* one more would read as WAITED */
         if (__atomic_compare_exchange_n(&s->permits, &seen, seen + 1, 1, __ATOMIC_RELEASE,
                                         __ATOMIC_RELAXED))
             return true;
+    }
     return false;
 }
 

@@ -5,9 +5,11 @@
  *   QUEUED --- a thread takes it ---> RUNNING --- fn returned ---> DONE, the fiber is woken
  *     '------- the fiber takes it out: deadline or cancellation
  *
- * All three under the pool's lock. A fiber whose job runs waits masked: the job may be using what
- * arg points to, so the only sound way to leave early would be to own it. After DONE the thread
- * touches nothing of the job; the wake carries the epoch, so a late one is harmless.
+ * All three under the pool's lock. Whether the call is to begin at all is asked before its job is
+ * queued: from then on a thread may take it at any moment. A fiber whose job runs waits masked: the
+ * job may be using what arg points to, so the only sound way to leave early would be to own it.
+ * After DONE the thread touches nothing of the job; the wake carries the epoch, so a late one is
+ * harmless.
  *
  * Threads are made when jobs wait and nobody is idle, up to the limit, and live until the run ends;
  * an idle one sleeps on a futex. They are joined when the last fiber has ended and before the
@@ -241,7 +243,7 @@ static void wait_here(struct job *j)
 
 static int wait_for(struct job *j, struct fen__g *g, int64_t deadline_ns)
 {
-    int code = 0, rc = fen__limit_rc(g);
+    int code = 0, rc = 0;
     while (!rc && wait_once(j, g, deadline_ns, &code) != DONE)
         rc = fen__code_rc(g, code);
     if (!rc)
@@ -255,15 +257,24 @@ static int wait_for(struct job *j, struct fen__g *g, int64_t deadline_ns)
     return 0;
 }
 
+static int passed_rc(int64_t deadline_ns)
+{
+    return deadline_ns != FEN_NEVER && deadline_ns <= fen__sys_now() ? -ETIMEDOUT : 0;
+}
+
 static int blocking(int (*fn)(void *arg), void *arg, bool at_once, int64_t deadline_ns)
 {
     struct fen__m *m = fen__enter();
+    int rc = m ? fen__limit_rc(fen__cur(m)) : 0;
+    if (!rc)
+        rc = passed_rc(deadline_ns);
     if (!m)
-        return fn(arg);
+        return rc ? rc : fn(arg);
     struct fen__g *g = fen__cur(m);
     struct job *j = (struct job *)(void *)g->job;
     *j = (struct job){.g = g, .fn = fn, .arg = arg, .state = QUEUED};
-    int rc = submit(j, at_once);
+    if (!rc)
+        rc = submit(j, at_once);
     if (!rc && FEN__UNLIKELY(fen__sim_here()))
         wait_here(j);
     if (!rc) {

@@ -187,6 +187,79 @@ static void threads_and_fibers_share_locks(void **state)
     assert_int_equal(fen_run(lock_together, NULL, &(fen_config){.procs = 2}), 0);
 }
 
+/* ---- meeting, reading and writing, setting up, from both sides ---- */
+
+enum { MEETINGS = 50 };
+static fen_barrier barrier;
+static fen_rwlock rwlock;
+static fen_once once[MEETINGS];
+static int64_t sets[MEETINGS];
+static _Atomic int lasts;
+
+static int set_up(void *n)
+{
+    ++*(int64_t *)n;
+    return fen_sleep(FEN_MS / 10); /* the others wait for it */
+}
+
+static void meet(void)
+{
+    for (int i = 0; i < MEETINGS; i++) {
+        int last = fen_barrier_wait(&barrier);
+        assert_true(last == 0 || last == 1);
+        atomic_fetch_add(&lasts, last);
+        assert_int_equal(fen_once_do(&once[i], set_up, &sets[i]), 0);
+        assert_int_equal(sets[i], 1);
+        assert_int_equal(fen_rwlock_write_lock(&rwlock), 0);
+        plain++;
+        fen_rwlock_write_unlock(&rwlock);
+        assert_int_equal(fen_rwlock_read_lock(&rwlock), 0);
+        assert_true(plain > 2 * THREADS * i && plain <= 2 * THREADS * (i + 1));
+        fen_rwlock_read_unlock(&rwlock);
+    }
+}
+
+static void *meet_thread(void *arg)
+{
+    meet();
+    return arg;
+}
+
+static void meet_fiber(void *arg)
+{
+    (void)arg;
+    meet();
+}
+
+static int meet_all(void *arg)
+{
+    (void)arg;
+    pthread_t t[THREADS];
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < THREADS; i++) {
+        start(&t[i], meet_thread, NULL);
+        assert_int_equal(fen_go(meet_fiber, NULL), 0);
+    }
+    assert_int_equal(fen_scope_close(s), 0);
+    fen_blocking_begin();
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(t[i], NULL);
+    fen_blocking_end();
+    return 0;
+}
+
+static void threads_and_fibers_meet(void **state)
+{
+    (void)state;
+    plain = 0;
+    fen_barrier_init(&barrier, 2 * THREADS);
+    assert_int_equal(fen_run(meet_all, NULL, &(fen_config){.procs = 2}), 0);
+    assert_int_equal(plain, 2 * THREADS * MEETINGS);
+    assert_int_equal(lasts, MEETINGS);
+    fen_barrier_fini(&barrier);
+    fen_rwlock_fini(&rwlock);
+}
+
 /* ---- the end of a run ---- */
 
 static _Atomic int waiting, canceled;
@@ -509,6 +582,7 @@ int main(void)
         cmocka_unit_test(threads_and_fibers_talk),
         cmocka_unit_test(threads_talk_without_a_runtime),
         cmocka_unit_test(threads_and_fibers_share_locks),
+        cmocka_unit_test(threads_and_fibers_meet),
         cmocka_unit_test(the_end_of_a_run_ends_the_waits_of_threads),
         cmocka_unit_test(threads_spawn_detached_fibers),
         cmocka_unit_test(spawns_meet_the_end_of_runs),

@@ -1,9 +1,11 @@
 /* spawner.c - a scope held open for threads: the handle counts as one of the scope's children, so
- * the scope cannot close under a thread that is about to add another. */
+ * the scope cannot close under a thread that is about to add another; and as somebody outside who
+ * may still come, so a run in which all wait for that thread is no deadlock. */
 #include "sync/sync_int.h"
 
 #include "mem/mem.h"
 
+#include <fen/debug.h>
 #include <fen/spawner.h>
 
 struct fen_spawner {
@@ -20,6 +22,7 @@ int fen_spawner_open(fen_spawner **ret_spawner)
         return -ENOMEM;
     s->scope = scope;
     fen__scope_hold(scope);
+    fen_outsider_begin();
     *ret_spawner = s;
     return 0;
 }
@@ -57,4 +60,5 @@ void fen_spawner_close(fen_spawner *s)
     struct fen_scope *scope = s->scope;
     fen__mem_free(s, sizeof *s);
     fen__scope_let_go(scope);
+    fen_outsider_end(); /* last: until then the scope's owner waits for this thread */
 }
