@@ -412,6 +412,53 @@ static void test_two_senders_who_wait_are_equal(void **state)
     run_on(1, two_wait, NULL);
 }
 
+/* Waits on two channels again and again, and is sent something on the first only. */
+static void takes_either(void *two)
+{
+    fen_chan **c = two;
+    int v;
+    fen_case k[] = {FEN_RECV(c[0], &v), FEN_RECV(c[1], &v)};
+    while (fen_select(k, 2, FEN_NEVER) == 0 && k[0].rc == 0)
+        ;
+}
+
+/* Who was woken by the one still stands in the queue of the other: nobody to send to. */
+static int already_woken(void *arg)
+{
+    (void)arg;
+    enum { LAPS = 4000 };
+    static fen_chan *c[2];
+    fen_chan *a = full(), *b = full();
+    int v = 0, hits[3] = {0};
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < 2; i++)
+        c[i] = fen_chan_new(sizeof v, 0);
+    assert_int_equal(fen_go(takes_either, c), 0);
+    fen_case k[] = {FEN_SEND(c[1], &v), FEN_RECV(a, &v), FEN_RECV(b, &v)};
+    for (int i = 0; i < LAPS; i++) {
+        fen_yield(); /* one P: it is in its wait, and does not go on before the next time */
+        assert_int_equal(fen_chan_send(c[0], &v), 0);
+        int took = fen_select(k, 3, 0);
+        assert_true(took == 1 || took == 2);
+        hits[took]++;
+        assert_int_equal(fen_chan_try_send(k[took].c, &v), 0);
+    }
+    assert_in_range(hits[1], LAPS * 45 / 100, LAPS * 55 / 100);
+    assert_int_equal(fen_chan_close(c[0]), 0);
+    assert_int_equal(fen_scope_close(s), 0);
+    for (int i = 0; i < 2; i++)
+        fen_chan_free(c[i]);
+    fen_chan_free(a);
+    fen_chan_free(b);
+    return 0;
+}
+
+static void test_who_was_woken_elsewhere_is_passed_over(void **state)
+{
+    (void)state;
+    run_on(1, already_woken, NULL);
+}
+
 /* A thread that is no worker chooses alike. */
 static void *outside(void *arg)
 {
@@ -593,6 +640,7 @@ int main(void)
         cmocka_unit_test(test_two_ready_cases_of_one_channel_are_equal),
         cmocka_unit_test(test_fibers_by_turns_do_not_share_a_period),
         cmocka_unit_test(test_two_senders_who_wait_are_equal),
+        cmocka_unit_test(test_who_was_woken_elsewhere_is_passed_over),
         cmocka_unit_test(test_two_ready_ones_are_equal_to_a_thread),
         cmocka_unit_test(test_disabled_cases),
         cmocka_unit_test(test_after),
