@@ -61,7 +61,7 @@ typedef struct fen_config {
     int max_blocking;     /* threads for fen_blocking and files, 1 to 1,024; 0: 64 */
     enum fen_files files; /* FEN_FILES_AUTO: FEN_FILES=auto, ring or pool, else as said there */
     bool meter_off;       /* no CPU bill; for measuring what the bill costs */
-    uint64_t seed;        /* seeds the stealing order; 0: from the clock */
+    uint64_t seed;        /* of what stealing and fen_select choose; 0: from the clock */
     /* Told of fibers that stall others, at most once a second for each kind; NULL: nobody is.
      * Called on a thread of fen's that must not be kept: it may not block, and of fen only what any
      * thread may call without waiting. For the frames a handler for SIGURG is installed, unless the

@@ -40,6 +40,14 @@ static inline void fen__prefetch(const void *p, int bytes)
         __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)i), 1);
 }
 
+/* splitmix64's last step: numbers near each other go far apart. */
+static inline uint64_t fen__mix(uint64_t x)
+{
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
+
 /* xorshift64*: fast, not for secrets. The state must not be 0. */
 static inline uint64_t fen__rand(uint64_t *state)
 {

@@ -64,6 +64,7 @@ static struct outsider *make(void)
         return NULL;
     struct outsider *o = mem;
     o->m.cur = &o->g;
+    o->m.rand = fen__mix((uint64_t)fen__sys_now() + pool.n) | 1;
     o->g.id = FEN__G_THREAD | pool.n;
     o->g.limit = &o->limit;
     o->g.timer.at = -1;

@@ -175,6 +175,7 @@ static struct fen__m *m_alloc(void)
         return NULL;
     }
     m->statfd = -1;
+    m->rand = fen__mix(fen__sched.seed + fen__sched.ms_made++) | 1;
     m->first = !fen__sched.ms;
     m->next = fen__sched.ms;
     return m;
@@ -307,6 +308,7 @@ static int configure(const fen_config *cfg, enum fen_guard *ret_guard)
     s->log = cfg->log;
     s->log_arg = cfg->log_arg;
     s->seed = cfg->seed ? cfg->seed : (uint64_t)fen__sys_now() | 1;
+    s->ms_made = 0;
     return 0;
 }
 

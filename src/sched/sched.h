@@ -338,8 +338,9 @@ extern int64_t (*fen__cold_after)(const struct fen__g *g);
 /* ---- sim.c: simulated runs ---- */
 /* Is the caller inside one, that is, on its one worker? Any thread. */
 bool fen__sim_here(void);
-/* A number that the seed decides; not inside a simulated run: `otherwise`. */
-uint32_t fen__sim_draw(uint32_t otherwise);
+/* A random number below `below`, each as likely; m is the caller's. The seed of a simulated run
+ * decides it there. RT. */
+uint32_t fen__draw(struct fen__m *m, uint32_t below);
 
 /* ---- timer.c (RT) ---- */
 /* 0 or -ENOMEM. fn runs on a worker's own stack. */

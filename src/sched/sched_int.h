@@ -9,7 +9,7 @@
  *
  * Touched by            fields
  * its M in RT           fen__p.tick, quick_until, streak, jam, last_poll, anchor_*, ring.tail,
- *                       push of runnext
+ *                       push of runnext; fen__m.rand
  * any M in RT           ring.head and runnext by CAS (stealing); timers under timers.lock
  * sched.lock            idle list, spare list, global queue, M list; fen__m.p while it has none,
  *                       a spare's guest
@@ -125,6 +125,7 @@ struct fen__m {
     uint32_t stack_credit, stack_room; /* slots reserved: for fibers to come, for `stacks` */
     uint64_t number, number_end;       /* of the next fibers */
     uint64_t control;                  /* floating-point control words that a fiber begins with */
+    uint64_t rand;                     /* fen__draw's */
     struct fen__spares spares;
     struct fen__annot annot;
     struct fen__mem_now *mem; /* who pays for memory; NULL: nobody in particular */
@@ -164,6 +165,7 @@ struct fen__sched {
     struct fen__m *_Atomic spares; /* by relaxed loads also without the lock */
     struct fen__m *ms;
     int n_ms, max_ms, max_blocking;
+    uint64_t ms_made; /* under lock; each M has random numbers of its own */
     enum fen_files files;
     struct fen__g *global_head, **global_tail;
     _Atomic int n_global;

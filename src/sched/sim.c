@@ -65,13 +65,6 @@ static struct {
 
 /* ---- the seed ---- */
 
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9); /* splitmix64 */
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
 static uint32_t draw(uint32_t below) { return (uint32_t)((fen__rand(&sim.rand) >> 32) % below); }
 static bool chance(uint32_t one_in) { return one_in && draw(one_in) == 0; }
 
@@ -79,7 +72,7 @@ static bool chance(uint32_t one_in) { return one_in && draw(one_in) == 0; }
 static void note(enum event what, uint64_t value)
 {
     uint64_t h = atomic_load_explicit(&sim.hash, memory_order_relaxed);
-    h = mix(h ^ mix(value * 8 + what));
+    h = fen__mix(h ^ fen__mix(value * 8 + what));
     atomic_store_explicit(&sim.hash, h, memory_order_relaxed);
 }
 
@@ -87,9 +80,10 @@ uint64_t fen_sim_hash(void) { return atomic_load_explicit(&sim.hash, memory_orde
 
 bool fen__sim_here(void) { return fen__sys_is_virtual(); }
 
-uint32_t fen__sim_draw(uint32_t otherwise)
+uint32_t fen__draw(struct fen__m *m, uint32_t below)
 {
-    return fen__sys_is_virtual() ? (uint32_t)(fen__rand(&sim.rand) >> 32) : otherwise;
+    uint64_t *rand = FEN__UNLIKELY(fen__sys_is_virtual()) ? &sim.rand : &m->rand;
+    return (uint32_t)((fen__rand(rand) >> 32) * below >> 32);
 }
 
 int fen__sim_config(const fen_config *cfg)
@@ -152,7 +146,7 @@ int fen__sim_open(void)
     if (rc)
         return rc;
     sim.ready = mem;
-    sim.rand = mix(sim.seed) | 1;
+    sim.rand = fen__mix(sim.seed) | 1;
     sim.faulty = sim.settled = sim.told = false;
     atomic_store(&sim.n, 0);
     atomic_store(&sim.ended, false);
@@ -283,7 +277,7 @@ static void collect(struct fen__m *m)
     }
 }
 
-static uint64_t rank(uint32_t i) { return mix(sim.ready[i]->number ^ sim.seed); }
+static uint64_t rank(uint32_t i) { return fen__mix(sim.ready[i]->number ^ sim.seed); }
 
 static struct fen__g *pick(void)
 {

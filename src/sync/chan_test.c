@@ -1,4 +1,5 @@
-/* chan_test.c - select with both directions on one channel, disabled cases, FEN_AFTER, lengths. */
+/* chan_test.c - select with both directions on one channel, disabled cases, FEN_AFTER, which of
+ * several ready cases is taken, lengths. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -224,6 +225,255 @@ static void test_the_choice_is_fair(void **state)
     run_on_all(fair, NULL);
 }
 
+/* ---- of several ready cases each is as likely, whatever stands around them ---- */
+
+enum { DRAWS = 20000 };
+
+static fen_chan *full(void)
+{
+    int v = 0;
+    fen_chan *c = fen_chan_new(sizeof v, 1);
+    assert_non_null(c);
+    assert_int_equal(fen_chan_send(c, &v), 0);
+    return c;
+}
+
+/* Of the n cases only a and b can go, both always: each is taken in 45 to 55 of 100, which a fair
+ * choice misses by 14 standard deviations. */
+static void even(fen_case *cases, int n, int a, int b)
+{
+    int hits[FEN_SELECT_MAX] = {0}, v = 0;
+    for (int i = 0; i < DRAWS; i++) {
+        int k = fen_select(cases, n, FEN_NEVER);
+        assert_true(k == a || k == b);
+        hits[k]++;
+        assert_int_equal(fen_chan_try_send(cases[k].c, &v), 0);
+    }
+    assert_in_range(hits[a], DRAWS * 45 / 100, DRAWS * 55 / 100);
+    assert_in_range(hits[b], DRAWS * 45 / 100, DRAWS * 55 / 100);
+}
+
+/* Empty channels stand before the two. */
+static int two_of_many(void *arg)
+{
+    (void)arg;
+    int v;
+    fen_case c[FEN_SELECT_MAX];
+    for (int i = 0; i < FEN_SELECT_MAX; i++)
+        c[i] = FEN_RECV(i < FEN_SELECT_MAX - 2 ? fen_chan_new(sizeof v, 1) : full(), &v);
+    even(c, FEN_SELECT_MAX, FEN_SELECT_MAX - 2, FEN_SELECT_MAX - 1);
+    for (int i = 0; i < FEN_SELECT_MAX; i++)
+        fen_chan_free(c[i].c);
+    return 0;
+}
+
+static void test_two_ready_ones_of_64_are_equal(void **state)
+{
+    (void)state;
+    run_on(2, two_of_many, NULL);
+}
+
+/* Cases that are off, of either kind, and FEN_AFTER. */
+static int two_and_none(void *arg)
+{
+    (void)arg;
+    int v;
+    fen_chan *a = full(), *b = full();
+    fen_case off = {.c = a, .op = FEN_OP_NONE};
+    even((fen_case[]){FEN_RECV(NULL, &v), FEN_RECV(a, &v), FEN_RECV(b, &v)}, 3, 1, 2);
+    even((fen_case[]){off, FEN_RECV(a, &v), FEN_RECV(b, &v)}, 3, 1, 2);
+    even((fen_case[]){FEN_RECV(a, &v), FEN_RECV(b, &v), FEN_AFTER(0)}, 3, 0, 1);
+    fen_chan_free(a);
+    fen_chan_free(b);
+    return 0;
+}
+
+static void test_cases_that_are_off_leave_two_ready_ones_equal(void **state)
+{
+    (void)state;
+    run_on(2, two_and_none, NULL);
+}
+
+/* One channel in two cases, one element in it: the other case finds nothing. And a send beside a
+ * receive of the same. */
+static int twice(void *arg)
+{
+    (void)arg;
+    int v = 0;
+    fen_chan *c = full(), *d = fen_chan_new(sizeof v, 2);
+    even((fen_case[]){FEN_RECV(c, &v), FEN_RECV(c, &v)}, 2, 0, 1);
+    assert_int_equal(fen_chan_send(d, &v), 0);
+    int sends = 0;
+    for (int i = 0; i < DRAWS; i++) {
+        int k = fen_select((fen_case[]){FEN_SEND(d, &v), FEN_RECV(d, &v)}, 2, FEN_NEVER);
+        sends += k == 0;
+        assert_int_equal(k == 0 ? fen_chan_try_recv(d, &v) : fen_chan_try_send(d, &v), 0);
+    }
+    assert_in_range(sends, DRAWS * 45 / 100, DRAWS * 55 / 100);
+    assert_int_equal(fen_chan_len(d), 1);
+    /* closed: receiving what is left, or learning on the other that it is over */
+    assert_int_equal(fen_chan_close(d), 0);
+    fen_case both[] = {FEN_RECV(c, &v), FEN_SEND(d, &v)};
+    int closed = 0;
+    for (int i = 0; i < DRAWS; i++)
+        if (fen_select(both, 2, FEN_NEVER)) {
+            assert_int_equal(both[1].rc, FEN_ECLOSED);
+            closed++;
+        } else {
+            assert_int_equal(both[0].rc, 0);
+            assert_int_equal(fen_chan_try_send(c, &v), 0);
+        }
+    assert_in_range(closed, DRAWS * 45 / 100, DRAWS * 55 / 100);
+    fen_chan_free(c);
+    fen_chan_free(d);
+    return 0;
+}
+
+static void test_two_ready_cases_of_one_channel_are_equal(void **state)
+{
+    (void)state;
+    run_on(2, twice, NULL);
+}
+
+/* Fibers by turns on one P, each with two channels of its own. */
+enum { TURNERS = 256, TURNS = 500 };
+static int firsts[TURNERS];
+
+static void takes_turns(void *first)
+{
+    int v;
+    fen_chan *a = full(), *b = full();
+    for (int i = 0; i < TURNS; i++) {
+        fen_case c[] = {FEN_RECV(a, &v), FEN_RECV(b, &v)};
+        int k = fen_select(c, 2, FEN_NEVER);
+        *(int *)first += k == 0;
+        assert_int_equal(fen_chan_try_send(c[k].c, &v), 0);
+        fen_yield();
+    }
+    fen_chan_free(a);
+    fen_chan_free(b);
+}
+
+static int turns(void *arg)
+{
+    (void)arg;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    memset(firsts, 0, sizeof firsts);
+    for (int i = 0; i < TURNERS; i++)
+        assert_int_equal(fen_go(takes_turns, &firsts[i]), 0);
+    assert_int_equal(fen_scope_close(s), 0);
+    for (int i = 0; i < TURNERS; i++)
+        assert_in_range(firsts[i], TURNS * 30 / 100, TURNS * 70 / 100);
+    return 0;
+}
+
+static void test_fibers_by_turns_do_not_share_a_period(void **state)
+{
+    (void)state;
+    run_on(1, turns, NULL);
+}
+
+/* Senders who wait: three empty channels before the two, so that a scan would favour one. */
+static void offers(void *c)
+{
+    int v = 1;
+    while (fen_chan_send(c, &v) == 0)
+        ;
+}
+
+static int two_wait(void *arg)
+{
+    (void)arg;
+    enum { N = 5, LAPS = 4000 };
+    int hits[N] = {0}, v;
+    fen_case c[N];
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < N; i++)
+        c[i] = FEN_RECV(fen_chan_new(sizeof v, 0), &v);
+    for (int i = N - 2; i < N; i++)
+        assert_int_equal(fen_go(offers, c[i].c), 0);
+    for (int i = 0; i < LAPS; i++) {
+        fen_yield(); /* one P: whoever was taken from last time is back in its wait */
+        hits[fen_select(c, N, FEN_NEVER)]++;
+    }
+    for (int i = N - 2; i < N; i++)
+        assert_int_equal(fen_chan_close(c[i].c), 0);
+    assert_int_equal(fen_scope_close(s), 0);
+    assert_int_equal(hits[N - 2] + hits[N - 1], LAPS);
+    assert_in_range(hits[N - 1], LAPS * 45 / 100, LAPS * 55 / 100);
+    for (int i = 0; i < N; i++)
+        fen_chan_free(c[i].c);
+    return 0;
+}
+
+static void test_two_senders_who_wait_are_equal(void **state)
+{
+    (void)state;
+    run_on(1, two_wait, NULL);
+}
+
+/* Waits on two channels again and again, and is sent something on the first only. */
+static void takes_either(void *two)
+{
+    fen_chan **c = two;
+    int v;
+    fen_case k[] = {FEN_RECV(c[0], &v), FEN_RECV(c[1], &v)};
+    while (fen_select(k, 2, FEN_NEVER) == 0 && k[0].rc == 0)
+        ;
+}
+
+/* Who was woken by the one still stands in the queue of the other: nobody to send to. */
+static int already_woken(void *arg)
+{
+    (void)arg;
+    enum { LAPS = 4000 };
+    static fen_chan *c[2];
+    fen_chan *a = full(), *b = full();
+    int v = 0, hits[3] = {0};
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    for (int i = 0; i < 2; i++)
+        c[i] = fen_chan_new(sizeof v, 0);
+    assert_int_equal(fen_go(takes_either, c), 0);
+    fen_case k[] = {FEN_SEND(c[1], &v), FEN_RECV(a, &v), FEN_RECV(b, &v)};
+    for (int i = 0; i < LAPS; i++) {
+        fen_yield(); /* one P: it is in its wait, and does not go on before the next time */
+        assert_int_equal(fen_chan_send(c[0], &v), 0);
+        int took = fen_select(k, 3, 0);
+        assert_true(took == 1 || took == 2);
+        hits[took]++;
+        assert_int_equal(fen_chan_try_send(k[took].c, &v), 0);
+    }
+    assert_in_range(hits[1], LAPS * 45 / 100, LAPS * 55 / 100);
+    assert_int_equal(fen_chan_close(c[0]), 0);
+    assert_int_equal(fen_scope_close(s), 0);
+    for (int i = 0; i < 2; i++)
+        fen_chan_free(c[i]);
+    fen_chan_free(a);
+    fen_chan_free(b);
+    return 0;
+}
+
+static void test_who_was_woken_elsewhere_is_passed_over(void **state)
+{
+    (void)state;
+    run_on(1, already_woken, NULL);
+}
+
+/* A thread that is no worker chooses alike. */
+static void *outside(void *arg)
+{
+    two_of_many(arg);
+    return NULL;
+}
+
+static void test_two_ready_ones_are_equal_to_a_thread(void **state)
+{
+    (void)state;
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, outside, NULL), 0);
+    pthread_join(t, NULL);
+}
+
 static int disabled(void *arg)
 {
     (void)arg;
@@ -385,6 +635,13 @@ int main(void)
         cmocka_unit_test(test_send_and_receive_in_one_select),
         cmocka_unit_test(test_select_does_not_meet_itself),
         cmocka_unit_test(test_the_choice_is_fair),
+        cmocka_unit_test(test_two_ready_ones_of_64_are_equal),
+        cmocka_unit_test(test_cases_that_are_off_leave_two_ready_ones_equal),
+        cmocka_unit_test(test_two_ready_cases_of_one_channel_are_equal),
+        cmocka_unit_test(test_fibers_by_turns_do_not_share_a_period),
+        cmocka_unit_test(test_two_senders_who_wait_are_equal),
+        cmocka_unit_test(test_who_was_woken_elsewhere_is_passed_over),
+        cmocka_unit_test(test_two_ready_ones_are_equal_to_a_thread),
         cmocka_unit_test(test_disabled_cases),
         cmocka_unit_test(test_after),
         cmocka_unit_test(test_close_from_a_thread_frees_all_who_wait),

@@ -1,6 +1,6 @@
 /* select.c - waiting for one of several channel operations.
  *
- *   1 lock all channels in address order      2 starting at a random case, do the first that can go
+ *   1 lock all channels in address order      2 do a random one of those that can go
  *   3 none: arm one epoch, queue a node in every channel, unlock all, park
  *   4 the waker claims the fiber by that epoch, so exactly one case is done, by the waker
  *   5 take the other nodes out again; the channel whose case was done is not touched any more,
@@ -52,16 +52,34 @@ static void unlock_all(fen_chan **chans, int m)
         fen__unlock(&chans[m]->lock);
 }
 
+/* Its lock held. False: it cannot go. True: it can, or everybody who waits there has been woken by
+ * another channel or by a deadline and is on the way out, which only the try itself can tell. */
+static inline bool may_go(const fen_case *k)
+{
+    const fen_chan *c = k->c;
+    if (!c || k->op == FEN_OP_NONE)
+        return false;
+    bool partner =
+        k->op == FEN_OP_SEND ? c->count < c->cap || c->receivers.head : c->count || c->senders.head;
+    return partner || c->closed;
+}
+
+/* All locks held. Those that may go are drawn one after another until one does, so each that can go
+ * is as likely. Looking first costs less than trying in random order, where the processor guesses
+ * wrong half of the time even if a single one can go. Rejected: a scan on from a random case, which
+ * gives a ready one the share of all those before it that are not. */
 static int try_cases(fen_case *cases, int n, struct fen__handed *h)
 {
-    static _Atomic uint32_t turn;
-    uint32_t first = atomic_fetch_add_explicit(&turn, 2654435761u, memory_order_relaxed) >> 7;
-    first = fen__sim_draw(first);
-    for (int i = 0; i < n; i++) {
-        int k = (int)((first + (uint32_t)i) % (uint32_t)n);
+    uint8_t left[FEN_SELECT_MAX];
+    uint32_t of = 0;
+    for (int i = 0; i < n; i++)
+        if (may_go(&cases[i]))
+            left[of++] = (uint8_t)i;
+    while (of) {
+        uint32_t at = of > 1 ? fen__draw(fen__self(), of) : 0;
+        int k = left[at];
         fen_case *c = &cases[k];
-        if (!c->c || c->op == FEN_OP_NONE)
-            continue;
+        left[at] = left[--of];
         c->rc = c->op == FEN_OP_SEND ? fen__chan_send_step(c->c, c->elem, h)
                                      : fen__chan_recv_step(c->c, c->elem, h);
         if (c->rc != -EAGAIN)

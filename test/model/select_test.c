@@ -15,7 +15,7 @@
 #define fen__mem_alloc model_alloc
 #define fen__mem_calloc model_alloc
 #define fen__mem_free model_free
-static inline uint32_t fen__sim_draw(uint32_t x);
+static inline uint32_t fen__draw(struct fen__m *m, uint32_t below);
 static inline int64_t fen__sys_now(void) { abort(); }
 static inline bool fen__leaks_wanted(void) { return false; }
 #define step chan_step
@@ -78,12 +78,12 @@ static const struct plan plans[] = {
 static struct state *cur;
 static const struct plan *plan;
 static bool gives_up;
-static uint32_t draw; /* where try_cases begins */
+static uint32_t draw; /* the case that try_cases begins with, of those that are not off */
 
-static inline uint32_t fen__sim_draw(uint32_t x)
+static inline uint32_t fen__draw(struct fen__m *m, uint32_t below)
 {
-    (void)x;
-    return draw;
+    (void)m;
+    return draw % below;
 }
 void *model_alloc(size_t bytes)
 {
