@@ -171,13 +171,22 @@ while [ $i -lt 100 ] && ! grep -q . "$tmp/waits"; do
     i=$((i + 1))
 done
 sleep 0.3
-session "$pid" "info fibers"
+session "$pid" "info fibers" "python thread_of(Fen().fiber(5).tid).switch()" "fiber 2" "fiber 5 bt" \
+    "frame" "fiber 5" "bt"
 kill -9 "$pid"
 wait "$pid" 2>/dev/null || true
 pid=
 fd=$(sed -n 's/^fd=\([0-9]*\) .*/\1/p' "$tmp/waits")
 child=$(sed -n 's/.* pid=//p' "$tmp/waits")
 kill -9 "$child"
+# The thread of fiber 5 shows its own frames, although fiber 2 was selected on it.
+has said "^ +5  hog +running +thread "
+said 3 | grep -q 'fen__' || fail "fiber 2: $(cat "$tmp/out.said")"
+for i in 4 7; do
+    said $i | grep -q '^#0 .*hog (' || fail "no frame of hog: $(cat "$tmp/out.said")"
+    ! said $i | grep -q 'fen__park' || fail "frames of fiber 2: $(cat "$tmp/out.said")"
+done
+says 5 "$(said 3 | tail -n +2)"
 has said "^ +[0-9]+  watcher +parked +fd +[0-9.]+s  fd $fd events read  cpu "
 has said "^ +[0-9]+  parent +parked +process +[0-9.]+s  pid $child  cpu "
 has said "^ +[0-9]+  caller +parked +blocking +[0-9.]+s  cpu "

@@ -1,6 +1,6 @@
 /* waits.c - a program whose fibers wait for what lies outside: a descriptor of another library, a
- * process, a call on the pool of threads. gdb_test.sh looks at it; it goes on until it is killed.
- * Prints the descriptors and the process's number when all are on their way. */
+ * process, a call on the pool of threads; and one that runs. gdb_test.sh looks at it; it goes on
+ * until it is killed. Prints the descriptor and the process's number when all are on their way. */
 #include <fen/fen.h>
 
 #include <stdio.h>
@@ -33,6 +33,13 @@ static void caller(void *arg)
     (void)!fen_blocking(rest, NULL);
 }
 
+static void hog(void *arg)
+{
+    (void)arg;
+    for (;;)
+        __asm__ volatile("");
+}
+
 static int app(void *arg)
 {
     const char *const argv[] = {"sleep", "60", NULL};
@@ -42,11 +49,12 @@ static int app(void *arg)
         rc = fen_process_open(&(fen_process_config){.argv = argv}, &child);
     fen_scope *s = rc ? NULL : fen_scope_open(FEN_NEVER);
     if (!s || fen_go_named("watcher", 0, watcher, NULL) ||
-        fen_go_named("parent", 0, parent, NULL) || fen_go_named("caller", 0, caller, NULL))
+        fen_go_named("parent", 0, parent, NULL) || fen_go_named("caller", 0, caller, NULL) ||
+        fen_go_named("hog", 0, hog, NULL))
         return -ENOMEM;
     printf("fd=%d pid=%d\n", ends[0], fen_process_pid(child));
     fflush(stdout);
     return fen_scope_close(s);
 }
 
-int main(void) { return fen_run(app, NULL, NULL) < 0; }
+int main(void) { return fen_run(app, NULL, &(fen_config){.procs = 3}) < 0; }
