@@ -24,6 +24,33 @@ look() {
     fi
 }
 
+# session PID COMMAND... - each command's output in $tmp/out.said, behind a line `== COMMAND`
+session() {
+    of=$1
+    shift
+    for c; do
+        set -- "$@" -ex "echo == $c\\n" -ex "$c"
+        shift
+    done
+    timeout 50 gdb -q -nx -batch -ex "set confirm off" -ex "set width 0" -p "$of" \
+        -ex "source $FEN_SOURCE_DIR/tools/fen-gdb.py" "$@" -ex "echo == end\\n" \
+        >"$tmp/out.said" 2>&1 || true
+}
+
+# said N - what the Nth command said
+said() { awk -v n="$1" '/^== / { i++; next } i == n' "$tmp/out.said"; }
+
+# counts N LINES - so many frames did the Nth command show
+counts() {
+    n=$(said "$1" | grep -c '^#' || true)
+    [ "$n" = "$2" ] || { cat "$tmp/out.said"; fail "command $1 shows $n frames, not $2"; }
+}
+
+# says N TEXT - exactly that, without Python's own words
+says() {
+    [ "$(said "$1")" = "$2" ] || { cat "$tmp/out.said"; fail "command $1 does not say: $2"; }
+}
+
 has() { grep -Eq -- "$2" "$tmp/out.$1" || { cat "$tmp/out.$1"; fail "$1: no line like: $2"; }; }
 
 check() {
@@ -54,6 +81,45 @@ has live '^#[0-9]+ +.*ledger \(arg='
 has live '^Fiber 5 - \(parked mutex\)'
 has live 'spawned at app\+0x[0-9a-f]+ \(stuck\.c:[0-9]+\)'
 ! grep -q 'corrupt' "$tmp/out.live" || fail "live: $(grep corrupt "$tmp/out.live")"
+
+# Frames are counted without the thread's.
+session "$pid" "fiber 2 bt" "fiber 2 bt 1" "fiber 2 bt 3" "fiber 2 bt -2" "fiber 2 bt full 2" \
+    "fiber 2 bt -full 2" "fiber 2 bt -frame-arguments none 2" "fiber 2 bt -past-main 1 + 1" \
+    "fiber 2 bt 1 + 1" "fiber apply all bt 1" "fiber 2 bt 2 full" "fiber 2 where 1" \
+    "fiber 2 bt -past-main off 2"
+all=$(said 1 | grep '^#')
+[ "$(said 2)" = "$(echo "$all" | head -n 1)" ] || fail "bt 1: $(cat "$tmp/out.said")"
+[ "$(said 3)" = "$(echo "$all" | head -n 3)" ] || fail "bt 3: $(cat "$tmp/out.said")"
+[ "$(said 4)" = "$(echo "$all" | tail -n 2)" ] || fail "bt -2: $(cat "$tmp/out.said")"
+for i in 5 6 7 9 13; do counts $i 2; done
+said 5 | grep -q '^ ' || fail "bt full: no variables: $(cat "$tmp/out.said")"
+counts 10 7 # a frame each
+says 11 "A syntax error in expression, near \`full'." # as gdb says of a thread
+counts 12 1
+
+# The fiber and frame that are selected stay while another is looked at, and after a mistake.
+session "$pid" "fiber 2" "up 4" "frame" "fiber 3 bt 1" "frame" "fiber apply 4 5 bt 1" "frame" \
+    "fiber 99" "frame" "fiber 3 frame 99" "bt -3" "fiber off" "frame 2" "fiber 2 bt 1" "frame" \
+    "fiber 2 bt -3"
+at=$(said 3)
+echo "$at" | grep -q '^#5 ' || fail "no frame 5: $(cat "$tmp/out.said")"
+for i in 5 7 9; do says $i "$at"; done
+said 11 | grep -q ' mover (' || fail "fiber 2 is not selected any more: $(cat "$tmp/out.said")"
+[ "$(said 13)" = "$(said 15)" ] || fail "the thread's frame: $(cat "$tmp/out.said")"
+counts 15 1
+
+# What is wrong is said plainly.
+session "$pid" "fiber apply 3 77 78 bt" "fiber 2 locals abc" "fiber 2 frame -1" "fiber 2 nonsense" \
+    "info fibers [" "fiber 2 bt abc" "fiber apply 3 4 frame 99" "fiber 2 locals 1 2"
+says 1 "no fiber 77, 78; \`info fibers\` lists them"
+says 2 "not the number of a frame: abc"
+says 3 "not the number of a frame: -1"
+says 4 'Undefined command: "nonsense".  Try "help".'
+said 5 | grep -q '^no regular expression: \[: ' || fail "a wrong pattern: $(cat "$tmp/out.said")"
+says 6 'No symbol "abc" in current context.'
+[ "$(said 7 | grep -c 'has no frame 99')" = 2 ] || fail "not both: $(cat "$tmp/out.said")"
+says 8 "not the number of a frame: 1 2"
+! grep -q Python "$tmp/out.said" || fail "Python's words: $(cat "$tmp/out.said")"
 kill -ABRT "$pid"
 wait "$pid" 2>/dev/null || true
 
@@ -95,6 +161,35 @@ wait "$pid" 2>/dev/null || true
 look bare_core "$tmp/stripped" "$tmp/bare.$pid"
 check bare_core
 pid=
+
+# What waits for something outside: a descriptor, a process, the pool of threads.
+"$FEN_BUILD_DIR/fen_waits" >"$tmp/waits" &
+pid=$!
+i=0
+while [ $i -lt 100 ] && ! grep -q . "$tmp/waits"; do
+    sleep 0.1
+    i=$((i + 1))
+done
+sleep 0.3
+session "$pid" "info fibers" "python thread_of(Fen().fiber(5).tid).switch()" "fiber 2" "fiber 5 bt" \
+    "frame" "fiber 5" "bt"
+kill -9 "$pid"
+wait "$pid" 2>/dev/null || true
+pid=
+fd=$(sed -n 's/^fd=\([0-9]*\) .*/\1/p' "$tmp/waits")
+child=$(sed -n 's/.* pid=//p' "$tmp/waits")
+kill -9 "$child"
+# The thread of fiber 5 shows its own frames, although fiber 2 was selected on it.
+has said "^ +5  hog +running +thread "
+said 3 | grep -q 'fen__' || fail "fiber 2: $(cat "$tmp/out.said")"
+for i in 4 7; do
+    said $i | grep -q '^#0 .*hog (' || fail "no frame of hog: $(cat "$tmp/out.said")"
+    ! said $i | grep -q 'fen__park' || fail "frames of fiber 2: $(cat "$tmp/out.said")"
+done
+says 5 "$(said 3 | tail -n +2)"
+has said "^ +[0-9]+  watcher +parked +fd +[0-9.]+s  fd $fd events read  cpu "
+has said "^ +[0-9]+  parent +parked +process +[0-9.]+s  pid $child  cpu "
+has said "^ +[0-9]+  caller +parked +blocking +[0-9.]+s  cpu "
 
 # A program that has no fen.
 timeout 50 gdb -q -nx -batch -ex "source $FEN_SOURCE_DIR/tools/fen-gdb.py" -ex "info fibers" \

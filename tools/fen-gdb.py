@@ -26,9 +26,10 @@ WORDS = """version words chunks used chunk_fibers ms wall_ns tsc ns_of_gig
     g_bytes g_sp g_wait g_reason g_live g_parked_at g_cpu g_fn g_name g_number
     g_on g_site g_stack_low g_stack_bytes g_stack_slot g_stack_canary g_painted
     m_next m_cur m_tid m_phase page line colours parked reasons n_reasons slot_fd
-    mutex_held""".split()
+    mutex_held g_node_index""".split()
 PAINT = 0xA7
 BLOCKING = 2  # fen__m.phase
+EVENTS = ((1, "read"), (4, "write"))  # enum fen_fd_events
 
 # Where fen__switch left the registers, in bytes from the saved stack pointer; the stack pointer
 # itself afterwards.
@@ -190,6 +191,7 @@ class Fiber:
         self.top = low + at(fen.g_stack_bytes) - slot % fen.colours * fen.line
         self.since = fen.wall_ns + fen.ns(at(fen.g_parked_at) - fen.tsc)
         self.cpu_ns = fen.ns(at(fen.g_cpu))
+        self.index = at(fen.g_node_index, 4)
 
     def peak(self):
         """Deepest use in bytes, for a painted stack; None else."""
@@ -217,11 +219,14 @@ class Fiber:
             out += f"thread {self.tid}"
         else:
             out += f"{self.reason:<7}{max(0, self.fen.now - self.since) / 1e9:>9.3f}s"
-            fd = self.reason in ("read", "write")
-            if fd:
+            if self.reason in ("read", "write", "fd"):
                 out += f"  fd {word(self.on + self.fen.slot_fd, 4)}"
-            elif self.reason not in ("", "sleep"):
+            elif self.reason == "process":
+                out += f"  pid {self.index}"
+            elif self.reason not in ("", "sleep", "blocking"):
                 out += f"  on {self.on:#x}"
+            if self.reason == "fd":
+                out += " events " + ",".join(e for bit, e in EVENTS if self.index & bit)
             if self.reason == "mutex":
                 out += f" held by {self.holder()}"
         out += f"  cpu {self.cpu_ns / 1e6:.3f}ms"
@@ -240,6 +245,7 @@ class Unwinder(gdb.unwinder.Unwinder):
     def __init__(self):
         super().__init__("fen-fiber")
         self.fiber = self.thread = self.thread_sp = None
+        self.ran = 0  # how often the program has: what was seen before is gone then
 
     def __call__(self, pending):
         if not self.fiber or gdb.selected_thread().num != self.thread:
@@ -259,7 +265,6 @@ class Unwinder(gdb.unwinder.Unwinder):
         return info
 
     def select(self, fiber):
-        self.drop()
         thread = gdb.selected_thread()
         if not thread:
             raise gdb.GdbError("no process and no core file")
@@ -276,6 +281,45 @@ class Unwinder(gdb.unwinder.Unwinder):
             self.fiber = None
             gdb.invalidate_cached_frames()
 
+    def runs(self, _event):
+        self.ran += 1
+        self.drop()
+
+
+class Place:
+    """The thread, fiber and frame that are selected, to come back to: by number, because frames
+    and what is known of them go with each change of the unwinder."""
+
+    def __init__(self):
+        self.ran, self.thread = UNWINDER.ran, gdb.selected_thread()
+        self.fiber, self.at = UNWINDER.fiber, (UNWINDER.thread, UNWINDER.thread_sp)
+        self.level = 0
+        frame = gdb.selected_frame() if self.thread else None
+        while frame and frame.newer():
+            frame = frame.newer()
+            self.level += 1
+
+    def restore(self):
+        UNWINDER.drop()
+        if not self.thread or not self.thread.is_valid():
+            return
+        self.thread.switch()
+        if self.ran != UNWINDER.ran:
+            return
+        UNWINDER.fiber, (UNWINDER.thread, UNWINDER.thread_sp) = self.fiber, self.at
+        gdb.invalidate_cached_frames()
+        frame = nth_frame(self.level)
+        if frame:
+            frame.select()
+
+
+def nth_frame(n):
+    frame = gdb.newest_frame()
+    while frame and n > 0:
+        frame = frame.older()
+        n -= 1
+    return frame
+
 
 def value_of(number, kind):
     return gdb.Value(number.to_bytes(8, "little"), kind)
@@ -288,8 +332,18 @@ class FrameId:
 
 UNWINDER = Unwinder()
 gdb.unwinder.register_unwinder(None, UNWINDER, replace=True)
-gdb.events.cont.connect(lambda event: UNWINDER.drop())
-gdb.events.exited.connect(lambda event: UNWINDER.drop())
+gdb.events.cont.connect(UNWINDER.runs)
+gdb.events.exited.connect(UNWINDER.runs)
+
+
+def plainly(invoke):
+    """What gdb says of a mistake, without the traceback that it prints for an exception."""
+    def wrapped(self, arg, from_tty):
+        try:
+            invoke(self, arg, from_tty)
+        except gdb.error as e:
+            raise gdb.GdbError(str(e)) from e
+    return wrapped
 
 
 class InfoFibers(gdb.Command):
@@ -300,8 +354,12 @@ usage: info fibers [PATTERN]"""
     def __init__(self):
         super().__init__("info fibers", gdb.COMMAND_STATUS)
 
+    @plainly
     def invoke(self, arg, from_tty):
-        pattern = re.compile(arg) if arg else None
+        try:
+            pattern = re.compile(arg) if arg else None
+        except re.error as e:
+            raise gdb.GdbError(f"no regular expression: {arg}: {e}") from e
         n = 0
         print("number  name               state    wait      for      what")
         for f in Fen().fibers():
@@ -334,26 +392,62 @@ def renumber(out):
     return "\n".join(kept)
 
 
+BT = ("bt", "backtrace", "where")
+BT_FLAGS = ("full", "hide", "no-filters")
+BT_SWITCHES = ("-past-main", "-past-entry", "-raw-frame-arguments")  # `on` may be left out
+YES_NO = "on off yes no enable disable 1 0".split()
+
+
+def bt_of_fiber(command):
+    """The backtrace command with a frame more where it counts from the innermost: that one is the
+    thread's and goes. Counted from the outermost (-K) it is seen only with all the others."""
+    words = command.split()
+    at = 1
+    while at < len(words):
+        word_ = words[at]
+        at += 1
+        named = re.match("-?[a-z]", word_)
+        if word_ == "--" or named and any(f.startswith(word_.lstrip("-")) for f in BT_FLAGS):
+            continue
+        if not named or word_[0] != "-":
+            at -= 1
+            break
+        switch = any(name.startswith(word_) for name in BT_SWITCHES)
+        if not switch or words[at:at + 1] and words[at] in YES_NO:
+            at += 1
+    count = " ".join(words[at:])
+    if not count:
+        return command
+    n = int(gdb.parse_and_eval(count))
+    return " ".join(words[:at] + [str(n + 1 if n > 0 else n)])
+
+
+def frame_number(words):
+    """Of `frame N`, `locals [N]`, `args [N]`."""
+    if len(words) == 1:
+        return 0
+    if len(words) > 2 or not words[1].isdecimal():
+        raise gdb.GdbError(f"not the number of a frame: {' '.join(words[1:])}")
+    return int(words[1])
+
+
 def on_fiber(f, command):
     """Does bt, frame N, locals [N], or any gdb command, in the fiber."""
     words = command.split()
-    before = gdb.selected_thread()
-    frame = 0
-    if words[0] in ("frame", "locals", "args") and len(words) > 1:
-        frame = int(words[1])
+    frame = frame_number(words) if words[0] in ("frame", "locals", "args") else 0
+    before = Place()
     try:
         if f.tid:
+            UNWINDER.drop()
             thread_of(f.tid).switch()
             gdb.newest_frame().select()
         else:
             UNWINDER.select(f)
-        if words[0] in ("bt", "backtrace"):
-            out = gdb.execute(command, False, True)
+        if words[0] in BT:
+            out = gdb.execute(command if f.tid else bt_of_fiber(command), False, True)
             print(out.rstrip() if f.tid else renumber(out))
             return
-        at = gdb.newest_frame() if f.tid else gdb.newest_frame().older()
-        for _ in range(frame):
-            at = at.older() if at else None
+        at = nth_frame(frame if f.tid else frame + 1)
         if not at:
             raise gdb.GdbError(f"fiber {f.number} has no frame {frame}")
         at.select()
@@ -366,9 +460,7 @@ def on_fiber(f, command):
             out = re.sub(r"^#(\d+)", lambda m: f"#{int(m[1]) - 1}", out)
         print(out.rstrip())
     finally:
-        UNWINDER.drop()
-        if before and before.is_valid():
-            before.switch()
+        before.restore()
 
 
 class FiberCommand(gdb.Command):
@@ -382,6 +474,7 @@ is the thread's. `fiber off`, or letting the program run, ends that."""
     def __init__(self):
         super().__init__("fiber", gdb.COMMAND_STACK)
 
+    @plainly
     def invoke(self, arg, from_tty):
         words = arg.split()
         if not words:
@@ -390,7 +483,7 @@ is the thread's. `fiber off`, or letting the program run, ends that."""
             UNWINDER.drop()
         elif words[0] == "apply":
             self.apply(words[1:])
-        elif not words[0].isdigit():
+        elif not words[0].isdecimal():
             raise gdb.GdbError(self.__doc__)
         elif len(words) > 1:
             on_fiber(Fen().fiber(int(words[0])), arg.split(None, 1)[1])
@@ -400,6 +493,7 @@ is the thread's. `fiber off`, or letting the program run, ends that."""
     def select(self, f):
         print(f.line())
         if f.tid:
+            UNWINDER.drop()
             thread_of(f.tid).switch()
             return
         UNWINDER.select(f)
@@ -413,17 +507,22 @@ is the thread's. `fiber off`, or letting the program run, ends that."""
         every = bool(words) and words[0] == "all"
         if every:
             words = words[1:]
-        while words and words[0].isdigit():
+        while words and words[0].isdecimal():
             numbers.append(int(words.pop(0)))
         if not words or not (every or numbers):
             raise gdb.GdbError(self.__doc__)
-        for f in list(Fen().fibers()):
+        fibers = list(Fen().fibers())
+        unknown = set(numbers) - {f.number for f in fibers}
+        if unknown:
+            unknown = ", ".join(str(n) for n in sorted(unknown))
+            raise gdb.GdbError(f"no fiber {unknown}; `info fibers` lists them")
+        for f in fibers:
             if every or f.number in numbers:
                 state = f"{f.state} {f.reason}".strip()
                 print(f"\nFiber {f.number} {f.name or '-'} ({state})")
                 try:
                     on_fiber(f, " ".join(words))
-                except gdb.error as e:
+                except (gdb.error, gdb.GdbError) as e:
                     print(f"  {e}")
 
 

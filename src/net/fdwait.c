@@ -295,6 +295,7 @@ static int wait_once(int fd, int events, int64_t deadline_ns, struct watch **at)
         fen__unarm(g);
         return rc == -EPERM ? 0 : rc;
     }
+    g->on = (*at)->slot; /* which is theirs as long as one of them is parked */
     return fen__code_rc(g, fen__park(deadline_ns, FEN__R_FD));
 }
 

@@ -10,6 +10,8 @@
 
 #include "mem/mem.h"
 
+#include <fen/io.h>
+
 #include <string.h>
 
 #define GROUPS 256
@@ -123,22 +125,43 @@ static void put_state(struct fen__text *t, const struct fen__view *v)
     }
 }
 
+static const char *name_of_have(enum fen__reason why)
+{
+    switch (why) {
+    case FEN__R_READ:
+    case FEN__R_WRITE:
+    case FEN__R_FD: return " fd=";
+    case FEN__R_PROCESS: return " pid=";
+    default: return " has=";
+    }
+}
+
+static void put_events(struct fen__text *t, int events)
+{
+    field(t, " events=");
+    if (events & FEN_FD_READ)
+        fen__text_put(t, events & FEN_FD_WRITE ? "read," : "read");
+    if (events & FEN_FD_WRITE)
+        fen__text_put(t, "write");
+}
+
 static void put_on(struct fen__text *t, const struct fen__view *v)
 {
     const struct fen__on *on = &v->on;
-    bool fd = v->reason == FEN__R_READ || v->reason == FEN__R_WRITE;
     if (on->object) {
         field(t, " on=");
         fen__text_hex(t, (uintptr_t)on->object);
     }
     if (on->have >= 0) {
-        field(t, fd ? " fd=" : " has=");
+        field(t, name_of_have(v->reason));
         fen__text_dec(t, on->have);
     }
     if (on->of >= 0) {
         fen__text_put(t, "/");
         fen__text_dec(t, on->of);
     }
+    if (on->events)
+        put_events(t, on->events);
     if (on->holder) {
         field(t, " holder=");
         fen__text_dec(t, (int64_t)on->holder);

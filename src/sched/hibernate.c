@@ -88,6 +88,7 @@ static bool waits_off_stack(const struct fen__g *g)
     case FEN__R_SLEEP: return true; /* `on` is of an earlier wait */
     case FEN__R_READ:
     case FEN__R_WRITE:
+    case FEN__R_PROCESS:
     case FEN__R_CHAN_SEND:
     case FEN__R_CHAN_RECV:
     case FEN__R_SELECT:

@@ -22,7 +22,7 @@ struct fen__layout {
     uint64_t page, line, colours, parked;
     uint64_t reasons; /* address of names, each a pointer; count */
     uint64_t n_reasons;
-    uint64_t slot_fd, mutex_held;
+    uint64_t slot_fd, mutex_held, g_node_index;
 };
 
 struct fen__layout fen__debug_layout = {
@@ -56,6 +56,7 @@ struct fen__layout fen__debug_layout = {
     .n_reasons = FEN__R_COUNT,
     .slot_fd = offsetof(struct fen__slot, fd),
     .mutex_held = offsetof(fen_mutex, held),
+    .g_node_index = G(node.index),
 };
 
 void fen__layout_fill(void)

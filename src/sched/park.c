@@ -219,7 +219,8 @@ int fen__code_rc(struct fen__g *g, int code)
 
 /* ---- descriptors ---- */
 
-int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns)
+static int wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns,
+                     enum fen__reason why)
 {
     struct fen__g *g = fen__self()->cur;
     uint64_t epoch = fen__arm(g);
@@ -235,13 +236,24 @@ int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t d
         return -EBADF;
     }
     g->on = s;
-    int code = fen__park(deadline_ns, d == FEN__READ ? FEN__R_READ : FEN__R_WRITE);
+    int code = fen__park(deadline_ns, why);
     if (code != FEN__BY_IO && code != FEN__BY_CLOSE)
         fen__slot_disarm(s, d, w); /* false: an event has just come; the next call sees READY */
     int ended = fen__code_rc(g, code);
     if (!ended && atomic_load(&s->gen) != gen)
         return -EBADF; /* closed between the wake and now: the descriptor may be another's */
     return ended;
+}
+
+int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns)
+{
+    return wait_slot(s, gen, d, deadline_ns, d == FEN__READ ? FEN__R_READ : FEN__R_WRITE);
+}
+
+int fen__wait_pidfd(struct fen__slot *s, uint32_t gen, int pid, int64_t deadline_ns)
+{
+    fen__self()->cur->node.index = pid; /* its node is in no queue meanwhile */
+    return wait_slot(s, gen, FEN__READ, deadline_ns, FEN__R_PROCESS);
 }
 
 static void wake_closed(const fen__waiter woken[2])

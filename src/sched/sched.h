@@ -44,7 +44,8 @@ enum fen__reason {
     FEN__R_COND,
     FEN__R_ONCE,
     FEN__R_BARRIER,
-    FEN__R_POOL, /* a resource of a pool, or the end of one */
+    FEN__R_POOL,    /* a resource of a pool, or the end of one */
+    FEN__R_PROCESS, /* its end; `on` is the slot of its pidfd, node.index its number */
     FEN__R_COUNT
 };
 
@@ -87,7 +88,7 @@ struct fen__node {
     uint64_t epoch;
     void *queue;   /* the queue it is in, NULL when not; under that queue's lock */
     void *elem;    /* off-stack bytes to be sent or filled */
-    int32_t index; /* of the select case */
+    int32_t index; /* of the select case; for people: events of a descriptor, a process's number */
     int32_t rc;    /* result, by the waker */
 };
 
@@ -235,6 +236,8 @@ int fen__code_rc(struct fen__g *g, int code);
  * slot that was closed since, and perhaps opened again, is -EBADF.
  * 0, -ETIMEDOUT, -ECANCELED, -EBADF, -EBUSY. RT. */
 int fen__wait_slot(struct fen__slot *s, uint32_t gen, enum fen__dir d, int64_t deadline_ns);
+/* The same, until the process `pid` has ended, whose pidfd the slot is of. */
+int fen__wait_pidfd(struct fen__slot *s, uint32_t gen, int pid, int64_t deadline_ns);
 /* Closes a slot and wakes who waits in it. Any thread. shut does the waking alone: the slot stays,
  * for who may still look at it, until fen__poll_free. */
 void fen__close_slot(struct fen__slot *s);
@@ -291,7 +294,8 @@ int64_t fen__fibers_live(void);
 /* What a parked fiber waits for, in words of the room that owns the thing. */
 struct fen__on {
     const void *object; /* as the program knows it; NULL: none */
-    int64_t have, of;   /* -1: not known; elements and room, permits, count */
+    int64_t have, of;   /* -1: not known; elements and room, permits, count, descriptor, pid */
+    int events;         /* of the descriptor: FEN_FD_READ, FEN_FD_WRITE; 0: the reason says it */
     uint64_t holder;    /* number of the fiber that holds it; 0: nobody known */
 };
 /* Set by sync before a run. g is a copy; what its pointers lead to may be gone: fen__sys_copy. */

@@ -28,7 +28,8 @@ const char *const fen__reason_names[FEN__R_COUNT] = {
     [FEN__R_SCOPE] = "scope",       [FEN__R_FD] = "fd",
     [FEN__R_BLOCKING] = "blocking", [FEN__R_RWLOCK] = "rwlock",
     [FEN__R_COND] = "cond",         [FEN__R_ONCE] = "once",
-    [FEN__R_BARRIER] = "barrier",   [FEN__R_POOL] = "pool"};
+    [FEN__R_BARRIER] = "barrier",   [FEN__R_POOL] = "pool",
+    [FEN__R_PROCESS] = "process"};
 
 const char *fen__reason_name(enum fen__reason why)
 {
@@ -181,15 +182,26 @@ static void describe_slot(const void *slot, struct fen__on *on)
         on->have = fd;
 }
 
+static void describe(const struct fen__g *c, struct fen__on *on)
+{
+    switch (c->reason) {
+    case FEN__R_SLEEP: return;
+    case FEN__R_PROCESS: on->have = c->node.index; return;
+    case FEN__R_FD: on->events = c->node.index; /* fall through */
+    case FEN__R_READ:
+    case FEN__R_WRITE: describe_slot(c->on, on); return;
+    default:
+        if (fen__on_describe)
+            fen__on_describe(c, on);
+    }
+}
+
 static void look_parked(struct fen__view *v, const struct fen__g *c)
 {
     v->state = FEN__S_PARKED;
     v->reason = c->reason;
     v->sp = c->sp;
-    if (c->reason == FEN__R_READ || c->reason == FEN__R_WRITE)
-        describe_slot(c->on, &v->on);
-    else if (fen__on_describe && c->reason != FEN__R_SLEEP)
-        fen__on_describe(c, &v->on);
+    describe(c, &v->on);
     v->cold = atomic_load_explicit(&c->cold, memory_order_relaxed) == FEN__COLD;
     v->nframes = walk_parked(c->sp, v->top, v->cold ? c->copy : c->sp, v->frame);
 }
