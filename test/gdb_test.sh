@@ -171,8 +171,8 @@ while [ $i -lt 100 ] && ! grep -q . "$tmp/waits"; do
     i=$((i + 1))
 done
 sleep 0.3
-session "$pid" "info fibers" "python thread_of(Fen().fiber(5).tid).switch()" "fiber 2" "fiber 5 bt" \
-    "frame" "fiber 5" "bt"
+session "$pid" "info fibers" "python thread_of(Fen().fiber(5).tid).switch()" "fiber 2" \
+    "fiber 5 bt" "frame" "fiber 5" "bt"
 kill -9 "$pid"
 wait "$pid" 2>/dev/null || true
 pid=
