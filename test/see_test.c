@@ -618,34 +618,6 @@ static int a_declared_thread_sends(void *arg)
     return rc;
 }
 
-static fen_spawner *spawner;
-static int came;
-
-static void come(void *arg) { came += *(int *)arg; }
-
-static void *spawn_later(void *n)
-{
-    nap(STALL_NS);
-    must(fen_spawner_go(spawner, "late", come, n) == 0);
-    fen_spawner_close(spawner);
-    return NULL;
-}
-
-static int a_thread_has_a_spawner(void *arg)
-{
-    (void)arg;
-    int n = 1;
-    pthread_t thread;
-    fen_scope *s = fen_scope_open(FEN_NEVER);
-    came = 0;
-    must(fen_spawner_open(&spawner) == 0);
-    must(pthread_create(&thread, NULL, spawn_later, &n) == 0);
-    int rc = fen_scope_close(s);
-    pthread_join(thread, NULL);
-    must(rc || came == 1);
-    return rc;
-}
-
 static bool sender_waits; /* in its call, as a fiber would */
 
 /* A thread that has sent before may send again. */
@@ -682,7 +654,6 @@ static void test_no_deadlock_where_something_will_come(void **state)
                                        blocks,
                                        waits_for_a_client,
                                        a_declared_thread_sends,
-                                       a_thread_has_a_spawner,
                                        a_known_thread_sends,
                                        a_waiting_thread_sends};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -691,35 +662,6 @@ static void test_no_deadlock_where_something_will_come(void **state)
         must_not_have("fen: deadlock");
         fen_chan_free(c);
     }
-}
-
-static void *close_later(void *arg)
-{
-    nap(STALL_NS);
-    fen_spawner_close(spawner);
-    return arg;
-}
-
-/* What an open spawner held back is found once it is closed, although that wakes nobody. */
-static int nobody_has_the_spawner(void *arg)
-{
-    pthread_t thread;
-    fen_scope *s = fen_scope_open(FEN_NEVER);
-    must(fen_spawner_open(&spawner) == 0);
-    must(pthread_create(&thread, NULL, close_later, NULL) == 0);
-    must(fen_chan_recv_until(arg, NULL, FEN_NEVER) == -ECANCELED);
-    pthread_join(thread, NULL);
-    return fen_scope_close(s);
-}
-
-static void test_a_deadlock_after_the_last_spawner(void **state)
-{
-    (void)state;
-    fen_chan *c = fen_chan_new(0, 0);
-    fen_config cfg = {.on_deadlock = FEN_DEADLOCK_CANCEL};
-    assert_int_equal(run(nobody_has_the_spawner, c, cfg), -EDEADLK);
-    assert_int_equal(times("fen: deadlock: "), 1);
-    fen_chan_free(c);
 }
 
 /* ---- what is left ---- */
@@ -848,7 +790,6 @@ int main(void)
         cmocka_unit_test(test_the_default_reports_and_waits),
         cmocka_unit_test(test_a_deadlock_can_abort),
         cmocka_unit_test(test_no_deadlock_where_something_will_come),
-        cmocka_unit_test(test_a_deadlock_after_the_last_spawner),
         cmocka_unit_test(test_what_is_left_is_told),
         cmocka_unit_test(test_a_stack_that_is_nearly_full_is_told_once),
         cmocka_unit_test(test_painted_stacks_know_the_deepest_use),

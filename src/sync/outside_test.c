@@ -433,6 +433,68 @@ static void a_spawner_holds_its_scope_open(void **state)
     }
 }
 
+/* ---- a spawner and the report of a deadlock ---- */
+
+static fen_spawner *spawner;
+static _Atomic int reports;
+
+static void count_report(void *arg, const char *text, size_t n)
+{
+    (void)arg;
+    (void)n;
+    atomic_fetch_add(&reports, strstr(text, "fen: deadlock: ") != NULL);
+}
+
+/* Longer than the patience of the report. */
+static void stall(void) { poll(NULL, 0, 700); }
+
+static void *spawn_late(void *arg)
+{
+    stall();
+    if (fen_spawner_go(spawner, "late", count_one, NULL))
+        abort();
+    fen_spawner_close(spawner);
+    return arg;
+}
+
+static void *close_late(void *arg)
+{
+    stall();
+    fen_spawner_close(spawner);
+    return arg;
+}
+
+/* The scope's owner waits for who has the spawner; with a channel, for nobody, once it is closed,
+ * which wakes no fiber. */
+static int await_a_spawner(void *c)
+{
+    pthread_t t;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    assert_int_equal(fen_spawner_open(&spawner), 0);
+    start(&t, c ? close_late : spawn_late, NULL);
+    if (c)
+        assert_int_equal(fen_chan_recv(c, NULL), -ECANCELED);
+    int rc = fen_scope_close(s);
+    fen_blocking_begin();
+    pthread_join(t, NULL);
+    fen_blocking_end();
+    return rc;
+}
+
+static void an_open_spawner_is_no_deadlock(void **state)
+{
+    (void)state;
+    fen_config cfg = {.on_deadlock = FEN_DEADLOCK_CANCEL, .report = count_report};
+    fen_chan *c = fen_chan_new(0, 0);
+    atomic_store(&ran, 0);
+    assert_int_equal(fen_run(await_a_spawner, NULL, &cfg), 0);
+    assert_int_equal(atomic_load(&ran), 1);
+    assert_int_equal(atomic_load(&reports), 0);
+    assert_int_equal(fen_run(await_a_spawner, c, &cfg), -EDEADLK);
+    assert_int_equal(atomic_load(&reports), 1);
+    fen_chan_free(c);
+}
+
 /* ---- fork ---- */
 
 #ifndef FEN__TSAN /* its child has no background thread, and TSan complains */
@@ -587,6 +649,7 @@ int main(void)
         cmocka_unit_test(threads_spawn_detached_fibers),
         cmocka_unit_test(spawns_meet_the_end_of_runs),
         cmocka_unit_test(a_spawner_holds_its_scope_open),
+        cmocka_unit_test(an_open_spawner_is_no_deadlock),
         cmocka_unit_test(a_signal_does_not_end_a_threads_sleep),
         cmocka_unit_test(deadlines_long_past_come_at_once),
 #ifndef FEN__TSAN
