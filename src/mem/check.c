@@ -160,7 +160,7 @@ void *fen__check_new(struct fen__cache *c, size_t n, uint32_t account)
 {
     if (n > FEN__SMALL_MAX - TRAILER)
         return NULL;
-    /* 24 bytes would be aligned to 8 only, and malloc asks for less than it promises alignment for */
+    /* 24 bytes would be aligned to 8 only; malloc asks for fewer and promises 16 */
     uint32_t bin = FEN__CLASSES + fen__class_of(n + TRAILER > 24 ? n + TRAILER : 25);
     char *p = fen__block_take(c, bin, account);
     if (!p)
