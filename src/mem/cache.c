@@ -23,8 +23,8 @@
  * tidying up) works without a cache.
  *
  * After fork the child has the caches of threads it does not have. What their magazines hold is
- * lost to it, and what a cache holds whose lock was taken; live blocks can be freed. All other locks
- * and the thread's own cache's are held across the fork, and the child's heap is not paced. */
+ * lost to it, and what a cache holds whose lock was taken; live blocks can be freed. All locks but
+ * those of others' caches are held across the fork, and the child's heap is not paced. */
 #include "mem/heap_int.h"
 
 #include <string.h>
@@ -304,8 +304,8 @@ static void in_child(void)
     fen__ledger_forget();
 }
 
-/* The handlers of libraries allocate, so ours have to be the last ones before a fork: the first that
- * were registered. May allocate; refused, only forks of busy processes are unsafe. */
+/* The handlers of libraries allocate, so ours have to be the last ones before a fork: those that
+ * were registered first. May allocate; refused, only forks of busy processes are unsafe. */
 __attribute__((constructor(101))) static void watch_forks(void)
 {
     static _Atomic bool done;
