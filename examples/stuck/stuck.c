@@ -28,7 +28,7 @@ static int move(struct order *o, int64_t cents)
     int rc = fen_mutex_lock(&o->from->lock);
     if (rc)
         return rc;
-    fen_yield(); /* asks somebody whether it may: another fiber runs */
+    (void)fen_sleep(5 * FEN_MS); /* asks somebody whether it may: another fiber runs */
     rc = fen_mutex_lock(&o->to->lock);
     if (!rc) {
         o->from->cents -= cents;
