@@ -375,7 +375,7 @@ ROWS = {
         Bench("books", "unattributed", "<=", 3, "%"),
         Bench("truth", "two_routes_error", "<=", 5, "%"),
         Bench("truth", "two_routes_error_hog", "<=", 5, "%"),
-        Bench("meter", "cost_per_switch", "<=", 20, "ns"),
+        Bench("meter", "cost_per_switch", "<=", 15, "ns"),
         Bench("meter", "throughput_loss", "<=", 2, "%"),
         Bench("meter", "throughput_loss_high", "<=", 2, "%"),
     ]),

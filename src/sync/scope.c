@@ -162,7 +162,8 @@ void fen__scope_run_defers(struct fen_scope *s)
     fen__limits_changed(g);
     while (s->defers) {
         fen_defer_record *r = s->defers;
-        s->defers = r->next; /* unlinked first: it may defer again, or abort */
+        fen_dassert(r->next != r); /* deferred twice: it would run for ever */
+        s->defers = r->next;       /* unlinked first: it may defer again, or abort */
         r->fn(r->arg);
     }
     __atomic_store_n(&g->limit, before, __ATOMIC_RELEASE);
@@ -288,7 +289,6 @@ fen_scope *fen_scope_current(void)
 void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void *), void *arg)
 {
     fen_assert(s->owner == current());
-    fen_assert(s->defers != r); /* else its clean-up would run for ever */
     *r = (fen_defer_record){fn, arg, s->defers};
     s->defers = r;
 }
