@@ -297,8 +297,12 @@ static void unlock_all(bool child)
 
 static void after_fork(void) { unlock_all(false); }
 
+/* A visitor may have been in one that has no thread: it has nothing, and the child may take it. */
 static void in_child(void)
 {
+    for (uint32_t i = 0; i < FEN__NODES_MAX; i++)
+        for (struct fen__cache *c = caches.free[i]; c; c = c->next_free)
+            __atomic_store_n(&c->lock, 0, __ATOMIC_RELAXED);
     unlock_all(true);
     fen__pace_forget();
     fen__ledger_forget();
