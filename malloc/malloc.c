@@ -101,7 +101,7 @@ PUBLIC int malloc_trim(size_t keep)
     return fen_mem_reclaim() > 0;
 }
 
-/* A program under the preload may ask for checked blocks; libfen itself reads no environment. */
+/* A program that has no run, which reads FEN_DEBUG, may ask for checked blocks too. */
 __attribute__((constructor)) static void configure(void)
 {
     for (const char *at = getenv("FEN_DEBUG"); at && *at; at += strcspn(at, ","), at += *at == ',')

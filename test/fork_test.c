@@ -136,12 +136,67 @@ static void children_of_a_busy_process_may_allocate(void **state)
         fail_msg("a child ended with status 0x%x", (unsigned)bad);
 }
 
+/* ---- a child whose thread has not had a block before ---- */
+
+static void *one_block(void *arg)
+{
+    fen_free(fen_alloc(100));
+    return arg;
+}
+
+static void *reclaim(void *arg)
+{
+    while (!stop)
+        (void)fen_mem_reclaim();
+    return arg;
+}
+
+static void *fork_once(void *ret_status)
+{
+    pid_t pid = fork();
+    if (!pid) {
+        alarm(5);
+        fen_free(fen_alloc(100));
+        _exit(ALL_WELL);
+    }
+    *(int *)ret_status = -1;
+    if (pid > 0)
+        (void)waitpid(pid, ret_status, 0);
+    return NULL;
+}
+
+/* What a thread that has ended left is for the next one, and others may be at it, so many that some
+ * have no processor just then. */
+static void the_first_block_of_a_child_is_had(void **state)
+{
+    (void)state;
+    enum { OTHERS = 6 };
+    pthread_t t, r[OTHERS];
+    int status;
+    stop = false;
+    assert_int_equal(pthread_create(&t, NULL, one_block, NULL), 0);
+    pthread_join(t, NULL);
+    for (int i = 0; i < OTHERS; i++)
+        assert_int_equal(pthread_create(&r[i], NULL, reclaim, NULL), 0);
+    for (int i = 0; i < FORKS; i++) {
+        assert_int_equal(pthread_create(&t, NULL, fork_once, &status), 0);
+        pthread_join(t, NULL);
+        assert_int_equal(status, ALL_WELL << 8);
+    }
+    stop = true;
+    for (int i = 0; i < OTHERS; i++)
+        pthread_join(r[i], NULL);
+}
+
 int main(void)
 {
 #ifdef FEN__ASAN /* its allocator, which blocks come from there, holds no lock across a fork */
     print_message("skipped: AddressSanitizer's heap does not survive such a fork\n");
     return 77;
 #endif
-    const struct CMUnitTest tests[] = {cmocka_unit_test(children_of_a_busy_process_may_allocate)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(children_of_a_busy_process_may_allocate),
+        cmocka_unit_test(the_first_block_of_a_child_is_had),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

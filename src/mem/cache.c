@@ -172,7 +172,7 @@ static void give_away(struct fen__span *s)
     fen__central_put(s);
 }
 
-/* Up to n spans; how many are left of n. */
+/* Up to n spans and the current one of each bin; how many are left of n. */
 static uint32_t flush_bins(struct fen__cache *c, uint32_t n)
 {
     for (uint32_t bin = 0; bin < FEN__BINS && n; bin++) {

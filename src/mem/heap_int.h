@@ -150,7 +150,7 @@ struct fen__cache {
     struct fen__objshard *pool[FEN_OBJPOOLS_MAX]; /* objpool.c's; atomic */
     /* ---- others' ---- */
     _Atomic uintptr_t inbox FEN__ALIGN(FEN__LINE); /* spans; FEN__INBOX_CLOSED */
-    _Atomic uint32_t posts;                        /* into the inbox, ever */
+    _Atomic uint32_t posts;                        /* into the inbox, by who looks into it */
     struct fen__cache *next;                       /* all that ever were; never taken out */
     struct fen__cache *next_free;                  /* lock of the list */
 } FEN__ALIGN(FEN__LINE);

@@ -3,7 +3,7 @@
  * Its order, from the rooms above down to the pages:
  *   hooks      what pools keep becomes free blocks
  *   caches     the calling thread's own at once; the epoch asks every other thread to flush when it
- *              has nothing to do (fen__mem_idle), and near the limit when it next needs a span
+ *              has nothing to do (fen__mem_idle), and near the limit when it next needs a span;
  *              other threads' that have not come for theirs since the last reclaim, or all of them
  *              near the limit and when somebody has asked: what is not in magazines, a few spans at
  *              a time
@@ -92,11 +92,13 @@ static void visit(struct fen__cache *c, void *arg)
     struct work *w = arg;
     if (c == fen__cache_self())
         return;
-    for (bool busy = !w->rests; fen__cache_visit(c, VISIT_SPANS, busy); busy = false)
+    bool busy = !w->rests, more;
+    do {
+        more = fen__cache_visit(c, VISIT_SPANS, busy);
+        busy = false;
         if (fen__sys_now() >= until(w))
             end_slice(w);
-    if (fen__sys_now() >= until(w))
-        end_slice(w);
+    } while (more);
 }
 
 static void empty_depot(struct work *w)
@@ -132,6 +134,7 @@ void fen__reclaim_run(struct fen__reclaim_cycle *c, int64_t budget_ns, size_t ke
     empty_depot(&w);
     fen__mem_flush();
     fen__cache_each(visit, &w);
+    note(&w); /* that may have been most of it */
     sweep_sets(&w);
     give_back(&w);
     if (c->why == FEN__RECLAIM_ASKED) /* a round of another reclaim may have been under way */

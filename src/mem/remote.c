@@ -34,7 +34,8 @@
  *
  * A thread that sleeps does not look into its inbox. So every VISIT_EVERY posts the poster looks
  * into it, and so does the reclaimer. They do what is the home's above under the lock of its cache,
- * which the home has then, too.
+ * which the home has then, too. Who sends batches off in a visit, or before it sleeps itself, posts
+ * and does not look: visits do not nest.
  *
  * In a batch, blocks wait for at most OUT_MAX frees of the same span or for a free into another one
  * that shares the slot; a thread that ends, or an M that has no P, sends them off (flush). They are
@@ -117,26 +118,21 @@ static bool post_to(struct fen__cache *h, struct fen__span *s)
     return true;
 }
 
-/* Who posts a lot to a thread that does not look does its work. */
-static void look_for(struct fen__cache *h)
-{
-    uint32_t n = atomic_fetch_add_explicit(&h->posts, 1, memory_order_relaxed);
-    if (n % VISIT_EVERY == 0)
-        (void)fen__cache_visit(h, 2 * VISIT_EVERY, false);
-}
-
-static void tell(struct fen__span *s)
+/* The cache that was told; NULL: it has no thread. */
+static struct fen__cache *tell(struct fen__span *s)
 {
     struct fen__cache *h = atomic_load_explicit(&s->home, memory_order_relaxed);
     while (!post_to(h, s))
         if (fen__cache_disown(h, s)) {
             adopt(s);
-            return;
+            return NULL;
         }
-    look_for(h);
+    return h;
 }
 
-static void push(struct fen__span *s, struct fen__block *first, struct fen__block *last)
+/* Likewise; NULL also when there is nothing to tell. */
+static struct fen__cache *push(struct fen__span *s, struct fen__block *first,
+                               struct fen__block *last)
 {
     uintptr_t was = atomic_load_explicit(&s->remote, memory_order_relaxed), now;
     do {
@@ -145,19 +141,25 @@ static void push(struct fen__span *s, struct fen__block *first, struct fen__bloc
         now = (uintptr_t)first | (tag == FEN__REMOTE_FULL ? FEN__REMOTE_NOTED : tag);
     } while (!atomic_compare_exchange_weak_explicit(&s->remote, &was, now, memory_order_acq_rel,
                                                     memory_order_relaxed));
-    if ((was & FEN__REMOTE_TAGS) == FEN__REMOTE_FULL)
-        tell(s);
+    return (was & FEN__REMOTE_TAGS) == FEN__REMOTE_FULL ? tell(s) : NULL;
+}
+
+/* Who posts a lot to a thread that does not look does its work. */
+static void look_for(struct fen__cache *told)
+{
+    if (told && atomic_fetch_add_explicit(&told->posts, 1, memory_order_relaxed) % VISIT_EVERY == 0)
+        (void)fen__cache_visit(told, 2 * VISIT_EVERY, false);
 }
 
 /* ---- batches ---- */
 
-static void dispatch(struct fen__cache *c, struct fen__out *o)
+static struct fen__cache *dispatch(struct fen__cache *c, struct fen__out *o)
 {
     struct fen__span *s = o->span;
     o->span = NULL;
     if (FEN__UNLIKELY(s->node != c->node))
         fen__far_sent(c, o->n);
-    push(s, o->first, o->last);
+    return push(s, o->first, o->last);
 }
 
 static struct fen__out *slot_of(struct fen__cache *c, const struct fen__span *s)
@@ -169,7 +171,7 @@ static struct fen__out *slot_of(struct fen__cache *c, const struct fen__span *s)
 void fen__remote_free(struct fen__cache *c, struct fen__span *s, struct fen__block *b)
 {
     if (FEN__UNLIKELY(!c)) {
-        push(s, b, b);
+        look_for(push(s, b, b));
         return;
     }
     struct fen__out *o = slot_of(c, s);
@@ -179,19 +181,19 @@ void fen__remote_free(struct fen__cache *c, struct fen__span *s, struct fen__blo
         o->n++;
     } else {
         if (o->span)
-            dispatch(c, o);
+            look_for(dispatch(c, o));
         b->next = NULL;
         *o = (struct fen__out){s, b, b, 1};
     }
     if (FEN__UNLIKELY(o->n >= FEN__OUT_MAX || o->n * s->bytes >= OUT_BYTES))
-        dispatch(c, o);
+        look_for(dispatch(c, o));
 }
 
 void fen__remote_flush(struct fen__cache *c)
 {
     for (uint32_t i = 0; i < FEN__OUT_SLOTS; i++)
         if (c->out[i].span)
-            dispatch(c, &c->out[i]);
+            (void)dispatch(c, &c->out[i]);
 }
 
 /* ---- the inbox ---- */

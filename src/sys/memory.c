@@ -29,7 +29,6 @@ void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
 #define UNPOISON(p, n) ((void)0)
 #endif
 
-/* Reserved: the kernel refuses at once what it could never back. */
 static int map(size_t bytes, int flags, void **ret_p)
 {
     int rc = fen__sys_fault ? fen__sys_fault("mmap") : 0;
@@ -52,7 +51,7 @@ int fen__sys_map_aligned(size_t bytes, size_t align, size_t skew, void **ret_p)
     if (bytes + align < bytes)
         return -ENOMEM;
     void *all = NULL;
-    int rc = map(bytes + align, 0, &all);
+    int rc = map(bytes + align, 0, &all); /* what could never be backed is refused at once */
     if (rc)
         return rc;
     uintptr_t low = (uintptr_t)all;
