@@ -8,8 +8,9 @@ case "$(uname -m)" in x86_64 | aarch64) ;; *) skip "no such processor" ;; esac
 program=$FEN_BUILD_DIR/example_stuck
 [ -x "$program" ] || skip "the examples are not built"
 pid=
+child=
 guard=
-trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null; rm -rf "$tmp"' EXIT
+trap 'for p in $pid $child; do kill -9 "$p" 2>/dev/null; done; rm -rf "$tmp"' EXIT
 
 # look WHAT ARGUMENT... - gdb's output in $tmp/WHAT
 look() {
@@ -170,15 +171,14 @@ while [ $i -lt 100 ] && ! grep -q . "$tmp/waits"; do
     sleep 0.1
     i=$((i + 1))
 done
+fd=$(sed -n 's/^fd=\([0-9]*\) .*/\1/p' "$tmp/waits")
+child=$(sed -n 's/.* pid=//p' "$tmp/waits")
 sleep 0.3
 session "$pid" "info fibers" "python thread_of(Fen().fiber(5).tid).switch()" "fiber 2" \
     "fiber 5 bt" "frame" "fiber 5" "bt"
 kill -9 "$pid"
 wait "$pid" 2>/dev/null || true
 pid=
-fd=$(sed -n 's/^fd=\([0-9]*\) .*/\1/p' "$tmp/waits")
-child=$(sed -n 's/.* pid=//p' "$tmp/waits")
-kill -9 "$child"
 # The thread of fiber 5 shows its own frames, although fiber 2 was selected on it.
 has said "^ +5  hog +running +thread "
 said 3 | grep -q 'fen__' || fail "fiber 2: $(cat "$tmp/out.said")"

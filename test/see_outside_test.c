@@ -1,25 +1,14 @@
 /* see_outside_test.c - the dump on fibers that wait for what lies outside fen: another library's
  * descriptor, a process, a call on the pool of threads. */
-#include <fen/fen.h>
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-/* In a fiber: cmocka's own assertions jump across stacks. */
-#define must(cond) ((cond) ? (void)0 : broken(#cond, __LINE__))
-static void broken(const char *what, int line)
-{
-    fprintf(stderr, "line %d: %s\n", line, what);
-    abort();
-}
+#include "fiber_check.h"
 
 static struct {
     char text[1 << 16];

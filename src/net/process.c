@@ -190,11 +190,12 @@ static int reap(fen_process *p)
     return rc;
 }
 
-/* RT. It may run still. */
-static int wait_end(const fen_process *p, int64_t deadline_ns)
+/* RT. Likewise for the child, which may run still. */
+static int await_exit(const fen_process *p, int64_t deadline_ns)
 {
     struct fen__slot *s = p->pidfd.slot;
-    return fen__wait_pidfd(s, fen__slot_gen(s), p->pid, deadline_ns);
+    int rc = fen__limit_rc(fen__cur(fen__self()));
+    return rc ? rc : fen__wait_pidfd(s, fen__slot_gen(s), p->pid, deadline_ns);
 }
 
 int fen_process_wait(fen_process *p, int64_t deadline_ns, fen_process_status *ret_status)
@@ -207,8 +208,8 @@ int fen_process_wait(fen_process *p, int64_t deadline_ns, fen_process_status *re
         if (p->pidfd.fd >= 0)
             fen__slot_clear(p->pidfd.slot, FEN__READ);
         rc = reap(p);
-        if (rc == -EAGAIN && !(ended = fen__limit_rc(fen__cur(fen__self()))))
-            ended = wait_end(p, deadline_ns);
+        if (rc == -EAGAIN)
+            ended = await_exit(p, deadline_ns);
     } while (rc == -EAGAIN && !ended);
     if (!rc && ret_status)
         *ret_status = p->status;
@@ -305,7 +306,7 @@ static void see_it_end(fen_process *p)
         fen__slot_clear(p->pidfd.slot, FEN__READ);
         rc = reap(p);
         if (rc == -EAGAIN)
-            rc = wait_end(p, FEN_NEVER);
+            rc = await_exit(p, FEN_NEVER);
         if (!rc && !p->ended)
             rc = -EAGAIN;
         g->mask--;

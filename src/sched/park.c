@@ -170,7 +170,7 @@ int fen__limit_look(struct fen__g *g)
     int rc = look(g, &d);
     if (rc)
         return rc;
-    return d != FEN_NEVER && d <= fen__sys_now() ? -ETIMEDOUT : 0;
+    return fen__sys_past(d) ? -ETIMEDOUT : 0;
 }
 
 static void wake_by_timer(void *g, uint64_t epoch) { fen__wake(g, epoch, FEN__BY_TIMER); }

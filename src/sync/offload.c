@@ -257,17 +257,12 @@ static int wait_for(struct job *j, struct fen__g *g, int64_t deadline_ns)
     return 0;
 }
 
-static int passed_rc(int64_t deadline_ns)
-{
-    return deadline_ns != FEN_NEVER && deadline_ns <= fen__sys_now() ? -ETIMEDOUT : 0;
-}
-
 static int blocking(int (*fn)(void *arg), void *arg, bool at_once, int64_t deadline_ns)
 {
     struct fen__m *m = fen__enter();
     int rc = m ? fen__limit_rc(fen__cur(m)) : 0;
-    if (!rc)
-        rc = passed_rc(deadline_ns);
+    if (!rc && fen__sys_past(deadline_ns))
+        rc = -ETIMEDOUT;
     if (!m)
         return rc ? rc : fn(arg);
     struct fen__g *g = fen__cur(m);

@@ -322,8 +322,7 @@ int fen_scope_check(fen_scope *s)
         if (rc)
             return rc;
     }
-    int64_t d = fen_scope_deadline(s);
-    return d != FEN_NEVER && d <= fen__sys_now() ? -ETIMEDOUT : 0;
+    return fen__sys_past(fen_scope_deadline(s)) ? -ETIMEDOUT : 0;
 }
 
 /* The scope that a limit heads, or NULL: a connection and the run have limits that are no
@@ -432,8 +431,7 @@ int fen_scope_cause(fen_scope *s)
         if (rc)
             return cause ? cause : rc;
     }
-    int64_t d = fen_scope_deadline(s);
-    return d != FEN_NEVER && d <= fen__sys_now() ? -ETIMEDOUT : 0;
+    return fen__sys_past(fen_scope_deadline(s)) ? -ETIMEDOUT : 0;
 }
 
 static void deadline_came(void *scope, uint64_t seq) { call_hooks(scope, seq, NULL, -ETIMEDOUT); }

@@ -16,6 +16,11 @@ int64_t fen__sys_wall_ns(void);     /* CLOCK_REALTIME, ns since 1970 */
 int64_t fen__sys_thread_cpu(void);  /* this thread's CPU time, ns */
 int64_t fen__sys_process_cpu(void); /* the process's CPU time, ns */
 int64_t fen__sys_cpu_of(int tid);   /* another thread's CPU time, ns, or -errno */
+/* The deadline has passed; looks at no clock when there is none. */
+static inline bool fen__sys_past(int64_t deadline_ns)
+{
+    return deadline_ns != FEN_NEVER && deadline_ns <= fen__sys_now();
+}
 
 /* Simulated time (sim.c), of the calling thread only: ns > 0 is what fen__sys_now returns from then
  * on, 0 ends it. */
