@@ -7,6 +7,7 @@
  * With fen_mem_check on, new blocks come from spans of their own (the second half of the bins) and
  * look so:
  *   n bytes for the user, 0xA5 at first | 0xFA ... | n ^ secret (8 bytes) | ~mark (8 bytes)
+ * with one 0xFA at least: a byte of the secret may be the 0 that ends a string too long.
  * A free finds a trailer or a red zone that was written over, fills the block with 0xDF and puts it
  * into the quarantine; when it leaves that, a byte that is not 0xDF was written after the free. The
  * quarantine is first in, first out, QUARANTINE blocks and QUARANTINE_BYTES at most, for the whole
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #define TRAILER 16
+#define ZONE_LEAST 1
 #define FRESH 0xA5
 #define ZONE 0xFA
 #define DEAD 0xDF
@@ -158,10 +160,11 @@ void fen__check_free(struct fen__cache *c, struct fen__span *s, void *p)
 
 void *fen__check_new(struct fen__cache *c, size_t n, uint32_t account)
 {
-    if (n > FEN__SMALL_MAX - TRAILER)
+    size_t bytes = n + ZONE_LEAST + TRAILER;
+    if (n > FEN__SMALL_MAX - ZONE_LEAST - TRAILER)
         return NULL;
     /* 24 bytes would be aligned to 8 only; malloc asks for fewer and promises 16 */
-    uint32_t bin = FEN__CLASSES + fen__class_of(n + TRAILER > 24 ? n + TRAILER : 25);
+    uint32_t bin = FEN__CLASSES + fen__class_of(bytes > 24 ? bytes : 25);
     char *p = fen__block_take(c, bin, account);
     if (!p)
         return NULL;
