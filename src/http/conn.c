@@ -225,6 +225,7 @@ int fen__conn_flush(struct fen__conn *c, struct fen__work *w)
     if (!w->npending)
         return 0;
     ssize_t put = w->out.err;
+    fen__batch_sends(w);
     if (!put)
         put = fen__net_write_within(c->slot, w->out.p, w->out.n, c->srv->cfg.write_timeout_ns);
     fen__work_out_reset(w);
@@ -251,6 +252,8 @@ static int next_request(struct fen__conn *c, struct fen__work *w)
 {
     struct fen__http_scan scan = {0};
     int64_t deadline = 0;
+    if (w->to > w->from) /* came with the one before */
+        fen__request_begin(w);
     for (;;) {
         if (w->to > w->from) {
             w->x.req.fields = w->fields;
@@ -337,7 +340,6 @@ static bool serve(struct fen__conn *c, struct fen__work *w)
                 linger(c, w);
             return false;
         }
-        fen__request_begin(w);
     }
 }
 
@@ -352,7 +354,6 @@ static void conn_main(void *start)
         c->work = w;
         fen__cur(fen__self())->local = w;
         w->mark = fen__mark_now();
-        fen__request_begin(w);
         bool stays = serve(c, w);
         fen__server_pays(c->srv);
         c->work = NULL;

@@ -94,6 +94,8 @@ struct fen__work {
     fen_arena *arena;
     fen_buf out; /* begins in out_small, goes on in the heap */
     int npending;
+    bool billed; /* one of them at least is */
+    bool open;   /* the last one's use is not closed yet: what is used now is its */
     struct fen__mark mark;
     uint64_t arena_from; /* TSC when the request began to hold memory */
     int carry_n;         /* bytes behind a chunked body, of the next request */
@@ -174,8 +176,9 @@ void fen__request_begin(struct fen__work *w);
 void fen__request_pays(struct fen__work *w, fen_server *s);
 /* To the server's again. Before bytes are read that may be another request's. */
 void fen__server_pays(const fen_server *s);
-/* Takes what the request used so far off the fiber's counters and puts it aside. */
+/* The request is answered; it pays on until the next one begins, or the batch is sent. */
 void fen__request_end(struct fen__work *w, fen_server *s);
+void fen__batch_sends(struct fen__work *w); /* before the write */
 /* After the write: shares its cost among the replies it carried and settles them. */
 void fen__batch_settle(struct fen__work *w);
 

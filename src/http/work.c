@@ -92,6 +92,7 @@ struct fen__work *fen__work_get(void)
     w->in_cap = sizeof w->in_small;
     w->from = w->to = 0;
     w->npending = 0;
+    w->billed = w->open = false;
     w->body_cap = 0;
     empty_out(w);
     return w;

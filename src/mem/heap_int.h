@@ -126,7 +126,7 @@ struct fen__class_count {
 
 struct fen__cache {
     struct fen__mem_now now;           /* what the scheduler sets */
-    uint32_t row_id;                   /* whose row `now.row` is */
+    uint32_t row_id;                   /* whose row `now.row` is; UINT32_MAX: nobody asked yet */
     uint8_t node;                      /* of its thread; with no thread, of the one before */
     bool foreign;                      /* no M's */
     bool exact;                        /* foreign and has billed: looks at the clock each time */

@@ -143,6 +143,16 @@ bool fen__row_settle(struct fen__cache *c, struct fen__mem_row *r, uint32_t acco
 
 /* ---- rows ---- */
 
+/* The row of who pays is wanted for the first time since it does. */
+static FEN__NOINLINE void adopt(struct fen__cache *c, struct fen__mem_row *r)
+{
+    struct fen__mem_now *n = &c->now;
+    n->sample_at += r->alloc;
+    n->row = r;
+    n->from = r->alloc;
+    c->row_id = n->account;
+}
+
 struct fen__mem_row *fen__row_get(struct fen__cache *c, uint32_t account)
 {
     struct fen__mem_row *g =
@@ -157,7 +167,10 @@ struct fen__mem_row *fen__row_get(struct fen__cache *c, uint32_t account)
         /* pairs with the load in fold: the zeroes are seen before the pointer */
         atomic_store_explicit(&c->rows[account / FEN__ROW_GROUP], g, memory_order_release);
     }
-    return g + account % FEN__ROW_GROUP;
+    g += account % FEN__ROW_GROUP;
+    if (account == c->now.account && account != c->row_id)
+        adopt(c, g);
+    return g;
 }
 
 static void orphan(uint32_t account, int64_t bytes)
@@ -189,20 +202,23 @@ void fen__row_freed(struct fen__cache *c, uint32_t account, int64_t bytes)
         c->now.now++;
 }
 
+/* Most fibers that pay by turns take no block in their slice: the row is looked up by the first
+ * that does (fen__row_get), to which the gate leads. */
 void fen__mem_account_use(struct fen__mem_now *n, uint32_t account)
 {
     struct fen__cache *c = FEN__CONTAINER(n, struct fen__cache, now);
-    struct fen__mem_row *r = fen__row_get(c, account);
-    int64_t to_sample = n->row ? n->sample_at - n->row->alloc : FEN__PROFILE_NEVER;
-    if (n->row)
+    if (!n->row) {
+        n->sample_at = FEN__PROFILE_NEVER;
+    } else if (n->row != &row_none) {
         n->taken += n->row->alloc - n->from;
-    n->row = r ? r : &row_none; /* whose gate leads to another try */
-    n->from = n->row->alloc;
-    n->sample_at = n->row->alloc + to_sample;
+        n->sample_at -= n->row->alloc;
+    }
+    n->row = &row_none;
+    n->from = 0;
     n->gate = n->fgate = INT64_MIN;
     n->account = account;
-    c->row_id = r ? account : UINT32_MAX;
-    if (account)
+    c->row_id = UINT32_MAX;
+    if (account && !__atomic_load_n(&fen__billed, __ATOMIC_RELAXED))
         __atomic_store_n(&fen__billed, true, __ATOMIC_RELAXED);
     c->exact |= c->foreign && account;
     if (c->exact)
@@ -348,8 +364,8 @@ int fen_mem_account_set(uint32_t account)
 {
     if (account >= FEN__ACCOUNTS_MAX)
         return -EINVAL;
-    struct fen__cache *c = fen__cache_get(true);
-    if (!c)
+    struct fen__cache *c = fen__cache_self();
+    if (!c && !(c = fen__cache_get(true)))
         return -ENOMEM;
     if (c->now.account != account)
         fen__mem_account_use(&c->now, account);

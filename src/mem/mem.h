@@ -34,7 +34,8 @@ int64_t fen__mem_live_bytes(void);
  * Only the M's thread may touch it. */
 struct fen__mem_row;
 struct fen__mem_now {
-    struct fen__mem_row *row; /* the counters of account on this thread; never NULL */
+    struct fen__mem_row *row; /* the counters of account on this thread, or zeros that lead to them;
+                                 never NULL */
     int64_t gate, fgate;      /* copies of the row's; INT64_MIN: it must be settled first */
     uint64_t now;             /* TSC */
     uint32_t account;

@@ -56,8 +56,6 @@ FEN__NOINLINE void *fen__heap_slow(size_t n, uint32_t account)
     if (!c)
         return NULL;
     c->exact |= c->foreign && account;
-    if (account == c->now.account && account != c->row_id) /* there was no memory for its row */
-        fen__mem_account_use(&c->now, account);
     if (n > FEN__SMALL_MAX)
         return seen(c, fen__large_new(c, n, 1, account, &zero), account);
     if (FEN__UNLIKELY(__atomic_load_n(&fen__checked, __ATOMIC_RELAXED))) {

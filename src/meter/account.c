@@ -246,21 +246,27 @@ uint32_t fen__meter_account(uint32_t op, fen_slice tenant)
     return new_pair(op, t);
 }
 
-void fen__meter_settle(struct fen__tally *t, uint32_t account, const struct fen__usage_ticks *u,
-                       bool error)
+static void add_arena(struct fen__row *r, const struct fen__usage_ticks *u)
 {
-    struct fen__row *r = fen__tally_row(t, account);
     __int128 rest = u->arena_byte_ticks + fen__count_read(&r->arena_rest);
     int64_t whole = (int64_t)(rest >> FEN__MIB_SHIFT);
     __atomic_store_n(&r->arena_rest, (int64_t)(rest - ((__int128)whole << FEN__MIB_SHIFT)),
                      __ATOMIC_RELAXED);
     fen__count_add(&r->arena_mib_ticks, whole);
+    fen__count_add(&r->arena_bytes, u->arena_bytes);
+}
+
+void fen__meter_settle(struct fen__tally *t, uint32_t account, const struct fen__usage_ticks *u,
+                       bool error)
+{
+    struct fen__row *r = fen__tally_row(t, account);
     fen__count_add(&r->requests, 1);
     if (error)
         fen__count_add(&r->errors, 1);
+    if (u->arena_bytes || u->arena_byte_ticks)
+        add_arena(r, u);
     fen__count_add(&r->cpu_ticks, u->cpu_ticks);
     fen__count_add(&r->wait_ticks, u->wait_ticks);
-    fen__count_add(&r->arena_bytes, u->arena_bytes);
     fen__count_add(&r->in_bytes, u->in_bytes);
     fen__count_add(&r->out_bytes, u->out_bytes);
 }

@@ -116,7 +116,11 @@ void fen_meter_switch(bool on)
 bool fen__metered(void) { return fen__self()->meter; }
 
 /* RT. */
-void fen__charge_now(struct fen__m *m) { fen__charge(m, m->cur); }
+uint64_t fen__charge_now(struct fen__m *m)
+{
+    fen__charge(m, m->cur);
+    return m->meter ? m->bill.last : fen__tsc();
+}
 
 void fen__charge_extra(struct fen__m *m, int64_t cpu_ns)
 {

@@ -354,8 +354,9 @@ int fen__timer_add(struct fen__timer *t, int64_t when_ns, void (*fn)(void *arg, 
 bool fen__timer_del(struct fen__timer *t);
 
 /* ---- bill.c ---- */
-/* Closes the running slice, so that g->cpu_ticks is up to date (RT). */
-void fen__charge_now(struct fen__m *m);
+/* Closes the running slice, so that g->cpu_ticks is up to date (RT). The TSC at its end, of now if
+ * the bill is off. */
+uint64_t fen__charge_now(struct fen__m *m);
 /* Adds what another thread burned for the running fiber (RT). */
 void fen__charge_extra(struct fen__m *m, int64_t cpu_ns);
 /* The worker keeps the bill now; else counters stand still. A fiber sees a change only after it

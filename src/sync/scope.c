@@ -590,7 +590,7 @@ void fen__mask(int by)
 static void add_bill(struct fen__g *g, struct fen__child_bill *b)
 {
     struct fen__m *m = fen__enter();
-    fen__charge_now(m);
+    (void)fen__charge_now(m);
     fen__leave(m);
     atomic_fetch_add_explicit(&b->cpu_ticks, g->cpu_ticks, memory_order_relaxed);
     atomic_fetch_add_explicit(&b->wait_ticks, g->wait_ticks, memory_order_relaxed);
