@@ -87,9 +87,10 @@ typedef struct fen_defer_item {
 
 /* Caller's memory, until the scope has closed; a parent may not copy it. */
 typedef struct fen_defer_group {
-    fen_defer_record record;          /* all of this is fen's */
-    fen_defer_item *items, *at, *end; /* items <= at <= end: those before at wait */
-    int *ret_rc;
+    fen_defer_record record; /* all of this is fen's */
+    uint32_t n, cap;         /* that wait, there is room for; numbers, so that a compiler knows */
+    int *ret_rc;             /* them over the stores of an add */
+    fen_defer_item *more;    /* those behind first's; NULL: none yet */
     fen_defer_item first[FEN_DEFER_GROUP_INLINE];
 } fen_defer_group;
 
@@ -102,9 +103,10 @@ FEN_API void fen_defer_group_end(void *group);
 static inline void fen_defer_group_init(fen_defer_group *d, fen_scope *s, int *ret_rc)
 {
     fen_defer(s, &d->record, fen_defer_group_end, d);
-    d->items = d->at = d->first; /* behind the call, so that the compiler knows them in the adds */
-    d->end = d->first + FEN_DEFER_GROUP_INLINE;
+    d->n = 0; /* behind the call, so that the compiler knows it in the adds */
+    d->cap = FEN_DEFER_GROUP_INLINE;
     d->ret_rc = ret_rc;
+    d->more = NULL;
     if (ret_rc)
         *ret_rc = 0;
 }
@@ -117,19 +119,29 @@ FEN_API int fen_defer_group_grow(fen_defer_group *d) FEN_MUST_CHECK;
  * only. */
 FEN_API void fen_defer_group_shrink(fen_defer_group *d);
 
+/* An item's place. For the functions here. */
+static inline fen_defer_item *fen_defer_group_at(fen_defer_group *d, uint32_t i)
+{
+    bool inside = __builtin_expect(i < FEN_DEFER_GROUP_INLINE, 1);
+    return inside ? &d->first[i] : &d->more[i - FEN_DEFER_GROUP_INLINE];
+}
+
 /* Adds fn(arg), which returns 0 or more, or a negative error. No memory is taken up to
  * FEN_DEFER_GROUP_INLINE. 0; -ENOMEM: it was not added, the clean-up is the caller's to do. The
  * scope's owner only. Does not block. */
 static inline FEN_MUST_CHECK int fen_defer_group_add(fen_defer_group *d, int (*fn)(void *arg),
                                                      void *arg)
 {
-    if (__builtin_expect(d->at == d->end, 0)) {
+    uint32_t n = d->n;
+    if (__builtin_expect(n == d->cap, 0)) {
         int rc = fen_defer_group_grow(d);
         if (rc < 0)
             return rc;
     }
-    d->at->fn = fn;
-    d->at++->arg = arg;
+    fen_defer_item *i = fen_defer_group_at(d, n);
+    i->fn = fn;
+    i->arg = arg;
+    d->n = n + 1;
     return 0;
 }
 
@@ -138,14 +150,15 @@ static inline FEN_MUST_CHECK int fen_defer_group_add(fen_defer_group *d, int (*f
 static inline int fen_defer_group_run(fen_defer_group *d)
 {
     int first = 0;
-    while (d->at != d->items) { /* read anew: it may have added, and so moved the array */
-        const fen_defer_item *i =
-            --d->at; /* before the call: an abort in it goes on with the rest */
+    while (d->n) { /* read anew: it may have added */
+        uint32_t n = d->n - 1;
+        d->n = n; /* before the call: an abort in it goes on with the rest */
+        const fen_defer_item *i = fen_defer_group_at(d, n);
         int rc = i->fn(i->arg);
         if (__builtin_expect(rc < 0, 0) && !first)
             first = rc;
     }
-    if (__builtin_expect(d->items != d->first, 0))
+    if (__builtin_expect(d->more != NULL, 0))
         fen_defer_group_shrink(d);
     return first;
 }

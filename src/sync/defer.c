@@ -169,20 +169,6 @@ bool fen_undefer(fen_scope *s, fen_defer_record *r)
 
 /* ---- group ---- */
 
-static size_t group_bytes(const fen_defer_group *d)
-{
-    return (size_t)((char *)d->end - (char *)d->items);
-}
-
-static void group_items(fen_defer_group *d, fen_defer_item *items, size_t n, size_t bytes)
-{
-    if (d->items != d->first)
-        fen__mem_free(d->items, group_bytes(d));
-    d->items = items;
-    d->at = items + n;
-    d->end = items + bytes / sizeof *items;
-}
-
 void fen_defer_group_end(void *group)
 {
     fen_defer_group *d = group;
@@ -191,22 +177,31 @@ void fen_defer_group_end(void *group)
         *d->ret_rc = rc;
 }
 
+static size_t more_bytes(const fen_defer_group *d)
+{
+    return (d->cap - FEN_DEFER_GROUP_INLINE) * sizeof *d->more;
+}
+
 void fen_defer_group_shrink(fen_defer_group *d)
 {
-    fen_assert(d->at == d->items);
-    group_items(d, d->first, 0, sizeof d->first);
+    fen_assert(d->n == 0);
+    fen__mem_free(d->more, more_bytes(d));
+    d->more = NULL;
+    d->cap = FEN_DEFER_GROUP_INLINE;
 }
 
 int fen_defer_group_grow(fen_defer_group *d)
 {
-    size_t had = group_bytes(d), n = (size_t)(d->at - d->items);
-    if (had > SIZE_MAX / 4)
+    size_t had = more_bytes(d);
+    uint32_t cap = 2 * d->cap;
+    if (cap < d->cap)
         return -ENOMEM;
-    fen_defer_item *items = fen__mem_alloc(2 * had);
-    if (!items)
+    size_t bytes = (cap - FEN_DEFER_GROUP_INLINE) * sizeof *d->more;
+    fen_defer_item *p = d->more ? fen__mem_resize(d->more, had, bytes) : fen__mem_alloc(bytes);
+    if (!p)
         return -ENOMEM;
-    memcpy(items, d->items, n * sizeof *items);
-    group_items(d, items, n, 2 * had);
+    d->more = p;
+    d->cap = cap;
     return 0;
 }
 

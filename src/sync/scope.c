@@ -160,11 +160,15 @@ void fen__scope_run_defers(struct fen_scope *s)
     atomic_store_explicit(&s->cleanup.deadline_ns, bound, memory_order_relaxed);
     __atomic_store_n(&g->limit, &s->cleanup, __ATOMIC_RELEASE);
     fen__limits_changed(g);
-    while (s->defers) {
-        fen_defer_record *r = s->defers;
-        fen_dassert(r->next != r); /* deferred twice: it would run for ever */
-        s->defers = r->next;       /* unlinked first: it may defer again, or abort */
+    for (fen_defer_record *r = s->defers, *next; r; r = next) {
+        next = r->next;
+        fen_dassert(next != r); /* deferred twice: it would run for ever */
+        s->defers = next;       /* unlinked first: it may defer again, or abort */
         r->fn(r->arg);
+        if (FEN__UNLIKELY(s->defers != next)) { /* a branch, so that none waits for the store */
+            __asm__ volatile("" : : : "memory");
+            next = s->defers;
+        }
     }
     __atomic_store_n(&g->limit, before, __ATOMIC_RELEASE);
     fen__limits_changed(g);
