@@ -119,13 +119,6 @@ FEN_API int fen_defer_group_grow(fen_defer_group *d) FEN_MUST_CHECK;
  * only. */
 FEN_API void fen_defer_group_shrink(fen_defer_group *d);
 
-/* An item's place. For the functions here. */
-static inline fen_defer_item *fen_defer_group_at(fen_defer_group *d, uint32_t i)
-{
-    bool inside = __builtin_expect(i < FEN_DEFER_GROUP_INLINE, 1);
-    return inside ? &d->first[i] : &d->more[i - FEN_DEFER_GROUP_INLINE];
-}
-
 /* Adds fn(arg), which returns 0 or more, or a negative error. No memory is taken up to
  * FEN_DEFER_GROUP_INLINE. 0; -ENOMEM: it was not added, the clean-up is the caller's to do. The
  * scope's owner only. Does not block. */
@@ -138,7 +131,9 @@ static inline FEN_MUST_CHECK int fen_defer_group_add(fen_defer_group *d, int (*f
         if (rc < 0)
             return rc;
     }
-    fen_defer_item *i = fen_defer_group_at(d, n);
+    fen_defer_item *i = __builtin_expect(n < FEN_DEFER_GROUP_INLINE, 1)
+                            ? &d->first[n]
+                            : &d->more[n - FEN_DEFER_GROUP_INLINE];
     i->fn = fn;
     i->arg = arg;
     d->n = n + 1;
@@ -153,7 +148,9 @@ static inline int fen_defer_group_run(fen_defer_group *d)
     while (d->n) { /* read anew: it may have added */
         uint32_t n = d->n - 1;
         d->n = n; /* before the call: an abort in it goes on with the rest */
-        const fen_defer_item *i = fen_defer_group_at(d, n);
+        const fen_defer_item *i = __builtin_expect(n < FEN_DEFER_GROUP_INLINE, 1)
+                                      ? &d->first[n]
+                                      : &d->more[n - FEN_DEFER_GROUP_INLINE];
         int rc = i->fn(i->arg);
         if (__builtin_expect(rc < 0, 0) && !first)
             first = rc;
