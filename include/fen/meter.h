@@ -18,7 +18,7 @@ typedef struct fen_usage {
     int64_t cpu_ns;           /* on-CPU time, kernel part included */
     int64_t wait_ns;          /* parked */
     int64_t arena_bytes;      /* asked of arenas */
-    fen_int128 arena_byte_ns; /* arena chunk bytes x time held */
+    fen_int128 arena_byte_ns; /* arena chunk bytes x time held, if any was asked for */
     int64_t in_bytes, out_bytes;
 } fen_usage;
 
