@@ -6,8 +6,9 @@
  * cut from blocks kept until the run ends. A node's class is told by its record's function.
  * Invariant: a free node's bytes are zero; a node is linked into one list or one scope.
  *
- * Groups and batches are one record for many: what is left to do is counted down before each call,
- * so an abort inside one goes on with the rest.
+ * Groups and batches are one record for many. The scope has unlinked it by then, so it is noted as
+ * under way (parts); what is left to do is counted down before each call: an abort inside one goes
+ * on with the rest.
  *
  * Rejected: nodes of the fiber (a fiber that ends would have to give them back one by one); the
  * general allocator for each (a lock or a cache look-up more, and nothing zeroed). */
@@ -169,10 +170,21 @@ bool fen_undefer(fen_scope *s, fen_defer_record *r)
 
 /* ---- group ---- */
 
+static struct fen_scope *part_begin(struct fen__part *p, fen_defer_record *r)
+{
+    struct fen_scope *s = fen__cur(fen__self())->scope; /* the one that closes */
+    *p = (struct fen__part){r, s->parts};
+    s->parts = p;
+    return s;
+}
+
 void fen_defer_group_end(void *group)
 {
     fen_defer_group *d = group;
+    struct fen__part p;
+    struct fen_scope *s = part_begin(&p, &d->record);
     int rc = fen_defer_group_run(d);
+    s->parts = p.outer;
     if (d->ret_rc)
         *d->ret_rc = rc;
 }
@@ -212,8 +224,11 @@ static void batch_end(void *arg)
     fen_defer_batch *b = arg;
     void (*fn)(void *) = b->fn;
     void *const *items = b->items;
+    struct fen__part p;
+    struct fen_scope *s = part_begin(&p, &b->record);
     while (b->n)
         fn(items[--b->n]);
+    s->parts = p.outer;
 }
 
 void fen_defer_many(fen_scope *s, fen_defer_batch *b, void (*fn)(void *item), void *const *items,
@@ -227,14 +242,25 @@ void fen_defer_many(fen_scope *s, fen_defer_batch *b, void (*fn)(void *item), vo
 
 /* ---- ending the process ---- */
 
+static void finish_parts(struct fen_scope *s)
+{
+    while (s->parts) {
+        fen_defer_record *r = s->parts->record;
+        s->parts = s->parts->outer;
+        r->fn(r->arg);
+    }
+}
+
 void fen_abort(const char *what, const char *file, int line)
 {
     struct fen__m *m = fen__enter_any(); /* NULL: a thread, a blocking section, the runtime */
     if (m) {
         struct fen__g *g = fen__cur(m);
         fen__leave(m);
-        for (struct fen_scope *s = g->scope; s && s->owner == g; s = s->parent_of_owner)
+        for (struct fen_scope *s = g->scope; s && s->owner == g; s = s->parent_of_owner) {
+            finish_parts(s);
             fen__scope_run_defers(s);
+        }
     }
     fen__panic(what, file, line);
 }

@@ -467,9 +467,38 @@ static int dies(void *arg)
     return 0;
 }
 
-static void test_an_abort_runs_the_scopes_cleanups_first(void **state)
+static int say_and_abort_rc(void *text)
 {
-    (void)state;
+    say_and_abort(text);
+    return 0;
+}
+
+static void say_and_abort_at_3(void *text)
+{
+    say(text);
+    FEN_ASSERT(*(char *)text != '3');
+}
+
+/* In the middle of a group, and then of a batch, that the scope's close runs. */
+static int dies_in_many(void *arg)
+{
+    (void)arg;
+    fen_defer_record r;
+    fen_defer_group d;
+    fen_defer_batch b;
+    void *items[] = {"5", "4", "3"};
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    fen_defer(s, &r, say, "6");
+    fen_defer_many(s, &b, say_and_abort_at_3, items, 3);
+    fen_defer_group_init(&d, s, NULL);
+    if (fen_defer_group_add(&d, say_rc, "2") || fen_defer_group_add(&d, say_and_abort_rc, "1"))
+        return 1;
+    return fen_scope_close(s);
+}
+
+/* fn aborts, and what standard error has begins so. */
+static void aborts_saying(int (*fn)(void *), const char *said)
+{
     int fd[2], status;
     char text[256] = "";
     size_t n = 0;
@@ -482,7 +511,7 @@ static void test_an_abort_runs_the_scopes_cleanups_first(void **state)
         signal(SIGABRT, SIG_DFL);
         dup2(fd[1], 2);
         alarm(20);
-        (void)!fen_run(dies, NULL, &(fen_config){.procs = 1});
+        (void)!fen_run(fn, NULL, &(fen_config){.procs = 1});
         _exit(0);
     }
     close(fd[1]);
@@ -491,7 +520,14 @@ static void test_an_abort_runs_the_scopes_cleanups_first(void **state)
     close(fd[0]);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
-    assert_int_equal(strncmp(text, "1234fen: ", 9), 0);
+    assert_int_equal(strncmp(text, said, strlen(said)), 0);
+}
+
+static void test_an_abort_runs_the_scopes_cleanups_first(void **state)
+{
+    (void)state;
+    aborts_saying(dies, "1234fen: ");
+    aborts_saying(dies_in_many, "123456fen: ");
 }
 
 int main(void)
