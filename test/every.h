@@ -221,6 +221,7 @@
     /* deferring */                                                                                \
     ROW(fen_scope_set_cleanup, NEVER, 0, deferring)                                                \
     ROW(fen_defer, NEVER, 0, deferring)                                                            \
+    ROW(fen_defer_check, NEVER, 0, deferring)                                                      \
     ROW(fen_undefer, NEVER, 0, deferring)                                                          \
     ROW(fen_defer_dyn, FAILS, 0, deferring)                                                        \
     ROW(fen_defer_blocks, NEVER, 0, deferring)                                                     \

@@ -358,6 +358,7 @@ static int deferring(void *arg)
     fen_scope *s = fen_scope_open(FEN_NEVER);
     DO(fen_scope_set_cleanup, (s, FEN_S));
     DO(fen_defer, (s, &r, counts_item, &n));
+    DO(fen_defer_check, (s));
     fen_defer(s, &r2, counts_item, &n);
     MUST(SEE(fen_undefer, (s, &r2)));
     TRY(0, fen_defer_dyn, (s, counts, &p, sizeof p));

@@ -80,9 +80,30 @@ FEN_API int64_t fen_scope_deadline(const fen_scope *s);
  * a scope that is open. Does not block. */
 FEN_API void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns);
 
+/* How a scope begins, so that fen_defer needs no call. All of it is fen's. */
+typedef struct fen_scope_face {
+    fen_defer_record *defers;
+    uintptr_t stack_low; /* of the owner's stack, with its size */
+    size_t stack_bytes;
+} fen_scope_face;
+
+/* Asserts that the caller is the scope's owner: what fen_defer does when it is not called on the
+ * owner's stack, as from a context of the owner's (fen/context.h). */
+FEN_API void fen_defer_check(const fen_scope *s);
+
 /* Runs fn(arg) when the scope closes, last in first out, whatever the reason. The record is the
- * caller's and must live until then. */
-FEN_API void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void *), void *arg);
+ * caller's and must live until then. The scope's owner only (asserted). Does not block. */
+static inline void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void *), void *arg)
+{
+    fen_scope_face *f = (fen_scope_face *)(void *)s;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    if (__builtin_expect(here - f->stack_low >= f->stack_bytes, 0))
+        fen_defer_check(s);
+    r->fn = fn;
+    r->arg = arg;
+    r->next = f->defers;
+    f->defers = r;
+}
 
 /* Registers and removes a hook. s is a scope that the calling fiber opened, and its current one
  * when the hook is removed. fen_cancel_hook_add calls the hook at once when the scope has ended

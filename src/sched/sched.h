@@ -69,7 +69,7 @@ struct fen__limit {
     struct fen__limit *parent;
     _Atomic int64_t deadline_ns; /* FEN_NEVER: none of its own; < 0: see fen__limit_deadline */
     _Atomic int ended;           /* 0, -ECANCELED or -ETIMEDOUT */
-    bool is_scope;               /* head of a fen_scope; the same for all uses of this memory */
+    bool is_scope;               /* part of a fen_scope; the same for all uses of this memory */
 };
 
 struct fen__timer {

@@ -136,8 +136,8 @@ int fen_defer_dyn(fen_scope *s, void (*fn)(void *copy), const void *arg, size_t 
     n->fn = fn;
     if (bytes)
         memcpy(n->bytes, arg, bytes);
-    n->record = (fen_defer_record){runners[kind], n, s->defers};
-    s->defers = &n->record;
+    n->record = (fen_defer_record){runners[kind], n, s->face.defers};
+    s->face.defers = &n->record;
     return 0;
 }
 
@@ -160,7 +160,7 @@ bool fen_undefer(fen_scope *s, fen_defer_record *r)
 {
     struct fen__m *m = fen__self();
     fen_assert(m && s->owner == fen__cur(m));
-    for (fen_defer_record **at = &s->defers; *at; at = &(*at)->next)
+    for (fen_defer_record **at = &s->face.defers; *at; at = &(*at)->next)
         if (*at == r) {
             *at = r->next;
             return true;

@@ -11,11 +11,14 @@
 
 #include "sys/sys.h"
 
+#include <fen/context.h>
 #include <fen/defer.h>
+#include <fen/fiber.h>
 #if defined(__GNUC__) && !defined(__clang__)
 #include <fen/stddefer.h>
 #endif
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -496,6 +499,55 @@ static int dies_in_many(void *arg)
     return fen_scope_close(s);
 }
 
+/* ---- whose scope it is ---- */
+
+static fen_defer_record strange;
+
+static void defers_into(void *scope) { fen_defer(scope, &strange, say, "never"); }
+
+static int another_fiber(void *arg)
+{
+    (void)arg;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    return fen_go(defers_into, s) ? 1 : fen_scope_close(s);
+}
+
+static void *a_thread(void *scope)
+{
+    defers_into(scope);
+    return NULL;
+}
+
+static int another_thread(void *arg)
+{
+    (void)arg;
+    pthread_t t;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    if (pthread_create(&t, NULL, a_thread, s))
+        return 1;
+    pthread_join(t, NULL);
+    return fen_scope_close(s);
+}
+
+static void notes_deferred(void *scope) { fen_defer(scope, &strange, note, "context,"); }
+
+/* The owner on another stack. */
+static int a_context(void *arg)
+{
+    (void)arg;
+    fen_context *c;
+    fen_defer_record r;
+    order[0] = 0;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    fen_defer(s, &r, note, "own");
+    assert_int_equal(fen_context_new(0, notes_deferred, s, &c), 0);
+    assert_false(fen_context_resume(c));
+    fen_context_free(c);
+    assert_int_equal(fen_scope_close(s), 0);
+    assert_string_equal(order, "context,own");
+    return 0;
+}
+
 /* fn aborts, and what standard error has begins so. */
 static void aborts_saying(int (*fn)(void *), const char *said)
 {
@@ -530,6 +582,14 @@ static void test_an_abort_runs_the_scopes_cleanups_first(void **state)
     aborts_saying(dies_in_many, "123456fen: ");
 }
 
+static void test_only_the_owner_defers(void **state)
+{
+    (void)state;
+    aborts_saying(another_fiber, "fen: assertion failed: s->owner");
+    aborts_saying(another_thread, "fen: assertion failed: s->owner");
+    run_on_all(a_context, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -549,6 +609,7 @@ int main(void)
         cmocka_unit_test(test_group_runs_all_and_tells_the_first_error),
         cmocka_unit_test(test_batch_keeps_the_order),
         cmocka_unit_test(test_an_abort_runs_the_scopes_cleanups_first),
+        cmocka_unit_test(test_only_the_owner_defers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -125,7 +125,7 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     s->spawned = false;
     atomic_store_explicit(&s->cause, 0, memory_order_relaxed);
     s->join_epoch = 0;
-    s->defers = NULL;
+    s->face = (fen_scope_face){NULL, (uintptr_t)g->stack.low, g->stack.bytes};
     s->cleanup_ns = FEN_CLEANUP_NS;
     s->timer.at = -1; /* hooks, hooked, timed: none since the memory was last withdrawn, or ever */
     s->bill = up ? up->bill : NULL;
@@ -151,7 +151,7 @@ void fen__scope_run_defers(struct fen_scope *s)
 {
     struct fen__g *g = s->owner;
     struct fen__limit *before = g->limit;
-    if (!s->defers)
+    if (!s->face.defers)
         return;
     int64_t bound = s->cleanup_ns == FEN_NEVER ? FEN_NEVER : -s->cleanup_ns;
     __atomic_store_n(&s->cleanup.is_scope, false, __ATOMIC_RELAXED);
@@ -160,14 +160,15 @@ void fen__scope_run_defers(struct fen_scope *s)
     atomic_store_explicit(&s->cleanup.deadline_ns, bound, memory_order_relaxed);
     __atomic_store_n(&g->limit, &s->cleanup, __ATOMIC_RELEASE);
     fen__limits_changed(g);
-    for (fen_defer_record *r = s->defers, *next; r; r = next) {
+    for (fen_defer_record *r = s->face.defers, *next; r; r = next) {
         next = r->next;
         fen_dassert(next != r); /* deferred twice: it would run for ever */
-        s->defers = next;       /* unlinked first: it may defer again, or abort */
+        s->face.defers = next;  /* unlinked first: it may defer again, or abort */
         r->fn(r->arg);
-        if (FEN__UNLIKELY(s->defers != next)) { /* a branch, so that none waits for the store */
+        if (FEN__UNLIKELY(s->face.defers !=
+                          next)) { /* a branch, so that none waits for the store */
             __asm__ volatile("" : : : "memory");
-            next = s->defers;
+            next = s->face.defers;
         }
     }
     __atomic_store_n(&g->limit, before, __ATOMIC_RELEASE);
@@ -233,7 +234,7 @@ static int close_scope(struct fen_scope *s, struct patience p, int *ret_rc)
     struct fen__g *g = fen__cur(m);
     g->mask++;
     int rc = await_children(s, g, p);
-    if (!rc && s->defers) {
+    if (!rc && s->face.defers) {
         g->mask--;
         fen__leave(fen__self());
         fen__scope_run_defers(s);
@@ -290,12 +291,7 @@ fen_scope *fen_scope_current(void)
     return g ? g->scope : NULL;
 }
 
-void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void *), void *arg)
-{
-    fen_assert(s->owner == current());
-    *r = (fen_defer_record){fn, arg, s->defers};
-    s->defers = r;
-}
+void fen_defer_check(const fen_scope *s) { fen_assert(s->owner == current()); }
 
 /* ---- deadline and cancellation ---- */
 

@@ -14,7 +14,8 @@
  * Invariants: a fiber's current scope is the top of its own chain; children counts fibers spawned
  * in it that have not ended; only the owner opens, closes and defers; ended is set once. */
 struct fen_scope {
-    struct fen__limit limit; /* first: a fiber's limit is its scope */
+    fen_scope_face face; /* first: the header's part */
+    struct fen__limit limit;
     struct fen__g *owner;
     struct fen_scope *parent_of_owner; /* the owner's current scope before this one */
     uint32_t lock;                     /* hooks, joiner */
@@ -25,9 +26,8 @@ struct fen_scope {
     _Atomic int64_t cold_after_ns;     /* 0: its fibers do not hibernate */
     _Atomic int cause;                 /* set once, before limit.ended; 0: not cancelled */
     uint64_t join_epoch;               /* owner waits for children == 0; 0: does not */
-    fen_defer_record *defers;
-    struct fen__part *parts;   /* records that are being run and stand for many; defer.c */
-    struct fen__limit cleanup; /* what the clean-ups wait under; see scope.c */
+    struct fen__part *parts;           /* records that are being run and stand for many; defer.c */
+    struct fen__limit cleanup;         /* what the clean-ups wait under; see scope.c */
     int64_t cleanup_ns;
     fen_cancel_hook *hooks;
     struct fen__timer timer;      /* calls the hooks at the deadline */
