@@ -91,6 +91,8 @@ typedef struct fen_defer_group {
     uint32_t n, cap;         /* that wait, there is room for; numbers, so that a compiler knows */
     int *ret_rc;             /* them over the stores of an add */
     fen_defer_item *more;    /* those behind first's; NULL: none yet */
+    fen_scope *scope;
+    int rc; /* of the run that is under way: its first error so far */
     fen_defer_item first[FEN_DEFER_GROUP_INLINE];
 } fen_defer_group;
 
@@ -107,6 +109,8 @@ static inline void fen_defer_group_init(fen_defer_group *d, fen_scope *s, int *r
     d->cap = FEN_DEFER_GROUP_INLINE;
     d->ret_rc = ret_rc;
     d->more = NULL;
+    d->scope = s;
+    d->rc = 0;
     if (ret_rc)
         *ret_rc = 0;
 }
@@ -144,19 +148,20 @@ static inline FEN_MUST_CHECK int fen_defer_group_add(fen_defer_group *d, int (*f
  * error, or 0. The group is empty then and may be filled again. The scope's owner only. */
 static inline int fen_defer_group_run(fen_defer_group *d)
 {
-    int first = 0;
     while (d->n) { /* read anew: it may have added */
         uint32_t n = d->n - 1;
-        d->n = n; /* before the call: an abort in it goes on with the rest */
+        d->n = n; /* first: an abort in the call leaves the rest to the record */
         const fen_defer_item *i = __builtin_expect(n < FEN_DEFER_GROUP_INLINE, 1)
                                       ? &d->first[n]
                                       : &d->more[n - FEN_DEFER_GROUP_INLINE];
         int rc = i->fn(i->arg);
-        if (__builtin_expect(rc < 0, 0) && !first)
-            first = rc;
+        if (__builtin_expect(rc < 0, 0) && !d->rc)
+            d->rc = rc;
     }
     if (__builtin_expect(d->more != NULL, 0))
         fen_defer_group_shrink(d);
+    int first = d->rc;
+    d->rc = 0;
     return first;
 }
 
@@ -165,6 +170,7 @@ static inline int fen_defer_group_run(fen_defer_group *d)
 /* Caller's memory, until the scope has closed. */
 typedef struct fen_defer_batch {
     fen_defer_record record; /* all of this is fen's */
+    fen_scope *scope;
     void (*fn)(void *item);
     void *const *items;
     size_t n;

@@ -6,9 +6,9 @@
  * cut from blocks kept until the run ends. A node's class is told by its record's function.
  * Invariant: a free node's bytes are zero; a node is linked into one list or one scope.
  *
- * Groups and batches are one record for many. The scope has unlinked it by then, so it is noted as
- * under way (parts); what is left to do is counted down before each call: an abort inside one goes
- * on with the rest.
+ * Groups and batches are one record for many. The scope's close unlinks a record before it runs it;
+ * these link theirs again until all of it has run, and count down before each call: an abort inside
+ * finds what is left where it would find any other record.
  *
  * Rejected: nodes of the fiber (a fiber that ends would have to give them back one by one); the
  * general allocator for each (a lock or a cache look-up more, and nothing zeroed). */
@@ -156,10 +156,8 @@ void fen__defer_pool_fini(void)
 
 /* ---- taking back ---- */
 
-bool fen_undefer(fen_scope *s, fen_defer_record *r)
+static bool take_back(struct fen_scope *s, fen_defer_record *r)
 {
-    struct fen__m *m = fen__self();
-    fen_assert(m && s->owner == fen__cur(m));
     for (fen_defer_record **at = &s->face.defers; *at; at = &(*at)->next)
         if (*at == r) {
             *at = r->next;
@@ -168,23 +166,31 @@ bool fen_undefer(fen_scope *s, fen_defer_record *r)
     return false;
 }
 
-/* ---- group ---- */
-
-static struct fen_scope *part_begin(struct fen__part *p, fen_defer_record *r)
+bool fen_undefer(fen_scope *s, fen_defer_record *r)
 {
-    struct fen_scope *s = fen__cur(fen__self())->scope; /* the one that closes */
-    *p = (struct fen__part){r, s->parts};
-    s->parts = p;
-    return s;
+    struct fen__m *m = fen__self();
+    fen_assert(m && s->owner == fen__cur(m));
+    return take_back(s, r);
 }
+
+/* False: it is linked, since not the scope's close runs it. */
+static bool link_again(struct fen_scope *s, fen_defer_record *r)
+{
+    bool unlinked = s->face.defers == r->next;
+    if (unlinked)
+        s->face.defers = r;
+    return unlinked;
+}
+
+/* ---- group ---- */
 
 void fen_defer_group_end(void *group)
 {
     fen_defer_group *d = group;
-    struct fen__part p;
-    struct fen_scope *s = part_begin(&p, &d->record);
+    bool again = link_again(d->scope, &d->record);
     int rc = fen_defer_group_run(d);
-    s->parts = p.outer;
+    if (again)
+        (void)take_back(d->scope, &d->record);
     if (d->ret_rc)
         *d->ret_rc = rc;
 }
@@ -224,17 +230,18 @@ static void batch_end(void *arg)
     fen_defer_batch *b = arg;
     void (*fn)(void *) = b->fn;
     void *const *items = b->items;
-    struct fen__part p;
-    struct fen_scope *s = part_begin(&p, &b->record);
+    bool again = link_again(b->scope, &b->record);
     while (b->n)
         fn(items[--b->n]);
-    s->parts = p.outer;
+    if (again)
+        (void)take_back(b->scope, &b->record);
 }
 
 void fen_defer_many(fen_scope *s, fen_defer_batch *b, void (*fn)(void *item), void *const *items,
                     size_t n)
 {
     b->fn = fn;
+    b->scope = s;
     b->items = items;
     b->n = n;
     fen_defer(s, &b->record, batch_end, b);
@@ -242,25 +249,14 @@ void fen_defer_many(fen_scope *s, fen_defer_batch *b, void (*fn)(void *item), vo
 
 /* ---- ending the process ---- */
 
-static void finish_parts(struct fen_scope *s)
-{
-    while (s->parts) {
-        fen_defer_record *r = s->parts->record;
-        s->parts = s->parts->outer;
-        r->fn(r->arg);
-    }
-}
-
 void fen_abort(const char *what, const char *file, int line)
 {
     struct fen__m *m = fen__enter_any(); /* NULL: a thread, a blocking section, the runtime */
     if (m) {
         struct fen__g *g = fen__cur(m);
         fen__leave(m);
-        for (struct fen_scope *s = g->scope; s && s->owner == g; s = s->parent_of_owner) {
-            finish_parts(s);
+        for (struct fen_scope *s = g->scope; s && s->owner == g; s = s->parent_of_owner)
             fen__scope_run_defers(s);
-        }
     }
     fen__panic(what, file, line);
 }

@@ -470,31 +470,45 @@ static int dies(void *arg)
     return 0;
 }
 
-static int say_and_abort_rc(void *text)
+static int say_and_abort_in_ended_scope(void *text)
 {
-    say_and_abort(text);
+    say(text);
+    fen_scope *s = fen_scope_open(fen_now() - 1);
+    FEN_ASSERT(!"in an item");
+    return fen_scope_close(s);
+}
+
+static int say_if_it_may_wait(void *text)
+{
+    say(fen_sleep(FEN_MS) ? "x" : text);
     return 0;
 }
 
-static void say_and_abort_at_3(void *text)
+static void say_if_error(void *rc) { say(*(int *)rc == -EIO ? "4" : "y"); }
+
+static void say_and_abort_at_5(void *text)
 {
     say(text);
-    FEN_ASSERT(*(char *)text != '3');
+    FEN_ASSERT(*(char *)text != '5');
 }
 
 /* In the middle of a group, and then of a batch, that the scope's close runs. */
 static int dies_in_many(void *arg)
 {
     (void)arg;
-    fen_defer_record r;
+    int rc;
+    fen_defer_record r[2];
     fen_defer_group d;
     fen_defer_batch b;
-    void *items[] = {"5", "4", "3"};
+    void *items[] = {"7", "6", "5"};
     fen_scope *s = fen_scope_open(FEN_NEVER);
-    fen_defer(s, &r, say, "6");
-    fen_defer_many(s, &b, say_and_abort_at_3, items, 3);
-    fen_defer_group_init(&d, s, NULL);
-    if (fen_defer_group_add(&d, say_rc, "2") || fen_defer_group_add(&d, say_and_abort_rc, "1"))
+    fen_defer(s, &r[0], say, "8");
+    fen_defer_many(s, &b, say_and_abort_at_5, items, 3);
+    fen_defer(s, &r[1], say_if_error, &rc);
+    fen_defer_group_init(&d, s, &rc);
+    if (fen_defer_group_add(&d, say_if_it_may_wait, "3") ||
+        fen_defer_group_add(&d, say_and_abort_in_ended_scope, "2") ||
+        fen_defer_group_add(&d, say_rc, "1"))
         return 1;
     return fen_scope_close(s);
 }
@@ -579,7 +593,7 @@ static void test_an_abort_runs_the_scopes_cleanups_first(void **state)
 {
     (void)state;
     aborts_saying(dies, "1234fen: ");
-    aborts_saying(dies_in_many, "123456fen: ");
+    aborts_saying(dies_in_many, "12345678fen: ");
 }
 
 static void test_only_the_owner_defers(void **state)

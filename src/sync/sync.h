@@ -26,20 +26,12 @@ struct fen_scope {
     _Atomic int64_t cold_after_ns;     /* 0: its fibers do not hibernate */
     _Atomic int cause;                 /* set once, before limit.ended; 0: not cancelled */
     uint64_t join_epoch;               /* owner waits for children == 0; 0: does not */
-    struct fen__part *parts;           /* records that are being run and stand for many; defer.c */
     struct fen__limit cleanup;         /* what the clean-ups wait under; see scope.c */
     int64_t cleanup_ns;
     fen_cancel_hook *hooks;
     struct fen__timer timer;      /* calls the hooks at the deadline */
     uint64_t seq;                 /* counts uses of this memory: a late timer is stale */
     struct fen__child_bill *bill; /* of the request this belongs to; NULL outside of one */
-};
-
-/* On the stack of what runs a group or a batch: an abort in one of its clean-ups goes on with the
- * rest. Innermost first; NULL when none is run, so also in new memory. */
-struct fen__part {
-    fen_defer_record *record;
-    struct fen__part *outer;
 };
 
 /* Resources of ended fibers that worked for a request, added as they end. */
