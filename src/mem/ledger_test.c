@@ -167,7 +167,8 @@ static void *mixer(void *arg)
         pthread_barrier_wait(&barrier);
         if (me == 0) {
             check_books(base);
-            more = until_ns > fen__sys_now();
+            bool seen = most_shelved > 0 || round >= 50 * ROUNDS;
+            more = !seen || until_ns > fen__sys_now();
         }
         pthread_barrier_wait(&barrier);
     }
