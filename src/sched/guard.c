@@ -100,6 +100,14 @@ struct fen__g *fen__brief(void)
     return m->cur; /* NULL on the M's own stack */
 }
 
+uint32_t fen__brief_who(void)
+{
+    const struct fen__m *m = fen__self();
+    if (FEN__UNLIKELY(!m || atomic_load_explicit(&m->word, memory_order_relaxed) != FEN__OWNED))
+        return 0;
+    return m->who;
+}
+
 inline struct fen__g *fen__cur(struct fen__m *m) { return m->cur; }
 struct fen__tally *fen__tally_of(struct fen__m *m) { return &m->tally; }
 struct fen__spares *fen__spares_of(struct fen__m *m) { return &m->spares; }

@@ -184,6 +184,8 @@ void fen__leave_any(struct fen__m *m);
  * such a call need not enter. NULL: no fiber, or one that has to enter all the same, because its P
  * is asked for or gone, or the run is simulated. */
 struct fen__g *fen__brief(void);
+/* The same for a call that needs no more than the fiber's id: that plus 1; 0: none. */
+uint32_t fen__brief_who(void);
 
 /* ---- park.c: waiting (RT) ----
  *   epoch = fen__arm(g); publish (g, epoch) wherever a waker may look; code = fen__park(...);

@@ -113,6 +113,7 @@ struct fen__bill {
 struct fen__m {
     _Atomic uint32_t phase, word, calls;
     bool searching, meter, impatient; /* patience_ns is the short one */
+    uint32_t who;                     /* cur's id plus 1, beside it for fen__brief_who; 0: none */
     struct fen__p *p;
     struct fen__g *cur, *prev; /* prev: just switched out; NULL: the M's own stack was left */
     void *g0_sp;

@@ -115,6 +115,7 @@ INLINE bool run_begin(struct fen__m *m, struct fen__g *g)
     else
         fen__hibernate_end(g);
     __atomic_store_n(&m->cur, g, __ATOMIC_RELEASE); /* pairs with the load in stall.c */
+    m->who = g->id + 1;
     fen__count_add(&m->tally.switches, 1);
     fen__mem_begin(m->mem, &g->account, m->bill.last);
     return begins;
@@ -151,6 +152,7 @@ void fen__run_one(struct fen__m *m, struct fen__g *g)
     g = m->prev;
     fen__annot_arrive(&m->annot, &g->annot);
     __atomic_store_n(&m->cur, NULL, __ATOMIC_RELAXED);
+    m->who = 0;
     check_stack(g);
     after(m, g);
 }

@@ -116,19 +116,25 @@ FEN__NOINLINE static int mutex_lock_slow(fen_mutex *m, int64_t deadline_ns)
 
 int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
 {
-    struct fen__g *g = fen__brief();
-    if (FEN__LIKELY(g && mutex_take(m, fen__holder_of(g))))
+    uint32_t who = fen__brief_who();
+    if (FEN__LIKELY(who && mutex_take(m, who)))
         return 0;
     return mutex_lock_slow(m, deadline_ns);
 }
 
-int fen_mutex_lock(fen_mutex *m) { return fen_mutex_lock_until(m, FEN_NEVER); }
+int fen_mutex_lock(fen_mutex *m)
+{
+    uint32_t who = fen__brief_who();
+    if (FEN__LIKELY(who && mutex_take(m, who)))
+        return 0;
+    return mutex_lock_slow(m, FEN_NEVER);
+}
 
 int fen_mutex_try_lock(fen_mutex *m)
 {
-    struct fen__g *g = fen__brief();
-    if (FEN__LIKELY(g != NULL))
-        return mutex_take(m, fen__holder_of(g)) ? 0 : -EAGAIN;
+    uint32_t who = fen__brief_who();
+    if (FEN__LIKELY(who))
+        return mutex_take(m, who) ? 0 : -EAGAIN;
     struct fen__m *w = fen__enter_any();
     bool got = mutex_take(m, fen__holder());
     fen__leave_any(w);
@@ -166,9 +172,9 @@ FEN__NOINLINE static void mutex_unlock_slow(fen_mutex *m, bool given)
 
 void fen_mutex_unlock(fen_mutex *m)
 {
-    struct fen__g *g = fen__brief();
-    if (FEN__UNLIKELY(!g || !mutex_give(m, fen__holder_of(g))))
-        mutex_unlock_slow(m, g != NULL);
+    uint32_t who = fen__brief_who();
+    if (FEN__UNLIKELY(!who || !mutex_give(m, who)))
+        mutex_unlock_slow(m, who != 0);
 }
 
 void fen_mutex_fini(fen_mutex *m)

@@ -156,6 +156,7 @@ static inline void fen__leave_wait(struct fen__m *m) { (void)m; }
 static inline int fen__enter_rc(void) { abort(); }
 static inline void fen__leave(struct fen__m *m) { (void)m; }
 static inline struct fen__g *fen__brief(void) { return NULL; }
+static inline uint32_t fen__brief_who(void) { return 0; }
 static inline struct fen__m *fen__enter_any(void) { abort(); }
 static inline void fen__leave_any(struct fen__m *m) { (void)m; }
 static inline struct fen__g *fen__cur(struct fen__m *m) { return (struct fen__g *)m; }
