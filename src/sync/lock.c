@@ -114,7 +114,7 @@ FEN__NOINLINE static int mutex_lock_slow(fen_mutex *m, int64_t deadline_ns)
     return rc;
 }
 
-int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
+static inline int mutex_lock(fen_mutex *m, int64_t deadline_ns)
 {
     uint32_t who = fen__brief_who();
     if (FEN__LIKELY(who && mutex_take(m, who)))
@@ -122,13 +122,8 @@ int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns)
     return mutex_lock_slow(m, deadline_ns);
 }
 
-int fen_mutex_lock(fen_mutex *m)
-{
-    uint32_t who = fen__brief_who();
-    if (FEN__LIKELY(who && mutex_take(m, who)))
-        return 0;
-    return mutex_lock_slow(m, FEN_NEVER);
-}
+int fen_mutex_lock_until(fen_mutex *m, int64_t deadline_ns) { return mutex_lock(m, deadline_ns); }
+int fen_mutex_lock(fen_mutex *m) { return mutex_lock(m, FEN_NEVER); }
 
 int fen_mutex_try_lock(fen_mutex *m)
 {

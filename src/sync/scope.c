@@ -165,8 +165,8 @@ void fen__scope_run_defers(struct fen_scope *s)
         fen_dassert(next != r); /* deferred twice: it would run for ever */
         s->face.defers = next;  /* unlinked first: it may defer again, or abort */
         r->fn(r->arg);
-        if (FEN__UNLIKELY(s->face.defers !=
-                          next)) { /* a branch, so that none waits for the store */
+        /* a branch, so that no record waits for the store before it */
+        if (FEN__UNLIKELY(s->face.defers != next)) {
             __asm__ volatile("" : : : "memory");
             next = s->face.defers;
         }
