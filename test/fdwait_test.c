@@ -262,6 +262,107 @@ static int forgotten(void *arg)
     return 0;
 }
 
+/* Woken, and before it comes to look forgotten and closed, and the number is another's which is
+ * ready. On one P, where the teller was woken first. */
+static void forget_and_replace(void *arg)
+{
+    int *fd = arg; /* the teller's, the waiter's pair, what takes its number */
+    must_equal(fen_fd_wait(fd[0], FEN_FD_READ, soon()), FEN_FD_READ);
+    fen_fd_forget(fd[1]);
+    must_equal(dup2(fd[3], fd[1]), fd[1]);
+}
+
+static int replaced(void *arg)
+{
+    (void)arg;
+    int tell[2], old[2], ready[2];
+    pair(tell), pair(old), pair(ready);
+    must_equal(send(ready[1], "x", 1, 0), 1);
+    int fd[4] = {tell[0], old[0], old[1], ready[0]};
+    struct waiter w = {old[0], FEN_FD_READ, soon(), 0, false, NULL};
+    fen_scope *scope = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(forget_and_replace, fd), 0);
+    must_equal(fen_go(wait_fd, &w), 0);
+    parked(&w, 1);
+    must_equal(send(tell[1], "x", 1, 0), 1); /* both are ready when somebody looks */
+    must_equal(send(old[1], "x", 1, 0), 1);
+    must_equal(fen_scope_close(scope), 0);
+    must(w.rc == -EBADF || w.rc == FEN_FD_READ); /* the waiter may have been the first */
+    for (int i = 0; i < 2; i++)
+        close(tell[i]), close(old[i]), close(ready[i]);
+    return w.rc == -EBADF;
+}
+
+/* Closed and not forgotten; then the runtime opens a socket by that number, and a false alarm makes
+ * the waiter look again. It must not touch the socket's registration. */
+static void read_sock(void *arg)
+{
+    char c;
+    must_equal(fen_sock_read(arg, &c, 1, soon()), 1);
+}
+
+static int taken_over(void *arg)
+{
+    (void)arg;
+    int fd[2];
+    fen_sock *s[2];
+    pair(fd);
+    struct waiter w = {fd[0], FEN_FD_READ, soon(), 0, false, NULL};
+    fen_scope *around = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(wait_fd, &w), 0);
+    parked(&w, 1);
+    close(fd[0]);
+    must_equal(fen_sock_pair(false, s), 0);
+    must(fcntl(fd[0], F_GETFD) >= 0); /* the number is one of the pair's */
+    fen_scope *readers = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(read_sock, s[0]), 0);
+    must_equal(fen_go(read_sock, s[1]), 0);
+    must_equal(fen_sleep(FEN_MS), 0);
+    fen_scope_set_deadline(around, soon() + 20 * FEN_S);
+    must_equal(fen_sleep(FEN_MS), 0);
+    must_equal(fen_sock_write(s[0], "x", 1, soon()), 1);
+    must_equal(fen_sock_write(s[1], "x", 1, soon()), 1);
+    must_equal(fen_scope_close(readers), 0);
+    must_equal(fen_scope_close(around), 0);
+    must_equal(w.rc, -EBADF);
+    fen_sock_close(s[0]);
+    fen_sock_close(s[1]);
+    close(fd[1]);
+    return 0;
+}
+
+/* The same with a descriptor that is not the runtime's: a false alarm does not look at it. */
+static int not_mistaken(void *arg)
+{
+    (void)arg;
+    int fd[2], young[2];
+    pair(fd), pair(young);
+    must_equal(send(young[1], "x", 1, 0), 1);
+    struct waiter w = {fd[0], FEN_FD_READ, soon(), 0, false, NULL};
+    fen_scope *around = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(wait_fd, &w), 0);
+    parked(&w, 1);
+    replace(fd, young);
+    fen_scope_set_deadline(around, soon() + 20 * FEN_S);
+    must_equal(fen_scope_close(around), 0);
+    must_equal(w.rc, -EBADF);
+    close(fd[0]), close(fd[1]), close(young[1]);
+    return 0;
+}
+
+static void test_a_number_that_is_anothers_by_now(void **state)
+{
+    (void)state;
+    int seen = 0;
+    for (int i = 0; i < 1000 && seen < 3; i++)
+        seen += fen_run(replaced, NULL, &(fen_config){.procs = 1}) != 0;
+    assert_int_equal(seen, 3);
+    for (int procs = 1; procs <= 2; procs++) {
+        run_clean(taken_over, NULL, procs);
+        run_clean(not_mistaken, NULL, procs);
+    }
+}
+
 static void test_forgotten_between_two_waits(void **state)
 {
     (void)state;
@@ -427,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_shared),
         cmocka_unit_test(test_forgotten_between_two_waits),
         cmocka_unit_test(test_closed_meanwhile),
+        cmocka_unit_test(test_a_number_that_is_anothers_by_now),
         cmocka_unit_test(test_stale_registration),
         cmocka_unit_test(test_adopted_afterwards),
         cmocka_unit_test(test_random_waits),

@@ -646,6 +646,33 @@ static void test_faults_come_from_the_seed_and_leave_nothing_behind(void **state
     assert_true(refusals > 10);
 }
 
+/* A caught signal arrives whatever else fails. */
+static int signalled(void *arg)
+{
+    (void)arg;
+    fen_signal *h;
+    int signal = SIGUSR1, got = 0, rc;
+    if (fen_signal_open(&signal, 1, &h))
+        return 0;
+    raise(SIGUSR1);
+    do
+        rc = fen_chan_recv(fen_signal_chan(h), &got);
+    while (rc == -ENOMEM);
+    fen_signal_close(h);
+    return rc ? rc : got == SIGUSR1 ? 0 : -EINVAL;
+}
+
+static void test_faults_lose_no_signal(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed < 1500; seed++) {
+        fen_config cfg = {.sim_seed = seed, .sim_faults = seed % 2 ? 8 : 15};
+        int rc = fen_run(signalled, NULL, &cfg);
+        if (rc && rc != -ENOMEM && rc != -EAGAIN && rc != -EMFILE && rc != -ENFILE && rc != -ENOSPC)
+            fail_msg("%d with seed %llu", rc, (unsigned long long)seed);
+    }
+}
+
 /* ---- around it ---- */
 
 static void test_the_environment_says_it_too(void **state)
@@ -743,6 +770,7 @@ int main(void)
         cmocka_unit_test(test_a_seed_finds_the_lost_wake_up),
         cmocka_unit_test(test_time_is_made_of_numbers),
         cmocka_unit_test(test_faults_come_from_the_seed_and_leave_nothing_behind),
+        cmocka_unit_test(test_faults_lose_no_signal),
         cmocka_unit_test(test_the_environment_says_it_too),
         cmocka_unit_test(test_the_next_run_is_a_real_one),
         cmocka_unit_test(test_a_thread_outside_is_waited_for),

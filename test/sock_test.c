@@ -179,6 +179,28 @@ static void test_bad_input(void **state)
     assert_int_equal(fen_sock_dial("127.0.0.1:1", NULL, FEN_NEVER, &s), FEN_ENOTFIBER);
 }
 
+/* Before a run and after one there is no poller to register with. */
+static int nothing(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+static void test_no_socket_without_a_run(void **state)
+{
+    (void)state;
+    int before = count_fds();
+    for (int i = 0; i < 2; i++) {
+        fen_sock *s[2];
+        assert_int_equal(fen_tcp_listen("127.0.0.1:0", 0, &s[0]), FEN_ENOTFIBER);
+        assert_int_equal(fen_sock_listen("127.0.0.1:0", NULL, &s[0]), FEN_ENOTFIBER);
+        assert_int_equal(fen_sock_bind("127.0.0.1:0", NULL, &s[0]), FEN_ENOTFIBER);
+        assert_int_equal(fen_sock_pair(false, s), FEN_ENOTFIBER);
+        assert_int_equal(fen_run(nothing, NULL, NULL), 0);
+    }
+    assert_int_equal(count_fds(), before);
+}
+
 /* ---- source address, adopted descriptors ---- */
 
 static int sources(void *arg)
@@ -748,6 +770,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_address_texts),
         cmocka_unit_test(test_streams),
+        cmocka_unit_test(test_no_socket_without_a_run),
         cmocka_unit_test(test_bad_input),
         cmocka_unit_test(test_sources_and_adopted),
         cmocka_unit_test(test_reuse_port),

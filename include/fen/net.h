@@ -65,7 +65,7 @@ typedef struct fen_sock_config {
 
 /* Listens for streams. 0, -EINVAL for a text or option that is none, -EADDRINUSE (also for a Unix
  * path that exists: whoever owns the file removes it), -EACCES, -EMFILE and what bind and listen
- * return. Does not block. Any thread while a runtime runs. */
+ * return; FEN_ENOTFIBER when no run is on. Does not block. Any thread. */
 FEN_API int fen_sock_listen(const char *addr, const fen_sock_config *cfg,
                             fen_sock **ret_sock) FEN_MUST_CHECK;
 
@@ -84,7 +84,8 @@ FEN_API int fen_sock_dial(const char *addr, const fen_sock_config *cfg, int64_t 
 FEN_API int fen_sock_bind(const char *addr, const fen_sock_config *cfg,
                           fen_sock **ret_sock) FEN_MUST_CHECK;
 
-/* Two Unix sockets connected with each other. 0, -EMFILE, -ENOMEM. Does not block. */
+/* Two Unix sockets connected with each other. 0, -EMFILE, -ENOMEM, FEN_ENOTFIBER when no run is on.
+ * Does not block. Any thread. */
 FEN_API int fen_sock_pair(bool datagram, fen_sock *ret_sock[2]) FEN_MUST_CHECK;
 
 /* Makes a socket descriptor of another origin fen's: it becomes non-blocking and belongs to the

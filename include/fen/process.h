@@ -16,7 +16,7 @@ typedef struct fen_process fen_process;
 
 /* Where one of the three standard streams leads. */
 enum fen_process_io {
-    FEN_IO_INHERIT, /* ours */
+    FEN_IO_INHERIT, /* ours; -EBADF when it is closed */
     FEN_IO_NULL,    /* /dev/null */
     FEN_IO_PIPE,    /* to fen_process_write, from fen_process_read */
     FEN_IO_FD,      /* a copy of `fd`, which stays the caller's */

@@ -142,6 +142,7 @@ void fen__conn_accept(fen_server *s, int fd)
         return;
     }
     struct fen__slot *slot;
+    fen__fd_new(fd);
     if (fen__poll_open(fd, atomic_fetch_add(&s->shard, 1), &slot)) {
         fen__sys_close(fd);
         slab_put(c);
@@ -151,6 +152,7 @@ void fen__conn_accept(fen_server *s, int fd)
     c->start = (struct fen__start){
         .name = "http", .limit = &c->limit, .fn = conn_main, .refused = conn_refused};
     __atomic_store_n(&c->limit.parent, fen__run_limit(), __ATOMIC_RELAXED);
+    __atomic_store_n(&c->limit.depth, 1, __ATOMIC_RELAXED);
     atomic_store_explicit(&c->limit.deadline_ns, FEN_NEVER, memory_order_relaxed);
     atomic_store_explicit(&c->limit.ended, 0, memory_order_relaxed);
     c->watch.fire = fen__watch_fire;

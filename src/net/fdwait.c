@@ -7,11 +7,17 @@
  *                 2 under the bucket's lock: join the watch of that fd, or begin one; arm the slot
  *                   with the watch's hook; register for the union of what all wait for, one event
  *                   (fen__poll_watch: MOD, else ADD), which reports at once what holds already
- *                 3 park; an event fires the hook, which wakes everybody in the watch; again from 1
+ *                 3 park; an event fires the hook, which wakes everybody in the watch; again from
+ *                   1, or from 2 after a false alarm
  *                 4 at the end leave the watch, the last one frees it and its slot
  *
- * A fiber stays in its watch from the first wait to the end of the call, so one that was woken for
- * nothing and has not yet come to wait again is told too that the descriptor is forgotten (gone).
+ * A fiber stays in its watch from the first wait to the end of the call, so one that was woken and
+ * has not yet looked again is told too that the descriptor is forgotten (gone): it looks at that
+ * after step 1, since the number may be another's by then.
+ *
+ * A descriptor that fen itself opens is registered for good (fen__poll_open), and step 2 of who
+ * waits for an older one of that number would take that registration over. So whoever opens one
+ * forgets the number first (fen__fd_new).
  *
  * Step 2 comes after the fiber is in the list and asks the kernel anew each time, so no event is
  * lost; and it makes the kernel say whether this number still is the descriptor that was
@@ -132,7 +138,7 @@ static void unhook(struct bucket *b, struct watch *w)
     struct watch **at = &b->list;
     while (*at != w)
         at = &(*at)->next;
-    *at = w->next;
+    __atomic_store_n(at, w->next, __ATOMIC_RELAXED);
     w->gone = true;
 }
 
@@ -165,7 +171,7 @@ static struct watch *begin(int fd)
 static void hook_in(struct bucket *b, struct watch *w)
 {
     w->next = b->list;
-    b->list = w;
+    __atomic_store_n(&b->list, w, __ATOMIC_RELEASE);
 }
 
 static void arm(struct watch *w)
@@ -285,8 +291,17 @@ static int join(int fd, struct fen__g *g, int events, struct watch **ret_watch)
     }
 }
 
-/* *at: the watch that the fiber is in, NULL at first. */
-static int wait_once(int fd, int events, int64_t deadline_ns, struct watch **at)
+static bool is_gone(struct watch *w)
+{
+    struct bucket *b = bucket_of(w->fd);
+    fen__lock(&b->lock);
+    bool gone = w->gone;
+    fen__unlock(&b->lock);
+    return gone;
+}
+
+/* *at: the watch that the fiber is in, NULL at first. *ret_told: an event has come. */
+static int wait_once(int fd, int events, int64_t deadline_ns, struct watch **at, bool *ret_told)
 {
     struct fen__g *g = fen__cur(fen__self());
     fen__arm(g);
@@ -296,19 +311,24 @@ static int wait_once(int fd, int events, int64_t deadline_ns, struct watch **at)
         return rc == -EPERM ? 0 : rc;
     }
     g->on = (*at)->slot; /* which is theirs as long as one of them is parked */
-    return fen__code_rc(g, fen__park(deadline_ns, FEN__R_FD));
+    int code = fen__park(deadline_ns, FEN__R_FD);
+    *ret_told = code == FEN__BY_IO;
+    return fen__code_rc(g, code);
 }
 
 static int fd_wait(int fd, int events, int64_t deadline_ns)
 {
     struct watch *w = NULL;
+    bool look = true; /* not after a false alarm: the number may be another's, which step 2 tells */
     int rc;
     do {
-        rc = fen__sys_poll(fd, events, 0);
+        rc = look ? fen__sys_poll(fd, events, 0) : 0;
+        if (w && is_gone(w)) /* after the look, which may have been at another descriptor */
+            rc = -EBADF;
         if (!rc)
             rc = fen__limit_rc(fen__cur(fen__self()));
         if (!rc)
-            rc = deadline_ns == 0 ? -EAGAIN : wait_once(fd, events, deadline_ns, &w);
+            rc = deadline_ns == 0 ? -EAGAIN : wait_once(fd, events, deadline_ns, &w, &look);
     } while (!rc);
     if (w)
         leave(w, fen__cur(fen__self()));
@@ -330,10 +350,8 @@ int fen_fd_wait(int fd, int events, int64_t deadline_ns)
     return rc;
 }
 
-void fen_fd_forget(int fd)
+static void forget(int fd)
 {
-    if (fd < 0)
-        return;
     struct fen__m *m = fen__enter_any();
     struct bucket *b = bucket_of(fd);
     fen__lock(&b->lock);
@@ -344,4 +362,17 @@ void fen_fd_forget(int fd)
     }
     fen__unlock(&b->lock);
     fen__leave_any(m);
+}
+
+void fen_fd_forget(int fd)
+{
+    if (fd >= 0)
+        forget(fd);
+}
+
+/* Without the lock: who waits for the old descriptor came before its number was free again. */
+void fen__fd_new(int fd)
+{
+    if (FEN__UNLIKELY(__atomic_load_n(&bucket_of(fd)->list, __ATOMIC_ACQUIRE) != NULL))
+        forget(fd);
 }

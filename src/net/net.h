@@ -34,4 +34,7 @@ ssize_t fen__net_write(struct fen__slot *s, const void *buf, size_t n, int64_t d
 /* The same with a time-out that starts, and costs a look at the clock, only if it has to wait. */
 ssize_t fen__net_write_within(struct fen__slot *s, const void *buf, size_t n, int64_t timeout_ns);
 
+/* Before a descriptor that fen has opened is registered (fdwait.c). Any thread. */
+void fen__fd_new(int fd);
+
 #endif

@@ -39,6 +39,7 @@ struct fen_process {
 static int end_open(struct end *e, int fd)
 {
     static _Atomic uint32_t shard;
+    fen__fd_new(fd);
     int rc = fen__poll_open(fd, shard++, &e->slot);
     if (!rc)
         e->fd = fd;

@@ -5,6 +5,7 @@
 #include <fen/fen.h>
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -378,6 +379,41 @@ static void a_host_may_reap(void **state)
 /* ---- each call that can fail, failing ---- */
 
 static _Atomic int left;
+/* One of our standard streams is closed: nothing of the runtime's may take its place. */
+static int closed_stream(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 3; i++) {
+        int kept = fcntl(i, F_DUPFD_CLOEXEC, 100);
+        fen_process_config cfg = {.argv = SH("cat; echo out; echo err >&2")};
+        fen_process *p;
+        char text[16] = "";
+        assert_true(kept >= 100);
+        close(i);
+        for (int k = 0; k < 3; k++)
+            cfg.io[k].how = FEN_IO_PIPE;
+        assert_int_equal(fen_process_open(&cfg, &p), 0);
+        fen_process_close_input(p);
+        assert_int_equal(fen_process_read(p, 1, text, sizeof text, FEN_NEVER), 4);
+        assert_string_equal(text, "out\n");
+        assert_int_equal(fen_process_read(p, 2, text, sizeof text, FEN_NEVER), 4);
+        assert_string_equal(text, "err\n");
+        fen_process_close(p);
+        cfg.io[i].how = FEN_IO_INHERIT;
+        assert_int_equal(fen_process_open(&cfg, &p), -EBADF);
+        assert_int_equal(fcntl(i, F_GETFD), -1);
+        assert_int_equal(dup2(kept, i), i);
+        close(kept);
+    }
+    return 0;
+}
+
+static void a_closed_stream_is_not_replaced(void **state)
+{
+    (void)state;
+    in_fibers(closed_stream, NULL);
+}
+
 static int fail_one(const char *call)
 {
     if (!strcmp(call, "mmap")) /* the monitor makes workers when it likes */
@@ -428,6 +464,7 @@ int main(void)
         cmocka_unit_test(a_thread_waits_for_a_process),
         cmocka_unit_test(a_host_may_reap),
         cmocka_unit_test(a_failure_on_the_way_leaves_nothing),
+        cmocka_unit_test(a_closed_stream_is_not_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,12 +26,11 @@ struct fen_signal {
 /* Waits for the eventfd: 0 or why not. Its counter is emptied. */
 static int wait_event(fen_signal *s)
 {
-    uint64_t n;
     struct fen__m *m = fen__enter();
     uint32_t gen = fen__slot_gen(s->slot);
     fen__slot_clear(s->slot, FEN__READ);
     int rc = fen__limit_rc(fen__cur(m));
-    if (!rc && fen__sys_read(s->fd, &n, sizeof n) < 0)
+    if (!rc && !fen__sys_eventfd_take(s->fd))
         rc = fen__wait_slot(s->slot, gen, FEN__READ, FEN_NEVER);
     fen__leave(fen__self());
     return rc;
@@ -95,6 +94,7 @@ int fen_signal_open(const int *signals, int n, fen_signal **ret_signal)
     rc = s->catcher = fen__catch_open(mask, &s->fd);
     if (rc < 0)
         goto fail_catch;
+    fen__fd_new(s->fd);
     rc = fen__poll_open(s->fd, (uint32_t)s->catcher, &s->slot);
     if (rc)
         goto fail_slot;

@@ -56,6 +56,7 @@ int fen__sock_wrap_new(int fd, int family, int type, fen_sock **ret_sock)
     s->shut = false;
     s->tcp = is_tcp(family, type);
     s->zc_sends = s->zc_copied = s->zc_done = 0;
+    fen__fd_new(fd);
     int rc = fen__poll_open(fd, __atomic_fetch_add(&shard, 1, __ATOMIC_RELAXED), &s->slot);
     if (rc) {
         fen__pool_put(&pool, s);
@@ -93,7 +94,7 @@ void fen_sock_close(fen_sock *s)
         return;
     struct fen__m *m = fen__enter_any();
     uint32_t before = __atomic_fetch_add(&s->users, FEN__SOCK_SHUT + 1, __ATOMIC_ACQ_REL);
-    fen_assert(!(before & FEN__SOCK_SHUT)); /* closed twice */
+    fen_promise(!(before & FEN__SOCK_SHUT), "a socket is closed twice");
     fen__shut_slot(s->slot);
     fen__sock_drop(s);
     fen__leave_any(m);

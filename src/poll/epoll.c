@@ -72,6 +72,7 @@ int fen__poll_init(int n)
 
 void fen__poll_fini(void)
 {
+    fen__poll_use_shards(0);
     while (nopen > 0)
         close_shard(&shards[--nopen]);
     fen__slots_fini();
@@ -102,11 +103,12 @@ void fen__poll_release(int i)
 int fen__poll_slot(int fd, uint32_t shard, struct fen__slot **ret_slot)
 {
     struct fen__slot *s;
-    int rc = fen__slot_new(&s);
+    uint32_t n = (uint32_t)nshards; /* pairs with fen__poll_use_shards: they exist */
+    int rc = n ? fen__slot_new(&s) : FEN_ENOTFIBER;
     if (rc)
         return rc;
     s->fd = fd;
-    s->shard = shard % (uint32_t)nshards; /* pairs with fen__poll_use_shards: they exist */
+    s->shard = shard % n;
     *ret_slot = s;
     return 0;
 }

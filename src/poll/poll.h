@@ -55,7 +55,8 @@ void fen__poll_use_shards(int n);
 int fen__poll_adopt(int i, int by);
 void fen__poll_release(int i);
 
-/* Registers a non-blocking fd, edge-triggered, with a shard. 0, -ENOMEM, or what epoll says. */
+/* Registers a non-blocking fd, edge-triggered, with a shard. 0, -ENOMEM, FEN_ENOTFIBER (no run is
+ * on), or what epoll says. */
 int fen__poll_open(int fd, uint32_t shard, struct fen__slot **ret_slot);
 
 /* A slot for any descriptor, not registered yet: who waits is put into it first. 0, -ENOMEM,

@@ -215,3 +215,9 @@ void fen__sys_eventfd_signal(int fd)
     ssize_t put = write(fd, &one, sizeof one);
     (void)put; /* full means that it is signalled already */
 }
+
+bool fen__sys_eventfd_take(int fd)
+{
+    uint64_t n;
+    return read(fd, &n, sizeof n) == sizeof n;
+}

@@ -155,6 +155,18 @@ void fen__sys_child_abandon(int pidfd)
 
 int fen__sys_group_kill(int pid, int signal) { return kill(-pid, signal) ? -errno : 0; }
 
+/* Above the standard streams: one of ours may be closed, and a child that inherits it must not get
+ * this instead. 0 or -errno, and then it is closed. */
+static int raise_fd(int *fd)
+{
+    if (*fd < 0 || *fd >= FIRST_FREE)
+        return *fd < 0 ? -errno : 0;
+    int high = fcntl(*fd, F_DUPFD_CLOEXEC, FIRST_FREE), rc = high < 0 ? -errno : 0;
+    close(*fd);
+    *fd = high;
+    return rc;
+}
+
 int fen__sys_child_pipe(int ours, int ret_fds[2])
 {
     int rc = fault("pipe"), fds[2];
@@ -162,8 +174,13 @@ int fen__sys_child_pipe(int ours, int ret_fds[2])
         return rc;
     if (pipe2(fds, O_CLOEXEC))
         return -errno;
-    if (fcntl(fds[ours], F_SETFL, O_NONBLOCK)) {
+    for (int i = 0; i < 2; i++) {
+        int up = raise_fd(&fds[i]);
+        rc = rc ? rc : up;
+    }
+    if (!rc && fcntl(fds[ours], F_SETFL, O_NONBLOCK))
         rc = -errno;
+    if (rc) {
         close(fds[0]);
         close(fds[1]);
         return rc;
@@ -175,9 +192,9 @@ int fen__sys_child_pipe(int ours, int ret_fds[2])
 
 int fen__sys_open_null(void)
 {
-    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC), rc = raise_fd(&fd);
     /* cppcheck-suppress resourceLeak */
-    return fd < 0 ? -errno : fd;
+    return rc ? rc : fd;
 }
 
 ssize_t fen__sys_write_quiet(int fd, const void *buf, size_t n)
