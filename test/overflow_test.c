@@ -183,6 +183,45 @@ static void test_canary_is_looked_at_when_the_fiber_is_switched_out(void **state
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
+/* Frames that step over the canary, into a stack below that nobody uses. */
+static __attribute__((noinline)) int sparse(int left)
+{
+    volatile char frame[4096];
+    frame[2000] = 1;
+    return left ? sparse(left - 1) + frame[2000] : (fen_yield(), frame[2000]);
+}
+
+static void step_over(void *arg)
+{
+    (void)arg;
+    sink = sparse(18);
+}
+
+static void sleeper(void *arg)
+{
+    (void)arg;
+    (void)fen_sleep(FEN_S);
+}
+
+static void over_a_sleepers_stack(void *arg)
+{
+    for (int i = 0; i < 8; i++)
+        if (fen_go(sleeper, NULL))
+            return;
+    fen_yield();
+    step_over(arg);
+}
+
+static void test_canary_is_not_needed_to_see_where_a_fiber_is_switched_out(void **state)
+{
+    (void)state;
+    char text[4096];
+    int status;
+    child(FEN_GUARD_CANARY, over_a_sleepers_stack, SIG_DFL, text, &status);
+    assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
+    assert_true(WIFSIGNALED(status));
+}
+
 /* As the environment chooses the guard. */
 static void test_overflow_with_each_guard_of_the_environment(void **state)
 {
@@ -274,6 +313,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overflow_names_the_fiber),
         cmocka_unit_test(test_canary_is_looked_at_when_the_fiber_is_switched_out),
+        cmocka_unit_test(test_canary_is_not_needed_to_see_where_a_fiber_is_switched_out),
         cmocka_unit_test(test_overflow_with_each_guard_of_the_environment),
         cmocka_unit_test(test_other_faults_go_to_the_handler_before),
         cmocka_unit_test(test_a_frame_wider_than_the_guard_is_an_overflow),

@@ -233,7 +233,7 @@ static int choose_guard(enum fen_guard configured, enum fen_guard *ret)
                    : fen__env_choice("FEN_STACK_GUARD", names, FEN__COUNT(names),
                                      "auto, madvise, mprotect or canary", &guard);
     *ret = (enum fen_guard)guard;
-    return guard > FEN_GUARD_CANARY ? -EINVAL : rc;
+    return guard < 0 || guard > FEN_GUARD_CANARY ? -EINVAL : rc;
 }
 
 static int choose_files(enum fen_files configured, enum fen_files *ret)
@@ -244,7 +244,7 @@ static int choose_files(enum fen_files configured, enum fen_files *ret)
                    : fen__env_choice("FEN_FILES", names, FEN__COUNT(names), "auto, ring or pool",
                                      &files);
     *ret = (enum fen_files)files;
-    return files > FEN_FILES_POOL ? -EINVAL : rc;
+    return files < 0 || files > FEN_FILES_POOL ? -EINVAL : rc;
 }
 
 static int choose_procs(int configured, int *ret)

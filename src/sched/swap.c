@@ -22,10 +22,19 @@ void (*fen__attached_end)(struct fen__g *g);
 
 /* ---- after ---- */
 
+/* Large frames may step over a canary. */
+FEN__NOINLINE static void deep_stack(struct fen__g *g)
+{
+    if ((char *)g->sp < (char *)fen__stack_low(&g->stack))
+        fen__crash_overflow(g);
+    if (!g->deep)
+        fen__see_deep(g, (size_t)((char *)fen__stack_top(&g->stack) - (char *)g->sp));
+}
+
 INLINE void check_stack(struct fen__g *g)
 {
-    if (FEN__UNLIKELY((char *)g->sp < g->stack.warn && !g->deep))
-        fen__see_deep(g, (size_t)((char *)fen__stack_top(&g->stack) - (char *)g->sp));
+    if (FEN__UNLIKELY((char *)g->sp < g->stack.warn))
+        deep_stack(g);
     if (FEN__UNLIKELY(g->stack.canary && !fen__stack_intact(&g->stack)))
         fen__crash_overflow(g);
 }

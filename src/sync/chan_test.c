@@ -509,6 +509,43 @@ static void test_disabled_cases(void **state)
 
 /* ---- FEN_AFTER ---- */
 
+/* Its time has come and woken the fiber, and before it goes on its scope is cancelled: there is no
+ * deadline that a select could tell of. */
+static _Atomic int after_came;
+
+static void wait_after(void *c)
+{
+    fen_case k[] = {FEN_RECV(c, NULL), FEN_AFTER(100 * FEN_US)};
+    int rc = fen_select(k, 2, FEN_NEVER);
+    assert_true(rc == 1 || rc == -ECANCELED);
+    after_came += rc == 1;
+}
+
+static int after_and_cancel(void *arg)
+{
+    (void)arg;
+    fen_chan *c = fen_chan_new(0, 0);
+    for (int i = 0; i < 3000; i++) {
+        fen_scope *s = fen_scope_open(FEN_NEVER);
+        int64_t t = fen_now() + 100 * FEN_US + i % 40 * FEN_US;
+        assert_int_equal(fen_go(wait_after, c), 0);
+        fen_yield();
+        while (fen_now() < t)
+            ;
+        fen_scope_cancel(s);
+        assert_int_equal(fen_scope_close(s), -ECANCELED);
+    }
+    fen_chan_free(c);
+    return 0;
+}
+
+static void test_after_and_cancel(void **state)
+{
+    (void)state;
+    run_on(2, after_and_cancel, NULL);
+    print_message("the time came first %d times\n", after_came);
+}
+
 static int after(void *arg)
 {
     (void)arg;
@@ -650,6 +687,7 @@ int main(void)
         cmocka_unit_test(test_after),
         cmocka_unit_test(test_close_from_a_thread_frees_all_who_wait),
         cmocka_unit_test(test_what_comes_and_goes_is_not_left),
+        cmocka_unit_test(test_after_and_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

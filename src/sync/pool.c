@@ -218,7 +218,7 @@ static void lease_end(void *lease);
 static void lend(fen_pool *p, int i, fen_scope *s, bool waited, const void *site, fen_lease *ret)
 {
     struct fen__slot_of *slot = &p->slots[i];
-    __atomic_store_n(&slot->name, s->owner->name, __ATOMIC_RELAXED);
+    __atomic_store_n(&slot->g, s->owner, __ATOMIC_RELAXED);
     __atomic_store_n(&slot->since, fen__tsc(), __ATOMIC_RELAXED);
     __atomic_store_n(&slot->site, site, __ATOMIC_RELAXED);
     __atomic_store_n(&slot->gets, slot->gets + 1, __ATOMIC_RELAXED);
@@ -298,7 +298,7 @@ void fen_pool_put(fen_lease *lease, int rc)
         return;
     bool clean = rc >= 0 && fen_scope_check(lease->scope) == 0;
     bool mine = fen_undefer(lease->scope, &lease->record);
-    fen_assert(mine);
+    fen_promise(mine, "fen_pool_put of a lease that was put already, or by another fiber");
     if (!clean)
         __atomic_fetch_add(&lease->pool->discarded, 1, __ATOMIC_RELAXED);
     settle(lease, clean);
@@ -385,7 +385,8 @@ void fen_pool_free(fen_pool *p)
         return;
     drain(p);
     fen__lock(&p->lock); /* the last user may be on its way out */
-    fen_assert(settled(p) && !p->waiters.head && !p->closers.head);
+    fen_promise(settled(p) && !p->waiters.head && !p->closers.head,
+                "fen_pool_free while a lease is out or somebody waits");
     fen__unlock(&p->lock);
     fen__pool_forget(p);
     fen__mem_free(p, sizeof *p + (size_t)p->cfg.max * sizeof p->slots[0]);
@@ -421,22 +422,21 @@ void fen_pool_stats_get(fen_pool *p, fen_pool_stats *ret_stats)
 }
 
 /* Lock held. False: nobody has a lease on it. Else it does not end meanwhile, since its end takes
- * the lock; so its fiber lives, and the name too. */
+ * the lock; so its fiber lives. The name may change, and the old one go, while it is read. */
 bool fen__slot_holder(const struct fen__slot_of *s, fen_pool_holder *ret_holder)
 {
     uint64_t fiber = __atomic_load_n(&s->fiber, __ATOMIC_ACQUIRE); /* pairs with lend */
     if (!fiber)
         return false;
-    const char *name = __atomic_load_n(&s->name, __ATOMIC_RELAXED);
+    const struct fen__g *g = __atomic_load_n(&s->g, __ATOMIC_RELAXED);
+    const char *name = __atomic_load_n(&g->name, __ATOMIC_RELAXED);
     int64_t ticks = (int64_t)(fen__tsc() - __atomic_load_n(&s->since, __ATOMIC_RELAXED));
     *ret_holder =
         (fen_pool_holder){.resource = s->resource, /* fixed while it is lent */
                           .fiber = fiber,
                           .since_ns = fen__sys_now() - fen__tsc_to_ns(fen__max_i64(ticks, 0)),
                           .site = __atomic_load_n(&s->site, __ATOMIC_RELAXED)};
-    size_t n = name ? strnlen(name, sizeof ret_holder->name - 1) : 0;
-    if (n)
-        memcpy(ret_holder->name, name, n);
+    fen__sys_copy_string(ret_holder->name, name, sizeof ret_holder->name);
     return true;
 }
 

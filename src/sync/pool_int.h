@@ -15,7 +15,7 @@ struct fen__slot_of {
     int64_t free_ns;
     /* ---- who has the slot writes, others read under the lock; atomic ---- */
     uint64_t fiber; /* who has the lease; 0: nobody. To 0 under the lock */
-    const char *name;
+    const struct fen__g *g;
     uint64_t since; /* TSC */
     const void *site;
     int64_t gets, waited;

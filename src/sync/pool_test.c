@@ -389,6 +389,35 @@ static void see_holder(void *arg, const fen_pool_holder *h)
     ++*(int *)arg;
 }
 
+static void see_name(void *arg, const fen_pool_holder *h) { assert_string_equal(h->name, arg); }
+
+/* The name that it had is not needed any more. */
+static int renamed(void *arg)
+{
+    (void)arg;
+    fen_pool *pool = pool_of(1);
+    fen_lease l;
+    char *first = strdup("the first name");
+    assert_int_equal(fen_fiber_rename(first), 0);
+    fen_scope *s = scope(FEN_NEVER);
+    assert_int_equal(fen_pool_get(pool, &l), 0);
+    fen_pool_each_holder(pool, see_name, first);
+    assert_int_equal(fen_fiber_rename("another"), 0);
+    memset(first, 'x', strlen(first));
+    free(first);
+    fen_pool_each_holder(pool, see_name, (char[]){"another"});
+    assert_int_equal(fen_scope_close(s), 0);
+    assert_int_equal(fen_pool_close(pool), 0);
+    fen_pool_free(pool);
+    return 0;
+}
+
+static void test_a_holder_has_the_name_of_now(void **state)
+{
+    (void)state;
+    run_on_all(renamed, NULL);
+}
+
 static int closing(void *arg)
 {
     (void)arg;
@@ -595,6 +624,7 @@ int main(void)
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_checked),
         cmocka_unit_test(test_close),
+        cmocka_unit_test(test_a_holder_has_the_name_of_now),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_no_memory),
     };

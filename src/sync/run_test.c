@@ -36,6 +36,12 @@ static void add_one(void *arg)
     atomic_fetch_add(&counter, 1);
 }
 
+static int nothing(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
 static int spawn_many(void *arg)
 {
     int n = *(int *)arg;
@@ -409,6 +415,13 @@ static void test_run_twice_and_nested(void **state)
     assert_int_equal(fen_run(spawn_many, &(int){5}, NULL), 42);
     assert_int_equal(fen_run(spawn_many, &(int){5}, &(fen_config){.procs = -1}), -EINVAL);
     assert_int_equal(fen_run(spawn_many, &(int){5}, &(fen_config){.procs = 100000}), -EINVAL);
+    for (int i = 0; i < 2; i++) {
+        int bad = i ? -1 : 99;
+        assert_int_equal(fen_run(nothing, NULL, &(fen_config){.guard = (enum fen_guard)bad}),
+                         -EINVAL);
+        assert_int_equal(fen_run(nothing, NULL, &(fen_config){.files = (enum fen_files)bad}),
+                         -EINVAL);
+    }
 }
 
 static void detached(void *arg)
@@ -433,12 +446,6 @@ static void test_detached_fibers_end_with_the_run(void **state)
     (void)state;
     assert_int_equal(fen_run(leave_detached, NULL, NULL), 0);
     assert_int_equal(counter, 1);
-}
-
-static int nothing(void *arg)
-{
-    (void)arg;
-    return 0;
 }
 
 int main(void)

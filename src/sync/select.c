@@ -223,10 +223,12 @@ int fen_select(fen_case *cases, int n, int64_t deadline_ns)
     int k = -1;
     int64_t after = first_after(cases, n, &k);
     int rc = select_rt(cases, n, fen__min_i64(deadline_ns, after));
-    if (rc == -ETIMEDOUT && k >= 0 && after <= deadline_ns &&
-        !fen__limit_rc(fen__cur(fen__self()))) { /* its own time, not the scope's */
-        cases[k].rc = 0;
-        rc = k;
+    if (rc == -ETIMEDOUT && k >= 0 && after <= deadline_ns) {
+        rc = fen__limit_rc(fen__cur(fen__self())); /* the scope's time, or its end meanwhile */
+        if (!rc) {
+            cases[k].rc = 0;
+            rc = k;
+        }
     }
     fen__leave_wait(fen__self());
     return rc;
