@@ -47,7 +47,7 @@ static void in_child(void (*misuse)(void), int fd)
 static void dies(void (*misuse)(void), const char *text)
 {
     int pipe_fd[2], status;
-    char line[512] = "";
+    char line[8192] = "";
     size_t n = 0;
     ssize_t got;
     assert_int_equal(pipe(pipe_fd), 0);
@@ -329,6 +329,37 @@ static void scope_not_innermost(void)
     (void)fen_scope_close(s);
     (void)t;
 }
+static void leave_a_scope_open(void *arg)
+{
+    (void)arg;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    (void)s;
+}
+static void fiber_ends_in_a_scope(void)
+{
+    assert_int_equal(fen_go_named("untidy", 0, leave_a_scope_open, NULL), 0);
+    (void)fen_sleep(FEN_S);
+}
+static void first_fiber_ends_in_a_scope(void) { leave_a_scope_open(NULL); }
+static void waits(void *arg) { (void)fen_chan_recv(arg, NULL); }
+static void timers_function_waits(void)
+{
+    timer = fen_timer_new_func(waits, fen_chan_new(8, 0));
+    (void)fen_timer_start(timer, 1);
+    (void)fen_sleep(FEN_S);
+}
+static void wait_in_hook(fen_cancel_hook *h, int rc)
+{
+    (void)rc;
+    waits(h->arg);
+}
+static void hook_waits(void)
+{
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    fen_cancel_hook h = {.fn = wait_in_hook, .arg = fen_chan_new(8, 0)};
+    assert_int_equal(fen_cancel_hook_add(s, &h), 0);
+    fen_scope_cancel(s);
+}
 static void cancel_with_no_error(void) { fen_scope_cancel_with(fen_scope_current(), 0); }
 
 static void test_channels_timers_groups_and_scopes(void **state)
@@ -340,6 +371,12 @@ static void test_channels_timers_groups_and_scopes(void **state)
     dies(group_of_another, "leads_to(");
     dies(group_not_innermost, "->scope == s");
     dies(scope_not_innermost, "->scope == s");
+    dies(scope_not_innermost, "in fiber main (id 1)");
+    dies(fiber_ends_in_a_scope, "a fiber ends with a scope of its own open");
+    dies(fiber_ends_in_a_scope, "in fiber untidy (id 2, spawned at fiber_ends_in_a_scope");
+    dies(first_fiber_ends_in_a_scope, "a scope ends while one inside it is open");
+    dies(timers_function_waits, "a timer's function or a cancel hook waits");
+    dies(hook_waits, "a timer's function or a cancel hook waits");
     dies(cancel_with_no_error, "rc < 0");
 }
 

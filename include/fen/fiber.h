@@ -35,7 +35,7 @@ FEN_API void fen_yield(void);
 FEN_API int fen_sleep(int64_t duration_ns);
 FEN_API int fen_sleep_until(int64_t t_ns);
 
-/* True inside a fiber. Any thread. */
+/* True inside a fiber; not in a timer's function or a cancel hook. Any thread. */
 FEN_API bool fen_in_fiber(void);
 
 /* The fiber's number (from 1, not reused within a run) and name; 0 and "" outside a fiber. */

@@ -24,7 +24,8 @@ FEN_API fen_timer *fen_timer_new(void) FEN_MUST_CHECK;
 
 /* A stopped timer that calls fn(arg) on a worker's own stack instead: as a cancel hook fn must be
  * short and make only calls that any thread may make, or start and stop this timer; it does not
- * run twice at once. */
+ * run twice at once. To the calls it makes it is no fiber; one that would have to wait is an
+ * assertion. */
 FEN_API fen_timer *fen_timer_new_func(void (*fn)(void *arg), void *arg) FEN_MUST_CHECK;
 
 /* Stops it and frees it, when it no longer fires anywhere. Nobody may wait in its channel

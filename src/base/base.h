@@ -5,6 +5,8 @@
 #include <fen/err.h>
 #include <fen/types.h>
 
+#include <stdatomic.h>
+
 #define FEN__LINE 64 /* bytes of a cache line */
 #define FEN__ALIGN(n) __attribute__((aligned(n)))
 #define FEN__NOINLINE __attribute__((noinline))
@@ -13,11 +15,16 @@
 #define FEN__CONTAINER(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 #define FEN__COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-/* Ends the process with a line that names the broken promise. Any thread, signal-safe. */
+/* Ends the process with a line that names the broken promise, and what fen__panic_more adds. Any
+ * thread, signal-safe. */
 __attribute__((noreturn, cold)) void fen__panic(const char *what, const char *file, int line);
+extern void (*_Atomic fen__panic_more)(void); /* writes who broke it to fd 2; NULL: nothing */
 
-/* fen_assert: always on, cheap, protects memory. fen_dassert: debug builds. */
+/* fen_assert: always on, cheap, protects memory. fen_promise: the same for what a program promises;
+ * says: what it did, in words. fen_dassert: debug builds. */
 #define fen_assert(cond) ((cond) ? (void)0 : fen__panic(#cond, __FILE__, __LINE__))
+#define fen_promise(cond, says)                                                                    \
+    ((cond) ? (void)0 : fen__panic(says " [" #cond "]", __FILE__, __LINE__))
 #ifdef NDEBUG
 #define fen_dassert(cond) ((void)sizeof(cond))
 #else

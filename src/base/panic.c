@@ -1,6 +1,7 @@
 /* panic.c - the last line a broken promise prints. The one place in this room that writes. */
 #include "base/base.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,9 +15,11 @@ static size_t put(char *at, size_t left, const char *s)
     return n;
 }
 
+void (*_Atomic fen__panic_more)(void);
+
 void fen__panic(const char *what, const char *file, int line)
 {
-    char text[256], digits[12];
+    char text[512], digits[12];
     size_t n = 0, d = sizeof digits;
     digits[--d] = 0;
     do
@@ -27,5 +30,8 @@ void fen__panic(const char *what, const char *file, int line)
         n += put(text + n, sizeof text - n, parts[i]);
     if (write(2, text, n) < 0)
         abort();
+    void (*more)(void) = atomic_exchange(&fen__panic_more, NULL); /* it may break a promise too */
+    if (more)
+        more();
     abort();
 }

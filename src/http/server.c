@@ -70,7 +70,7 @@ void fen_server_free(fen_server *s)
 {
     if (!s)
         return;
-    fen_assert(!s->serving);
+    fen_promise(!s->serving, "fen_server_free of a server that still serves");
     fen_arena_free(s->arena);
     fen__mem_free(s->operations, (size_t)s->operations_cap * sizeof *s->operations);
     fen__mem_free(s, sizeof *s);

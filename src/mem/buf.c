@@ -29,7 +29,7 @@ fen_buf fen_buf_heap(void) { return (fen_buf){.grow = grow_heap}; }
 
 void fen_buf_free(fen_buf *b)
 {
-    fen_assert(b->grow == grow_heap);
+    fen_promise(b->grow == grow_heap, "fen_buf_free of a buffer that is not from fen_buf_heap");
     fen__mem_free(b->p, b->cap);
     *b = fen_buf_heap();
 }

@@ -290,7 +290,8 @@ void fen_objpool_put(fen_objpool *p, void *object)
     if (FEN__UNLIKELY(!object))
         return;
     struct head *h = (struct head *)object - 1;
-    fen_assert(h->pool == p && h->next == OUT); /* another pool's, or put twice */
+    fen_promise(h->pool == p && h->next == OUT,
+                "fen_objpool_put of an object of another pool, or put twice");
     if (p->cfg.clear)
         p->cfg.clear(object, p->cfg.arg);
     if (p->cfg.zero)
@@ -481,7 +482,7 @@ void fen_objpool_free(fen_objpool *p)
         return;
     leave(p);
     fen_objpool_stats_get(p, &stats);
-    fen_assert(stats.gets == stats.puts); /* an object is still out */
+    fen_promise(stats.gets == stats.puts, "fen_objpool_free while an object is still out");
     (void)list_free(p, p->old);
     for (struct fen__objshard *s = first_shard(p), *next; s; s = next) {
         next = s->next;

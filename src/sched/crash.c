@@ -1,4 +1,5 @@
-/* crash.c - names the fiber whose stack ran over, with where it was spawned and what it was doing.
+/* crash.c - names the fiber whose stack ran over, with where it was spawned and what it was doing;
+ * and the one that broke a promise.
  *
  * Guarded stacks fault in their lowest page; a stack with a canary faults only when it has run
  * through everything below it, so the stack pointer is looked at too, and the canary whenever the
@@ -55,6 +56,24 @@ static void put_frames(struct fen__text *t, struct frames *f)
     fen__frames_put(t, in_order, shown > 0 ? shown : 0);
 }
 
+/* bytes: of its stack; 0: not to be told. */
+static void put_fiber(struct fen__text *t, const struct fen__g *g, int64_t bytes)
+{
+    fen__text_put(t, g->name ? g->name : "(no name)");
+    fen__text_put(t, " (id ");
+    fen__text_dec(t, (int64_t)g->number);
+    if (bytes) {
+        fen__text_put(t, ", ");
+        fen__text_dec(t, bytes);
+        fen__text_put(t, " bytes");
+    }
+    if (g->site) {
+        fen__text_put(t, ", spawned at ");
+        fen__sys_symbol(t, (const char *)g->site - 1);
+    }
+    fen__text_put(t, ")");
+}
+
 /* sp: how far down it got, which may be far below its stack. */
 static size_t describe(const struct fen__g *g, uintptr_t sp, uintptr_t pc, uintptr_t fp, char *ret,
                        size_t n)
@@ -63,32 +82,11 @@ static size_t describe(const struct fen__g *g, uintptr_t sp, uintptr_t pc, uintp
     struct fen__text t = {ret, 0, n};
     struct frames f = {0};
     fen__text_put(&t, "fen: stack overflow in fiber ");
-    fen__text_put(&t, g->name ? g->name : "(no name)");
-    fen__text_put(&t, " (id ");
-    fen__text_dec(&t, (int64_t)g->number);
-    fen__text_put(&t, ", ");
-    fen__text_dec(&t, top - low);
-    fen__text_put(&t, " bytes");
-    if (g->site) {
-        fen__text_put(&t, ", spawned at ");
-        fen__sys_symbol(&t, (const char *)g->site - 1);
-    }
-    fen__text_put(&t, ")\n");
+    put_fiber(&t, g, top - low);
+    fen__text_put(&t, "\n");
     walk(&f, pc, fp, sp, (uintptr_t)top);
     put_frames(&t, &f);
     return t.n;
-}
-
-static void put_fiber(struct fen__text *t, const struct fen__g *g)
-{
-    fen__text_put(t, g->name ? g->name : "(no name)");
-    fen__text_put(t, " (id ");
-    fen__text_dec(t, (int64_t)g->number);
-    if (g->site) {
-        fen__text_put(t, ", spawned at ");
-        fen__sys_symbol(t, (const char *)g->site - 1);
-    }
-    fen__text_put(t, ")");
 }
 
 /* Of a fiber that hibernates, by another one or a thread (hibernate.c). */
@@ -97,10 +95,10 @@ static size_t touched(const struct fen__g *g, const struct fen__g *by,
 {
     struct fen__text t = {ret, 0, n};
     fen__text_put(&t, "fen: the stack of a hibernating fiber was touched: ");
-    put_fiber(&t, g);
+    put_fiber(&t, g, 0);
     fen__text_put(&t, " by ");
     if (by)
-        put_fiber(&t, by);
+        put_fiber(&t, by, 0);
     else
         fen__text_put(&t, "a thread");
     fen__text_put(&t, ", address ");
@@ -125,7 +123,31 @@ static size_t explain(const struct fen__sys_fault_at *at, char *ret, size_t n)
     return in_guard || below ? describe(g, at->sp, at->pc, at->fp, ret, n) : 0;
 }
 
-void fen__crash_init(void) { fen__sys_fault_install(explain); }
+/* After the line of a broken promise: the fiber that broke it, and its frames. */
+static void who_broke_it(void)
+{
+    struct fen__m *m = fen__self();
+    const struct fen__g *g = m ? m->cur : NULL;
+    if (!g || !g->stack.low)
+        return;
+    static char text[FEN__FAULT_TEXT]; /* its stack may be nearly full; one thread comes here */
+    struct fen__text t = {text, 0, sizeof text};
+    uintptr_t fp = (uintptr_t)__builtin_frame_address(0), at[2];
+    struct frames f = {0};
+    fen__text_put(&t, "    in fiber ");
+    put_fiber(&t, g, 0);
+    fen__text_put(&t, "\n");
+    if (fen__sys_copy_all(at, (const void *)fp, sizeof at)) /* fen__panic's own frame left out */
+        walk(&f, at[1], at[0], fp, (uintptr_t)fen__stack_top(&g->stack));
+    put_frames(&t, &f);
+    fen__sys_die(text, t.n);
+}
+
+void fen__crash_init(void)
+{
+    fen__sys_fault_install(explain);
+    atomic_store(&fen__panic_more, who_broke_it);
+}
 
 void fen__crash_overflow(const struct fen__g *g)
 {

@@ -88,6 +88,24 @@ void fen__leave_any(struct fen__m *m)
         fen__leave(m);
 }
 
+struct fen__m *fen__aside_begin(void)
+{
+    struct fen__m *m = fen__self();
+    if (!m)
+        return NULL;
+    fen__set_aside(m);
+    fen__set_self(NULL);
+    return m;
+}
+
+void fen__aside_end(struct fen__m *begun)
+{
+    if (!begun)
+        return;
+    fen__set_self(begun);
+    fen__set_aside(NULL);
+}
+
 /* Outside the guarded section, so what it reads of word may be old the next moment: that costs the
  * caller nothing, since it touches no P. It looks so that a fiber which lost its P moves on at its
  * next call, whatever that is, and a simulated one can be interrupted there. calls does not move: a

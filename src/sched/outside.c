@@ -148,10 +148,12 @@ int fen__outside_park(struct fen__g *g, int64_t deadline_ns)
         int code = fired(g);
         if (code || !sleeps)
             return code;
-        if (fen__sys_past(deadline_ns))
+        if (fen__sys_past(deadline_ns)) {
             fen__wake(g, epoch, FEN__BY_TIMER); /* or somebody else was quicker */
-        else
-            fen__sys_futex_wait(&o->word, seen, deadline_ns);
+            continue;
+        }
+        fen_promise(!fen__aside(), "a timer's function or a cancel hook waits");
+        fen__sys_futex_wait(&o->word, seen, deadline_ns);
     }
 }
 

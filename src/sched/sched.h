@@ -70,6 +70,7 @@ struct fen__limit {
     _Atomic int64_t deadline_ns; /* FEN_NEVER: none of its own; < 0: see fen__limit_deadline */
     _Atomic int ended;           /* 0, -ECANCELED or -ETIMEDOUT */
     bool is_scope;               /* part of a fen_scope; the same for all uses of this memory */
+    uint32_t depth;              /* its parent's and one; 0: it has none, or the run's */
 };
 
 struct fen__timer {
@@ -180,6 +181,12 @@ struct fen__spares *fen__spares_of(struct fen__m *m);
  * inside the guarded section until fen__leave_any), else NULL. */
 struct fen__m *fen__enter_any(void);
 void fen__leave_any(struct fen__m *m);
+/* Around a function of the program that runs inside the guarded section, perhaps on a worker's own
+ * stack: meanwhile it looks like a thread outside, so what any thread may call works in it. It must
+ * not wait: whoever could wake it may need this worker. In it fen__aside is the worker. On a thread
+ * they do nothing. */
+struct fen__m *fen__aside_begin(void);
+void fen__aside_end(struct fen__m *begun);
 /* The running fiber, for a call that is one step on memory of its own and neither waits nor wakes:
  * such a call need not enter. NULL: no fiber, or one that has to enter all the same, because its P
  * is asked for or gone, or the run is simulated. */

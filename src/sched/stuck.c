@@ -38,7 +38,8 @@ void fen_outsider_begin(void) { atomic_fetch_add(&fen__see.outsiders, 1); }
 
 void fen_outsider_end(void)
 {
-    fen_assert(atomic_fetch_sub(&fen__see.outsiders, 1) > 0);
+    fen_promise(atomic_fetch_sub(&fen__see.outsiders, 1) > 0,
+                "fen_outsider_end without a fen_outsider_begin");
     fen__monitor_poke(); /* it may sleep with that in mind */
 }
 

@@ -14,7 +14,7 @@
 /* Lock held. True: that was the last one; the others are claimed. */
 static bool arrive(fen_barrier *b, struct fen__woken *w)
 {
-    fen_assert(b->parties > 0);
+    fen_promise(b->parties > 0, "a barrier is used that fen_barrier_init has not seen");
     if (b->arrived + 1 < b->parties) {
         b->arrived++;
         return false;
@@ -87,13 +87,13 @@ int fen_barrier_try_wait(fen_barrier *b)
 
 void fen_barrier_init(fen_barrier *b, uint32_t parties)
 {
-    fen_assert(parties > 0);
+    fen_promise(parties > 0, "a barrier of no parties");
     *b = (fen_barrier){.parties = parties};
 }
 
 void fen_barrier_fini(fen_barrier *b)
 {
     fen__lock(&b->lock); /* the last user may be on its way out */
-    fen_assert(!b->arrived && !b->waiters.head);
+    fen_promise(!b->arrived && !b->waiters.head, "fen_barrier_fini while somebody waits");
     fen__unlock(&b->lock);
 }

@@ -37,7 +37,8 @@ void fen_chan_free(fen_chan *c)
     if (!c)
         return;
     fen__lock(&c->lock); /* the last user may be on its way out */
-    fen_assert(!c->senders.head && !c->receivers.head);
+    fen_promise(!c->senders.head && !c->receivers.head,
+                "fen_chan_free while somebody waits at the channel");
     fen__unlock(&c->lock);
     if (FEN__UNLIKELY(c->site != NULL))
         fen__chan_forget(c);

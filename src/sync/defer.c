@@ -123,7 +123,8 @@ static void (*const runners[FEN__SPARE_KINDS])(void *) = {run_8, run_16, run_32,
 int fen_defer_dyn(fen_scope *s, void (*fn)(void *copy), const void *arg, size_t bytes)
 {
     struct fen__m *m = fen__self();
-    fen_assert(m && s->owner == fen__cur(m) && fn);
+    fen_promise(m && s->owner == fen__cur(m) && fn,
+                "fen_defer_dyn by another than the scope's owner, or without a function");
     if (bytes > FEN_DEFER_BYTES_MAX)
         return FEN_ELIMIT;
     int kind = bytes <= 8 ? 0 : 29 - __builtin_clz((unsigned)bytes - 1);
@@ -169,7 +170,7 @@ static bool take_back(struct fen_scope *s, fen_defer_record *r)
 bool fen_undefer(fen_scope *s, fen_defer_record *r)
 {
     struct fen__m *m = fen__self();
-    fen_assert(m && s->owner == fen__cur(m));
+    fen_promise(m && s->owner == fen__cur(m), "fen_undefer by another than the scope's owner");
     return take_back(s, r);
 }
 
@@ -202,7 +203,7 @@ static size_t more_bytes(const fen_defer_group *d)
 
 void fen_defer_group_shrink(fen_defer_group *d)
 {
-    fen_assert(d->n == 0);
+    fen_promise(d->n == 0, "fen_defer_group_shrink of a group that is not empty");
     fen__mem_free(d->more, more_bytes(d));
     d->more = NULL;
     d->cap = FEN_DEFER_GROUP_INLINE;

@@ -599,8 +599,8 @@ static void test_an_abort_runs_the_scopes_cleanups_first(void **state)
 static void test_only_the_owner_defers(void **state)
 {
     (void)state;
-    aborts_saying(another_fiber, "fen: assertion failed: s->owner");
-    aborts_saying(another_thread, "fen: assertion failed: s->owner");
+    aborts_saying(another_fiber, "fen: assertion failed: fen_defer by another");
+    aborts_saying(another_thread, "fen: assertion failed: fen_defer by another");
     run_on_all(a_context, NULL);
 }
 

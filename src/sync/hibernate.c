@@ -46,7 +46,8 @@ int fen_scope_hibernate(fen_scope *s, int64_t after_ns)
         return -EINVAL;
     if (!m)
         return FEN_ENOTFIBER;
-    fen_assert(!s || s->owner == fen__cur(m));
+    fen_promise(!s || s->owner == fen__cur(m),
+                "fen_scope_hibernate by another than the scope's owner");
     s = s ? s : fen__cur(m)->scope;
     if (!s || s->owner != fen__cur(m)) /* its parent's: not its own fibers to promise for */
         return -EINVAL;

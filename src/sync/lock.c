@@ -104,8 +104,8 @@ FEN__NOINLINE static int mutex_lock_slow(fen_mutex *m, int64_t deadline_ns)
             rc = 0;
             break;
         }
-        /* locked it already */
-        fen_assert(deadline_ns != FEN_NEVER || mutex_holder(m) != g->id + 1);
+        fen_promise(deadline_ns != FEN_NEVER || mutex_holder(m) != g->id + 1,
+                    "a mutex is locked by the fiber that holds it");
         fen__waitq_wait(&m->waiters, g, m);
         fen__unlock(&m->lock);
         rc = wait_round(&m->waiters, &m->lock, g, deadline_ns, FEN__R_MUTEX);
@@ -142,8 +142,8 @@ static void mutex_check_given(fen_mutex *m, uint32_t who)
     if (FEN__LIKELY(__atomic_load_n(&m->held, __ATOMIC_RELAXED) == FEN__WAITED))
         return;
     (void)__atomic_add_fetch(&m->held, who, __ATOMIC_RELAXED);
-    fen_assert(m->held);
-    fen_assert(m->held == fen__holder()); /* who locked it unlocks it */
+    fen_promise(m->held, "unlock of a mutex that nobody holds");
+    fen_promise(m->held == fen__holder(), "unlock of a mutex that another holds");
 }
 
 /* given: a give has failed already. */
@@ -176,7 +176,7 @@ void fen_mutex_fini(fen_mutex *m)
 {
     fen__lock(&m->lock);                               /* the last user may be on its way out */
     (void)__atomic_load_n(&m->held, __ATOMIC_ACQUIRE); /* pairs with mutex_give */
-    fen_assert(!m->held && !m->waiters.head);
+    fen_promise(!m->held && !m->waiters.head, "fen_mutex_fini while somebody holds it or waits");
     fen__unlock(&m->lock);
 }
 
@@ -184,7 +184,7 @@ void fen_mutex_fini(fen_mutex *m)
 
 void fen_sem_init(fen_sem *s, int64_t permits)
 {
-    fen_assert(permits >= 0);
+    fen_promise(permits >= 0, "a semaphore of fewer than 0 permits");
     *s = (fen_sem){.permits = permits};
 }
 
@@ -204,7 +204,7 @@ static inline bool sem_give(fen_sem *s)
 {
     int64_t seen = __atomic_load_n(&s->permits, __ATOMIC_RELAXED);
     while (seen >= 0) {
-        fen_assert(seen < INT64_MAX); /* one more would read as WAITED */
+        fen_promise(seen < INT64_MAX, "a semaphore of more than INT64_MAX permits");
         if (__atomic_compare_exchange_n(&s->permits, &seen, seen + 1, 1, __ATOMIC_RELEASE,
                                         __ATOMIC_RELAXED))
             return true;
@@ -300,6 +300,6 @@ void fen_sem_fini(fen_sem *s)
 {
     fen__lock(&s->lock);
     (void)__atomic_load_n(&s->permits, __ATOMIC_ACQUIRE); /* pairs with sem_give */
-    fen_assert(!s->waiters.head);
+    fen_promise(!s->waiters.head, "fen_sem_fini while somebody waits");
     fen__unlock(&s->lock);
 }

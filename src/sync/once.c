@@ -17,7 +17,7 @@ static bool is_done(fen_once *o) { return __atomic_load_n(&o->done, __ATOMIC_ACQ
  * wants to wait. */
 static int look(fen_once *o, struct fen__g *g, bool wait)
 {
-    fen_assert(o->runner != g->id + 1); /* fn called its own once */
+    fen_promise(o->runner != g->id + 1, "a once is done by its own function");
     if (is_done(o))
         return 1;
     if (!o->runner) {
@@ -103,6 +103,7 @@ int fen_once_try_do(fen_once *o, int (*fn)(void *), void *arg)
 void fen_once_fini(fen_once *o)
 {
     fen__lock(&o->lock); /* the last user may be on its way out */
-    fen_assert(!o->runner && !o->waiters.head);
+    fen_promise(!o->runner && !o->waiters.head,
+                "fen_once_fini while its function runs or somebody waits");
     fen__unlock(&o->lock);
 }

@@ -129,15 +129,15 @@ static void settle(fen_rwlock *l, bool readers_first, struct fen__woken *w)
 
 static void leave_read(fen_rwlock *l, struct fen__woken *w)
 {
-    fen_assert(l->readers > 0);
+    fen_promise(l->readers > 0, "read unlock of a lock that nobody reads");
     if (--l->readers == 0)
         settle(l, false, w);
 }
 
 static void leave_write(fen_rwlock *l, uint32_t who, struct fen__woken *w)
 {
-    fen_assert(l->writer);
-    fen_assert(l->writer == who); /* who locked it unlocks it */
+    fen_promise(l->writer, "write unlock of a lock that nobody writes");
+    fen_promise(l->writer == who, "write unlock by another than who locked it");
     l->writer = 0;
     settle(l, true, w);
 }
@@ -194,7 +194,8 @@ FEN__NOINLINE static int lock_slow(fen_rwlock *l, bool write, int64_t deadline_n
             rc = 0;
             break;
         }
-        fen_assert(deadline_ns != FEN_NEVER || l->writer != g->id + 1); /* locked it already */
+        fen_promise(deadline_ns != FEN_NEVER || l->writer != g->id + 1,
+                    "a read-write lock is locked by the fiber that writes already");
         fen__waitq_wait(write ? &l->write_waiters : &l->read_waiters, g, l);
         fold_unlock(l);
         rc = wait_round(l, write, g, deadline_ns);
@@ -265,7 +266,8 @@ void fen_rwlock_write_unlock(fen_rwlock *l) { unlock(l, true); }
 void fen_rwlock_fini(fen_rwlock *l)
 {
     lock_unfold(l); /* the last user may be on its way out */
-    fen_assert(!l->writer && !l->readers);
-    fen_assert(!l->read_waiters.head && !l->write_waiters.head);
+    fen_promise(!l->writer && !l->readers, "fen_rwlock_fini while somebody holds it");
+    fen_promise(!l->read_waiters.head && !l->write_waiters.head,
+                "fen_rwlock_fini while somebody waits");
     fold_unlock(l);
 }

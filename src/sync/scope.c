@@ -116,6 +116,7 @@ void fen__scope_init(struct fen_scope *s, int64_t deadline_ns)
     struct fen_scope *up = g->scope;
     __atomic_store_n(&s->limit.is_scope, true, __ATOMIC_RELAXED);
     __atomic_store_n(&s->limit.parent, g->limit, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->limit.depth, g->limit->depth + 1, __ATOMIC_RELAXED);
     atomic_store_explicit(&s->limit.deadline_ns, deadline_ns < 0 ? 0 : deadline_ns,
                           memory_order_relaxed); /* below 0 has a meaning of its own */
     atomic_store_explicit(&s->limit.ended, 0, memory_order_relaxed);
@@ -156,6 +157,7 @@ void fen__scope_run_defers(struct fen_scope *s)
     int64_t bound = s->cleanup_ns == FEN_NEVER ? FEN_NEVER : -s->cleanup_ns;
     __atomic_store_n(&s->cleanup.is_scope, false, __ATOMIC_RELAXED);
     __atomic_store_n(&s->cleanup.parent, NULL, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->cleanup.depth, 0, __ATOMIC_RELAXED);
     atomic_store_explicit(&s->cleanup.ended, 0, memory_order_relaxed);
     atomic_store_explicit(&s->cleanup.deadline_ns, bound, memory_order_relaxed);
     __atomic_store_n(&g->limit, &s->cleanup, __ATOMIC_RELEASE);
@@ -230,8 +232,10 @@ static int pop(struct fen_scope *s, struct fen__g *g)
 static int close_scope(struct fen_scope *s, struct patience p, int *ret_rc)
 {
     struct fen__m *m = fen__enter();
-    fen_assert(m && s->owner == fen__cur(m) && fen__cur(m)->scope == s);
-    struct fen__g *g = fen__cur(m);
+    struct fen__g *g = m ? fen__cur(m) : NULL;
+    fen_promise(g, "a scope is closed outside a fiber");
+    fen_promise(s && s->owner == g, "a scope is closed by another than its owner");
+    fen_promise(g->scope == s, "a scope ends while one inside it is open");
     g->mask++;
     int rc = await_children(s, g, p);
     if (!rc && s->face.defers) {
@@ -291,13 +295,18 @@ fen_scope *fen_scope_current(void)
     return g ? g->scope : NULL;
 }
 
-void fen_defer_check(const fen_scope *s) { fen_assert(s->owner == current()); }
+void fen_defer_check(const fen_scope *s)
+{
+    fen_promise(s->owner == current(), "fen_defer by another than the scope's owner");
+}
 
 /* ---- deadline and cancellation ---- */
 
 void fen_scope_set_cleanup(fen_scope *s, int64_t bound_ns)
 {
-    fen_assert(s->owner == current() && bound_ns > 0);
+    fen_promise(
+        s->owner == current() && bound_ns > 0,
+        "fen_scope_set_cleanup by another than the scope's owner, or a bound that is not above 0");
     s->cleanup_ns = bound_ns;
 }
 
@@ -333,14 +342,22 @@ static struct fen_scope *scope_of(struct fen__limit *l)
     return yes ? FEN__CONTAINER(l, struct fen_scope, limit) : NULL;
 }
 
+/* The limit above l, which may be of a chain that changes meanwhile and so may have another use by
+ * now: a walk that does not come nearer to the run's ends, or it could go round. Whoever changes
+ * its chain looks at all of it before it waits (park.c), so nothing is missed. */
+static struct fen__limit *above_of(const struct fen__limit *l)
+{
+    struct fen__limit *up = __atomic_load_n(&l->parent, __ATOMIC_RELAXED);
+    bool nearer = up && __atomic_load_n(&up->depth, __ATOMIC_RELAXED) <
+                            __atomic_load_n(&l->depth, __ATOMIC_RELAXED);
+    return nearer ? up : NULL;
+}
+
 static bool leads_to(const struct fen__limit *l, const struct fen_scope *s)
 {
-    for (int depth = 0; l && depth < 1024; depth++) {
-        if (l == &s->limit)
-            return true;
-        l = __atomic_load_n(&l->parent, __ATOMIC_RELAXED);
-    }
-    return false;
+    while (l && l != &s->limit)
+        l = above_of(l);
+    return l;
 }
 
 static void nudge_below(struct fen__g *g, void *arg)
@@ -382,7 +399,9 @@ static void call_hooks(struct fen_scope *s, uint64_t seq, const struct fen_scope
         fen__unlock(&s->lock);
         if (!h)
             return;
+        struct fen__m *m = fen__aside_begin();
         h->fn(h, rc);
+        fen__aside_end(m);
     }
 }
 
@@ -391,9 +410,9 @@ static void hooks_below(struct fen__g *g, void *arg)
 {
     struct fen_scope *s = arg;
     struct fen__limit *l = __atomic_load_n(&g->limit, __ATOMIC_ACQUIRE);
-    for (int depth = 0; l && l != &s->limit && depth < 1024; depth++) {
+    while (l && l != &s->limit) {
         struct fen_scope *inner = scope_of(l);
-        l = __atomic_load_n(&l->parent, __ATOMIC_RELAXED);
+        l = above_of(l);
         if (inner)
             call_hooks(inner, 0, s, -ECANCELED);
     }
@@ -402,7 +421,7 @@ static void hooks_below(struct fen__g *g, void *arg)
 void fen_scope_cancel_with(fen_scope *s, int rc)
 {
     int none = 0;
-    fen_assert(rc < 0);
+    fen_promise(rc < 0, "a scope is cancelled with a cause that is not below 0");
     if (!atomic_compare_exchange_strong(&s->cause, &none, rc))
         return;
     fen__limit_end(&s->limit, -ECANCELED); /* who sees this sees the cause */
@@ -472,10 +491,10 @@ static void hasten_below(struct fen__g *g, void *arg)
 {
     struct nearer *n = arg;
     struct fen__limit *l = __atomic_load_n(&g->limit, __ATOMIC_ACQUIRE);
-    for (int depth = 0; l && depth < 1024; depth++) {
+    while (l) {
         struct fen_scope *inner = scope_of(l);
         bool last = l == &n->s->limit;
-        l = last ? NULL : __atomic_load_n(&l->parent, __ATOMIC_RELAXED);
+        l = last ? NULL : above_of(l);
         if (inner)
             hasten(inner, n);
     }
@@ -537,7 +556,7 @@ void fen_scope_set_deadline(fen_scope *s, int64_t deadline_ns)
 int fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
 {
     struct fen__m *m = fen__enter();
-    fen_assert(m && s->owner == fen__cur(m));
+    fen_promise(m && s->owner == fen__cur(m), "a hook is added by another than the scope's owner");
     int failed = 0;
     h->home = s;
     fen__lock(&s->lock);
@@ -603,6 +622,7 @@ static void add_bill(struct fen__g *g, struct fen__child_bill *b)
 void fen__scope_child_end(struct fen__g *g)
 {
     struct fen_scope *s = g->scope;
+    fen_promise(s->owner != g, "a fiber ends with a scope of its own open");
     if (s->bill)
         add_bill(g, s->bill);
     fen__scope_let_go(s);
@@ -653,7 +673,8 @@ int fen__scope_go(struct fen_scope *s, void (*fn)(void *), void *arg)
     struct fen__m *m = fen__enter();
     if (!m)
         return FEN_ENOTFIBER;
-    fen_assert(leads_to(fen__cur(m)->limit, s)); /* else s may close under us */
+    fen_promise(leads_to(fen__cur(m)->limit, s),
+                "a fiber is added to a scope or group from outside of it"); /* which may close */
     struct fen__spawn how = {.fn = fn, .arg = arg};
     int rc = go_in(m, s, &how);
     fen__leave(m);

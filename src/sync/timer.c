@@ -111,7 +111,9 @@ static void call(fen_timer *t, uint64_t seq)
     t->active = t->period_ns != 0;
     t->running = fen__self();
     fen__unlock(&t->lock);
+    struct fen__m *m = fen__aside_begin();
     t->fn(t->arg);
+    fen__aside_end(m);
     fen__lock(&t->lock);
     t->running = NULL;
     if (seq == t->seq && t->period_ns)
@@ -135,18 +137,19 @@ static void fire(void *timer, uint64_t seq)
 
 static int start(fen_timer *t, int64_t when_ns, int64_t period_ns)
 {
-    struct fen__m *m = fen__self();
-    bool fiber = m && fen__cur(m); /* else in fn, on the worker's stack, inside the runtime */
-    if (!m)
+    struct fen__m *m = fen__enter(), *aside = m ? NULL : fen__aside();
+    if (!m && !aside)
         return FEN_ENOTFIBER;
-    if (fiber)
-        fen__enter();
+    if (aside)
+        fen__set_self(aside); /* in fn: inside the guarded section */
     fen__lock(&t->lock);
     bool was = disarm(t);
     t->period_ns = period_ns;
     int rc = arm(t, fen__max_i64(when_ns, 0)); /* a difference to now does not overflow */
     fen__unlock(&t->lock);
-    if (fiber)
+    if (aside)
+        fen__set_self(NULL);
+    else
         fen__leave(fen__self());
     return rc ? rc : was;
 }
@@ -163,7 +166,7 @@ int fen_timer_stop(fen_timer *t)
     struct fen__m *m = fen__enter_any();
     fen__lock(&t->lock);
     bool was = disarm(t);
-    while (t->running && t->running != fen__self())
+    while (t->running && t->running != fen__aside())
         pause_unlocked(t);
     fen__unlock(&t->lock);
     fen__leave_any(m);
@@ -204,8 +207,8 @@ void fen_timer_free(fen_timer *t)
 {
     if (!t)
         return;
-    struct fen__m *m = fen__self();
-    fen_assert(!m || fen__cur(m)); /* not in a timer's function: what is late may be behind it */
+    struct fen__m *m = fen__aside(); /* on a worker's own stack what is late may be behind it */
+    fen_promise(!m || fen__cur(m), "fen_timer_free in a timer's function");
     m = fen__enter_any();
     fen__lock(&t->lock);
     (void)disarm(t);

@@ -8,7 +8,9 @@
 
 #include "sync/run_rig.h"
 
+#include <fen/chan.h>
 #include <fen/scope.h>
+#include <fen/spawner.h>
 #include <fen/sync.h>
 #include <fen/timer.h>
 
@@ -227,8 +229,8 @@ static void call(void *arg)
 {
     (void)arg;
     assert_int_equal(atomic_fetch_add(&inside, 1), 0); /* not twice at once */
-    assert_int_equal(fen_in_fiber(), true);            /* a worker, but */
-    assert_int_equal(fen_fiber_id(), 0);               /* no fiber of its own */
+    assert_false(fen_in_fiber());                      /* a worker, but no fiber of its own */
+    assert_int_equal(fen_fiber_id(), 0);
     atomic_fetch_sub(&inside, 1);
     if (atomic_fetch_add(&fired, 1) == 2)
         fen_wg_done(&wg);
@@ -338,6 +340,109 @@ static void test_stop_waits_for_the_function(void **state)
     run_on(2, stop_waits, NULL);
 }
 
+/* ---- what any thread may call, in a function of a timer or a hook ---- */
+
+static struct {
+    fen_chan *c;
+    fen_mutex m;
+    fen_sem sem;
+    fen_wg wg;
+    fen_once once;
+    fen_spawner *spawner;
+    fen_timer *other;
+    _Atomic int called, ran;
+} any;
+
+static void ran(void *arg)
+{
+    (void)arg;
+    any.ran++;
+}
+
+static int nothing(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+static void call_any(void *arg)
+{
+    int v = 1;
+    (void)arg;
+    assert_false(fen_in_fiber());
+    assert_int_equal(fen_fiber_id(), 0);
+    assert_int_equal(fen_go(ran, NULL), FEN_ENOTFIBER);
+    assert_int_equal(fen_go_detached("by a callback", ran, NULL), 0);
+    assert_int_equal(fen_spawner_go(any.spawner, "by a callback", ran, NULL), 0);
+    assert_int_equal(fen_chan_send(any.c, &v), 0);
+    assert_int_equal(fen_chan_recv(any.c, &v), 0);
+    assert_int_equal(fen_chan_recv_until(any.c, &v, 0), -ETIMEDOUT);
+    assert_int_equal(fen_chan_try_recv(any.c, &v), -EAGAIN);
+    fen_case one = FEN_RECV(any.c, &v);
+    assert_int_equal(fen_select(&one, 1, 0), -ETIMEDOUT);
+    assert_int_equal(fen_mutex_lock(&any.m), 0);
+    fen_mutex_unlock(&any.m);
+    assert_int_equal(fen_sem_acquire(&any.sem), 0);
+    fen_sem_release(&any.sem);
+    assert_int_equal(fen_wg_wait(&any.wg), 0);
+    assert_true(fen_once_do(&any.once, nothing, NULL) >= 0);
+    assert_int_equal(fen_timer_start(any.other, FEN_NEVER), 0);
+    assert_int_equal(fen_timer_stop(any.other), 1);
+    any.called++;
+}
+
+static void call_any_in_hook(fen_cancel_hook *h, int rc)
+{
+    (void)rc;
+    call_any(h);
+}
+
+static void cancel_it(void *s) { fen_scope_cancel(s); }
+
+/* By the deadline on a worker's own stack, by another fiber's cancel on that one's. */
+static void hook_calls(bool cancel)
+{
+    fen_scope *s = fen_scope_open(cancel ? FEN_NEVER : fen_now() + FEN_MS);
+    fen_cancel_hook h = {.fn = call_any_in_hook};
+    int before = any.called;
+    assert_int_equal(fen_cancel_hook_add(s, &h), 0);
+    if (cancel)
+        assert_int_equal(fen_go_detached("canceller", cancel_it, s), 0);
+    assert_int_equal(fen_sleep(FEN_S), cancel ? -ECANCELED : -ETIMEDOUT);
+    fen_cancel_hook_del(&h);
+    assert_int_equal(any.called, before + 1);
+    assert_int_equal(fen_scope_close(s), cancel ? -ECANCELED : -ETIMEDOUT);
+}
+
+static int callbacks(void *arg)
+{
+    (void)arg;
+    any.called = any.ran = 0;
+    any.c = fen_chan_new(sizeof(int), 1);
+    any.other = fen_timer_new();
+    fen_sem_init(&any.sem, 1);
+    assert_int_equal(fen_spawner_open(&any.spawner), 0);
+    fen_timer *t = fen_timer_new_func(call_any, NULL);
+    assert_int_equal(fen_timer_start(t, 1), 0);
+    wait_for(&any.called, 1);
+    hook_calls(false);
+    hook_calls(true);
+    wait_for(&any.ran, 6);
+    fen_spawner_close(any.spawner);
+    fen_timer_free(t);
+    fen_timer_free(any.other);
+    fen_chan_free(any.c);
+    return 0;
+}
+
+static void test_callbacks_may_call_what_any_thread_may(void **state)
+{
+    (void)state;
+    run_on_all(callbacks, NULL);
+    for (uint64_t seed = 1; seed <= 20; seed++)
+        assert_int_equal(fen_run(callbacks, NULL, &(fen_config){.sim_seed = seed}), 0);
+}
+
 static void test_outside_a_fiber(void **state)
 {
     (void)state;
@@ -359,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_many_fibers_on_one_timer),
         cmocka_unit_test(test_functions),
         cmocka_unit_test(test_stop_waits_for_the_function),
+        cmocka_unit_test(test_callbacks_may_call_what_any_thread_may),
         cmocka_unit_test(test_outside_a_fiber),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,8 @@
 
 #include "sync/run_rig.h"
 
+#include <fen/group.h>
+
 #include "base/sanitize.h"
 
 #include <errno.h>
@@ -239,6 +241,77 @@ static void test_deadlines_past_and_shortened(void **state)
     run_on_all(deadlines, NULL);
 }
 
+/* ---- deep ---- */
+
+enum { DEEP = 1500 };
+
+static _Atomic int deep_rc;
+
+static void sleep_deep(void *ready)
+{
+    fen_scope **s = calloc(DEEP, sizeof(fen_scope *));
+    assert_non_null(s);
+    for (int i = 0; i < DEEP; i++)
+        assert_non_null(s[i] = fen_scope_open(FEN_NEVER));
+    *(_Atomic int *)ready = 1;
+    deep_rc = fen_sleep(20 * FEN_S);
+    for (int i = DEEP; i-- > 0;)
+        (void)fen_scope_close(s[i]);
+    free(s);
+}
+
+static int deep(void *arg)
+{
+    _Atomic int ready = 0;
+    bool deadline = arg;
+    deep_rc = 0;
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    assert_int_equal(fen_go(sleep_deep, &ready), 0);
+    wait_for(&ready, 1);
+    let_wait();
+    int64_t t = fen_now();
+    if (deadline)
+        fen_scope_set_deadline(s, t + FEN_MS);
+    else
+        fen_scope_cancel(s);
+    assert_int_equal(fen_scope_close(s), deadline ? -ETIMEDOUT : -ECANCELED);
+    assert_int_equal(deep_rc, deadline ? -ETIMEDOUT : -ECANCELED);
+    assert_true(fen_now() - t < 10 * FEN_S);
+    return 0;
+}
+
+static fen_group *top;
+
+static int go_deeper(void *left)
+{
+    intptr_t n = (intptr_t)left;
+    if (n < 0)
+        return 0;
+    if (n == 0)
+        return fen_group_go(top, go_deeper, (void *)-1);
+    fen_group *g = fen_group_open(0, FEN_NEVER);
+    assert_non_null(g);
+    assert_int_equal(fen_group_go(g, go_deeper, (void *)(n - 1)), 0);
+    return fen_group_wait(g);
+}
+
+static int deep_groups(void *arg)
+{
+    (void)arg;
+    top = fen_group_open(0, FEN_NEVER);
+    assert_int_equal(fen_group_go(top, go_deeper, (void *)(intptr_t)DEEP), 0);
+    assert_int_equal(fen_group_wait(top), 0);
+    return 0;
+}
+
+static void test_scopes_may_be_thousands_deep(void **state)
+{
+    (void)state;
+    run_on_all(deep, NULL);
+    run_on_all(deep, (void *)1);
+    run_on_all(deep_groups, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_the_nearest_cause_counts),
         cmocka_unit_test(test_a_cancel_while_fibers_are_started),
         cmocka_unit_test(test_deadlines_past_and_shortened),
+        cmocka_unit_test(test_scopes_may_be_thousands_deep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,8 +54,8 @@ static inline int wg_move(fen_wg *wg, int64_t n, bool may_take, uint32_t *ret_fi
     for (;;) {
         int64_t wg_left = wg_count(seen) + n;
         if (FEN__UNLIKELY(wg_left < 0 || wg_left > INT32_MAX)) {
-            fen_assert(wg_left >= 0);
-            fen_assert(wg_left <= INT32_MAX);
+            fen_promise(wg_left >= 0, "a wait group comes below 0");
+            fen_promise(wg_left <= INT32_MAX, "a wait group comes above INT32_MAX");
         }
         bool takes = wg_left == 0 && wg_first(seen);
         if (wg_left == 0 && ((seen & LEAVING) || (takes && !may_take)))
@@ -127,7 +127,7 @@ FEN__NOINLINE static void wg_to_zero(fen_wg *wg, int64_t n)
 void fen_wg_add(fen_wg *wg, int64_t n)
 {
     uint32_t none;
-    fen_assert(n >= INT32_MIN && n <= INT32_MAX);
+    fen_promise(n >= INT32_MIN && n <= INT32_MAX, "fen_wg_add of more than an int32_t holds");
     bool enters = !fen__brief();
     if (FEN__UNLIKELY(enters || wg_move(wg, n, false, &none) == WG_BUSY))
         wg_to_zero(wg, n);
@@ -274,7 +274,7 @@ int fen_wg_try_wait(fen_wg *wg)
 
 void fen_wg_fini(fen_wg *wg)
 {
-    fen__lock(&wg->lock);       /* a waiter that left may be on its way out */
-    fen_assert(wg_is_idle(wg)); /* so nobody waits */
+    fen__lock(&wg->lock); /* a waiter that left may be on its way out */
+    fen_promise(wg_is_idle(wg), "fen_wg_fini of a wait group that is not at 0");
     fen__unlock(&wg->lock);
 }

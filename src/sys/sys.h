@@ -73,6 +73,10 @@ static inline struct fen__m *fen__self(void)
 }
 void fen__set_self(struct fen__m *m);
 
+/* The worker that is put aside while a function of the program runs on it (sched/guard.c). */
+struct fen__m *fen__aside(void);
+void fen__set_aside(struct fen__m *m);
+
 /* ---- the calling thread's cache of memory (room mem) ----
  * Whoever reads it neither parks nor is inlined into what does, so no "memory" clobber. */
 struct fen__cache;
@@ -223,6 +227,7 @@ bool fen__sys_readable(int fd); /* poll(2) with no wait */
 int fen__sys_poll(int fd, int events, int64_t deadline_ns);
 int fen__sys_eventfd(void);
 void fen__sys_eventfd_signal(int fd);
+bool fen__sys_eventfd_take(int fd); /* false: nothing there. No other way to fail */
 
 /* ---- sockets, beyond one buffer and one peer (net.c) ---- */
 int fen__sys_socketpair(int type, int ret_fd[2]); /* AF_UNIX */

@@ -32,6 +32,10 @@ int (*fen__sys_fault)(const char *call);
 
 void fen__set_self(struct fen__m *m) { fen__self_tls = m; }
 
+static _Thread_local struct fen__m *aside;
+struct fen__m *fen__aside(void) { return aside; }
+void fen__set_aside(struct fen__m *m) { aside = m; }
+
 _Thread_local struct fen__cache *fen__cache_tls
     __attribute__((tls_model("initial-exec"), SEEN_BY_ASM));
 void fen__set_cache(struct fen__cache *c) { fen__cache_tls = c; }

@@ -48,6 +48,10 @@ struct fen_scope;
 struct fen__m;
 
 static inline struct fen__m *fen__self(void) { return NULL; }
+static inline void fen__set_self(struct fen__m *m) { (void)m; }
+static inline struct fen__m *fen__aside_begin(void) { return NULL; }
+static inline void fen__aside_end(struct fen__m *begun) { (void)begun; }
+static inline struct fen__m *fen__aside(void) { return NULL; }
 
 /* A transition is one step, so the lock is never contended. */
 static inline void fen__lock(uint32_t *word)
