@@ -50,5 +50,7 @@ bad += [f"docs/README.md: does not lead to {p}" for p in sorted(pages - index)]
 print("\n".join(bad))
 sys.exit(1 if bad else 0)
 PY
+! ./dev >"$tmp/said" 2>&1 || fail "./dev without a word is a success"
+grep -q '^usage: ./dev' "$tmp/said" || fail "./dev without a word: $(cat "$tmp/said")"
 python3 tools/listings.py || fail "a listing is not its file"
 echo "ok"

@@ -39,6 +39,8 @@ if [ "$FEN_SANITIZE" != address ]; then # there the blocks are the C library's
             fail "another list from the plain file"
     done
     "$fen" heap top --label=fiber "$tmp/heap.pb" | grep -q ' main$' || fail "no fiber main"
+    refuses '--label=foo: the profile has ' "$fen" heap top --label=foo "$tmp/heap.pb"
+    grep -q ' fiber' "$tmp/said" || fail "$(cat "$tmp/said")"
     "$fen" heap top "$at/debug/pprof/heap" | grep -q '^inuse_space, in all' || fail "top of a URL"
     # with every block noted, what it says is in use is what the heap says
     live=$(curl -sf -m 5 "$at/metrics" | sed -n 's/^fen_mem_live_bytes //p')
@@ -64,14 +66,20 @@ refuses 'not a profile' "$fen" heap top "$tmp/empty"
 refuses 'not a profile' "$fen" heap top "$tmp/one.cap"
 refuses 'No such file' "$fen" heap top "$tmp/none"
 refuses 'usage' "$fen" heap
-refuses 'usage' "$fen" heap bottom "$tmp/heap.pb"
+refuses 'bottom: unknown word; accepted: top' "$fen" heap bottom "$tmp/heap.pb"
+refuses 'usage' "$fen" heap top
 refuses 'alloc_objects alloc_space inuse_objects inuse_space' \
     "$fen" heap top --by=size "$tmp/heap.pb"
 refuses 'answered 404' "$fen" heap top "$at/debug/pprof/none"
 refuses 'Connection refused' "$fen" heap top http://127.0.0.1:1/x
 refuses 'expected http' "$fen" heap top http://:80/
 refuses 'usage' "$fen" capture
-refuses 'usage' "$fen" capture ftp://x
+refuses 'ftp://x: expected http://' "$fen" capture ftp://x
+for usage in 'heap top .*FILE|URL' 'capture .*--for=10s.*http://' 'diff .*CAPTURE CAPTURE'; do
+    "$fen" "${usage%% *}" --help >"$tmp/said" || fail "${usage%% *} --help"
+    grep -q "^usage: fen $usage" "$tmp/said" || fail "$(cat "$tmp/said")"
+    "$fen" "${usage%% *}" -h | cmp - "$tmp/said" || fail "-h is not --help"
+done
 for name in '' '   ' 'two
 lines' "$(printf '%64s.' '')"; do # fen diff could not read them back
     refuses '--name: expected' "$fen" capture --for=10ms --every=10ms --name="$name" "$at"

@@ -132,6 +132,56 @@ static void a_lack_of_memory_ends_neither_tick_nor_accepter(void **state)
     fen__sys_fault = NULL;
 }
 
+/* The server's result; what it wrote on standard error in said. */
+static int run_aside(fen_server *s, const fen_service_config *cfg, char *said, size_t bytes)
+{
+    int p[2], old = dup(2);
+    assert_true(old >= 0);
+    assert_int_equal(pipe(p), 0);
+    dup2(p[1], 2);
+    close(p[1]);
+    int rc = fen_server_run(s, cfg);
+    dup2(old, 2);
+    close(old);
+    ssize_t n = read(p[0], said, bytes - 1);
+    said[n > 0 ? n : 0] = 0;
+    close(p[0]);
+    return rc;
+}
+
+static int runs_in_vain(void *arg)
+{
+    char said[256];
+    assert_int_equal(run_aside(arg, &(fen_service_config){.addr = NULL}, said, sizeof said),
+                     -EINVAL);
+    assert_non_null(strstr(said, "no address"));
+    assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
+    return 0;
+}
+
+static void a_service_without_address_or_fiber_is_refused(void **state)
+{
+    (void)state;
+    char said[256];
+    fen_server *s = fen_server_new(NULL);
+    assert_non_null(s);
+    assert_int_equal(fen_run(runs_in_vain, s, NULL), 0);
+    assert_int_equal(run_aside(s, &(fen_service_config){.addr = "127.0.0.1:0"}, said, sizeof said),
+                     FEN_ENOTFIBER);
+    assert_string_equal(said, "");
+    fen_server_free(s);
+}
+
+static void a_route_needs_a_handler(void **state)
+{
+    (void)state;
+    fen_server *s = fen_server_new(NULL);
+    assert_non_null(s);
+    assert_int_equal(fen_route(s, "GET /y", NULL, NULL), -EINVAL);
+    assert_int_equal(fen_route(s, "GET /y", hello, NULL), 0);
+    fen_server_free(s);
+}
+
 /* The tenants are counted in the whole process, so this comes last. */
 static void tenants_are_bounded(void **state)
 {
@@ -158,6 +208,8 @@ int main(void)
         cmocka_unit_test(time_outs_may_never_come),
         cmocka_unit_test(bodies_may_have_any_size),
         cmocka_unit_test(a_lack_of_memory_ends_neither_tick_nor_accepter),
+        cmocka_unit_test(a_service_without_address_or_fiber_is_refused),
+        cmocka_unit_test(a_route_needs_a_handler),
         cmocka_unit_test(tenants_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,26 +67,33 @@ serve "Address already in use" --http-addr=127.0.0.1:"$port"
 serve "127.0.0.1:$port" --http-addr=127.0.0.1:"$port"
 serve "Address already in use" --admin-addr=127.0.0.1:"$port"
 serve "nowhere" --http-addr=nowhere
+serve "localhost:80" --http-addr=nowhere:80
 serve "127.0.0.1:70000" --http-addr=127.0.0.1:70000
 serve "127.0.0.1:" --http-addr=127.0.0.1:
 serve "1.2.3:80" --http-addr=1.2.3:80
 serve "192.0.2.1:80" --http-addr=192.0.2.1:80
 serve "x:1" --admin-addr=x:1
 serve "cannot listen" --http-addr=
-serve "host:port" --backend=nowhere
+serve "--backend=nowhere: expected host:port" --backend=nowhere
 
 # flags
 wrong "unknown flag --colour" serve orders --colour=red
 wrong "unexpected word 'more'" serve orders more
 wrong "unknown service 'ordres'" serve ordres
-wrong "which service" serve
+wrong "say which service: fen serve orders" serve
+for help in --help -h; do
+    "$fen" serve $help >"$tmp/out" || complain "fen serve $help: exit code $?"
+    grep -q '^usage: fen serve orders' "$tmp/out" || complain "fen serve $help: $(cat "$tmp/out")"
+    "$fen" $help | grep -q '^usage: fen COMMAND' || complain "fen $help"
+done
 serve "--procs=-1" --procs=-1
 serve "--procs=257" --procs=257
 serve "--procs=two" --procs=two
 serve "--procs" --procs
 serve "--backend-conns=65" --backend-conns=65
 serve "--backend-conns=-1" --backend-conns=-1
-serve "--deadline=0ms" --deadline=0ms
+serve "--deadline=0ms: expected a time such as 500us, 20ms, 4s or 2m, from 1ms to 1h" \
+    --deadline=0ms
 serve "--deadline=100" --deadline=100
 serve "--deadline=-1s" --deadline=-1s
 serve "--max-body=0" --max-body=0

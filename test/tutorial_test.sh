@@ -99,4 +99,8 @@ os.kill(int(sys.argv[2]), signal.SIGINT)
 PY
 wait "$started" || fail "chat: exit code $?: $(cat "$tmp/serve")"
 started=
+
+# an address that is none is named
+! "$FEN_BUILD_DIR/tutorial_chat" nonsense 2>"$tmp/serve" || fail "chat listens on nonsense"
+grep -q '^chat: nonsense: ' "$tmp/serve" || fail "$(cat "$tmp/serve")"
 echo "ok"

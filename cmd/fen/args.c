@@ -7,17 +7,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const struct {
+    const char *unit;
+    double ns;
+} units[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
+#define UNITS (sizeof units / sizeof units[0])
+
 int64_t parse_duration(const char *s)
 {
-    static const struct {
-        const char *unit;
-        double ns;
-    } units[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
     char *end;
     double v = strtod(s, &end);
     if (end == s || !(v >= 0) || v > 1e12)
         return -1;
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+    for (size_t i = 0; i < UNITS; i++)
         if (!strcmp(end, units[i].unit))
             return (int64_t)(v * units[i].ns);
     return -1;
@@ -32,13 +34,34 @@ static void help(const char *cmd, const struct arg *tab, int n)
                tab[i].help);
 }
 
+/* In the largest unit that divides it: 24h, 10ms, 0s. */
+static void put_duration(FILE *f, int64_t ns)
+{
+    size_t i = ns ? UNITS - 1 : 3;
+    while (ns % (int64_t)units[i].ns)
+        i--;
+    fprintf(f, "%" PRId64 "%s", ns / (int64_t)units[i].ns, units[i].unit);
+}
+
+static void refuse_duration(const char *cmd, const struct arg *a, const char *value)
+{
+    fprintf(stderr, "fen %s: --%s=%s: expected a time such as 500us, 20ms, 4s or 2m", cmd, a->name,
+            value);
+    if (a->min || a->max) {
+        fprintf(stderr, ", from ");
+        put_duration(stderr, a->min);
+        fprintf(stderr, " to ");
+        put_duration(stderr, a->max);
+    }
+    fprintf(stderr, "\n");
+}
+
 static int refuse(const char *cmd, const struct arg *a, const char *value)
 {
     if (a->kind == ARG_BOOL)
         fprintf(stderr, "fen %s: --%s=%s: expected on or off\n", cmd, a->name, value);
     else if (a->kind == ARG_DUR)
-        fprintf(stderr, "fen %s: --%s=%s: expected a time such as 500us, 20ms, 4s or 2m\n", cmd,
-                a->name, value);
+        refuse_duration(cmd, a, value);
     else if (a->min || a->max)
         fprintf(stderr,
                 "fen %s: --%s=%s: expected a whole number from %" PRId64 " to %" PRId64 "\n", cmd,
@@ -97,6 +120,10 @@ int args_parse(int argc, char **argv, const struct arg *tab, int n, const char *
     int words = 0;
     for (int i = 1; i < argc; i++) {
         char *s = argv[i];
+        if (!strcmp(s, "--help") || !strcmp(s, "-h")) {
+            help(argv[0], tab, n);
+            return -1;
+        }
         if (strncmp(s, "--", 2)) {
             if (words >= max_words) {
                 fprintf(stderr, "fen %s: unexpected word '%s'\n", argv[0], s);
@@ -104,10 +131,6 @@ int args_parse(int argc, char **argv, const struct arg *tab, int n, const char *
             }
             ret_words[words++] = s;
             continue;
-        }
-        if (!strcmp(s, "--help")) {
-            help(argv[0], tab, n);
-            return -1;
         }
         size_t len = strcspn(s + 2, "=");
         const struct arg *found = NULL;

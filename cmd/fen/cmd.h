@@ -32,7 +32,8 @@ struct arg {
 
 /* Parses --name=value flags; argv[0] is the command's name. Positional words go to ret_words (at
  * most max_words). 0; or 2 after one line on stderr that names the flag, what was wrong and what is
- * accepted; or -1 after printing help for --help (exit 0). */
+ * accepted; or -1 after printing the flags for --help or -h: the caller adds the words it
+ * takes, if any, and exits with 0. */
 int args_parse(int argc, char **argv, const struct arg *tab, int n, const char **ret_words,
                int max_words);
 

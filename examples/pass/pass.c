@@ -126,8 +126,9 @@ int main(int argc, char **argv)
         perror(argv[2]);
         return 1;
     }
-    int rc = fen_run(serve, argc > 3 ? argv[3] : "127.0.0.1:8080", NULL);
+    char *at = argc > 3 ? argv[3] : "127.0.0.1:8080";
+    int rc = fen_run(serve, at, NULL);
     if (rc)
-        fprintf(stderr, "%s\n", fen_strerror(rc));
+        fprintf(stderr, "%s: %s\n", at, fen_strerror(rc));
     return rc ? 1 : 0;
 }

@@ -94,7 +94,7 @@ static int app(void *arg)
     for (int i = 0; i < CLIENTS; i++) {
         good += k[i].rc == 0;
         if (k[i].rc)
-            printf("client %d: %s\n", i, fen_strerror(k[i].rc));
+            printf("%s:%d, client %d: %s\n", k[i].host, k[i].port, i, fen_strerror(k[i].rc));
     }
     printf("%d of %d clients had their value back\n", good, CLIENTS);
     return ended ? ended : good == CLIENTS ? 0 : -EIO;

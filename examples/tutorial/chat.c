@@ -269,12 +269,12 @@ static int run_chat(struct chat *c, const char *addr)
 static int app(void *arg)
 {
     struct chat c = {0};
-    const char *addr = arg;
-    int rc = fen_tcp_listen(addr ? addr : "127.0.0.1:0", 0, &c.listener);
+    const char *addr = arg, *at = addr ? addr : "127.0.0.1:0";
+    int rc = fen_tcp_listen(at, 0, &c.listener);
     if (rc == 0)
         rc = run_chat(&c, addr);
     if (rc < 0)
-        fprintf(stderr, "chat: %s\n", fen_strerror(rc));
+        fprintf(stderr, "chat: %s: %s\n", at, fen_strerror(rc));
     fen_sock_close(c.listener);
     return rc;
 }

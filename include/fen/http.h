@@ -52,7 +52,8 @@ FEN_API fen_server *fen_server_new(const fen_server_config *cfg) FEN_MUST_CHECK;
 FEN_API void fen_server_free(fen_server *s);
 
 /* Adds "METHOD /path/{name}/more". pattern is borrowed for the server's life. 0, -EINVAL for a
- * malformed pattern, -EEXIST for one that matches the same requests, -ENOMEM. Before serving. */
+ * malformed pattern or no handler, -EEXIST for a pattern that matches the same requests, -ENOMEM.
+ * Before serving: -EBUSY while it serves. */
 FEN_API int fen_route(fen_server *s, const char *pattern, fen_handler fn, void *arg) FEN_MUST_CHECK;
 
 /* Which route would answer: 200 and its pattern; 404 no pattern has that path (encoded, without
@@ -61,7 +62,8 @@ FEN_API int fen_route_find(const fen_server *s, fen_slice method, fen_slice path
                            const char **ret_pattern);
 
 /* Serves on addr (see fen_tcp_listen) until fen_server_stop, then drains: accepted requests get
- * their full reply, idle connections are closed. Blocks the fiber. 0 or -errno. */
+ * their full reply, idle connections are closed. Blocks the fiber. 0, FEN_ENOTFIBER outside of one,
+ * or -errno. */
 FEN_API int fen_server_serve(fen_server *s, const char *addr);
 
 /* Begins the drain. Any thread, signal-safe, idempotent. */
@@ -79,8 +81,8 @@ typedef struct fen_service_config {
     const struct fen_price_book *prices; /* NULL: the documented defaults */
 } fen_service_config;
 /* Prints "listening on HOST:PORT" when ready and, unless quiet, the closing books and bill. 0;
- * -EINVAL, -EADDRINUSE, -EACCES ... for either address, with one line on standard error. Blocks the
- * fiber; one at a time in a process. */
+ * -EINVAL (also for no address), -EADDRINUSE, -EACCES ... for either address, with one line on
+ * standard error; FEN_ENOTFIBER outside a fiber. Blocks the fiber; one at a time in a process. */
 FEN_API int fen_server_run(fen_server *s, const fen_service_config *cfg);
 
 /* ---- inside a handler; what is returned lives until the handler returns ---- */

@@ -18,9 +18,9 @@ typedef struct fen_defer_record {
     struct fen_defer_record *next;
 } fen_defer_record;
 
-/* Called once when the scope is cancelled or its deadline passes, on any thread, holding no lock. To
- * the calls it makes it is no fiber; it must be short, and a call that has to wait is an assertion.
- * rc is -ECANCELED or -ETIMEDOUT. */
+/* Called once when the scope is cancelled or its deadline passes, on any thread, holding no lock.
+ * To the calls it makes it is no fiber; it must be short, and a call that has to wait is an
+ * assertion. rc is -ECANCELED or -ETIMEDOUT. */
 typedef struct fen_cancel_hook {
     void (*fn)(struct fen_cancel_hook *h, int rc);
     void *arg;

@@ -79,6 +79,8 @@ void fen_server_free(fen_server *s)
 
 int fen_route(fen_server *s, const char *pattern, fen_handler fn, void *arg)
 {
+    if (!fn)
+        return -EINVAL;
     if (s->serving)
         return -EBUSY;
     int index = s->router.routes_n;

@@ -61,7 +61,9 @@ static void release_signals(struct fen__service *v)
 
 static int refuse(const char *what, const char *addr, int rc)
 {
-    const char *hint = rc == -EINVAL ? "; expected HOST:PORT or :PORT with a numeric host" : "";
+    const char *hint = rc == -EINVAL ? "; expected 127.0.0.1:80, [::1]:80, localhost:80, "
+                                       "unix:/a/path or, for every address, :80"
+                                     : "";
     fprintf(stderr, "fen: cannot listen on %s (%s): %s%s\n", addr, what, fen_strerror(rc), hint);
     return rc;
 }
@@ -130,8 +132,12 @@ static int serve(struct fen__service *v)
 
 int fen_server_run(fen_server *s, const fen_service_config *cfg)
 {
-    if (!s || !cfg || !cfg->addr)
+    if (!s)
         return -EINVAL;
+    if (!cfg || !cfg->addr)
+        return refuse("service", "no address", -EINVAL);
+    if (!fen_in_fiber())
+        return FEN_ENOTFIBER;
     struct fen__service *v = fen__mem_calloc(sizeof *v);
     if (!v)
         return -ENOMEM;

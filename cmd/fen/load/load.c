@@ -27,12 +27,26 @@ static int bad(const char *what)
     return 2;
 }
 
+static int bad_value(const char *flag, const char *value, const char *expected)
+{
+    fprintf(stderr, "fen load: --%s=%s: expected %s\n", flag, value, expected);
+    return 2;
+}
+
+static int bad_word(const char *word)
+{
+    fprintf(stderr, "fen load: unexpected word '%s'; a URL is given with --url=\n", word);
+    return 2;
+}
+
 /* --header may be given up to 8 times; the flag parser keeps only the last value of a flag, so the
  * headers are taken out of the arguments first. */
 static int take_headers(struct load_conf *c, int *argc, char **argv)
 {
     int kept = 1, urls = 0;
     for (int i = 1; i < *argc; i++) {
+        if (*argv[i] != '-')
+            return bad_word(argv[i]);
         urls += !strncmp(argv[i], "--url=", 6);
         if (urls > 1) /* a shell has expanded {1..9}: the last number alone would be asked for */
             return bad("--url was given more than once; put quotes around a URL with {a..b}");
@@ -42,7 +56,7 @@ static int take_headers(struct load_conf *c, int *argc, char **argv)
         }
         const char *h = argv[i] + 9, *colon = strchr(h, ':');
         if (!colon || colon == h || strpbrk(h, "\r\n"))
-            return bad("--header: expected --header='Name: value'");
+            return bad_value("header", h, "'Name: value'");
         if (c->headers_n == LOAD_HEADERS_MAX)
             return bad("--header: at most 8 of them");
         c->headers[c->headers_n++] = h;
@@ -70,12 +84,12 @@ static int take_texts(struct load_conf *c, const struct texts *t)
         c->method = t->method;
     if (!*c->method || strlen(c->method) > 16 ||
         strspn(c->method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != strlen(c->method))
-        return bad("--method: expected capital letters such as GET or POST");
+        return bad_value("method", c->method, "capital letters such as GET or POST");
     c->has_body = t->body;
     if (t->body && load_template_parse(&c->body, t->body))
         return bad("--body: a range must look like {1..100}, at most 16 of them, 16 KiB in all");
     if (t->arrival && strcmp(t->arrival, "fixed") && strcmp(t->arrival, "poisson"))
-        return bad("--arrival: expected fixed or poisson");
+        return bad_value("arrival", t->arrival, "fixed or poisson");
     c->poisson = t->arrival && !strcmp(t->arrival, "poisson");
     if (c->rate && c->pipeline > 1)
         return bad("--pipeline is for the closed loop, without --rate");
@@ -116,13 +130,19 @@ static int parse(struct load_conf *c, struct texts *t, bool *ret_json, int argc,
     return rc ? rc : take_texts(c, t);
 }
 
-static int report(const struct load_conf *c, const struct load_result *r, const char *samples,
-                  bool json)
+static int bad_samples(const char *path, int rc)
+{
+    fprintf(stderr, "fen load: --samples=%s: %s\n", path, strerror(-rc));
+    return 2;
+}
+
+static int report(const struct load_conf *c, const struct load_result *r, FILE *samples,
+                  const char *path, bool json)
 {
     (json ? load_print_json : load_print_text)(stdout, c, r);
     int rc = samples ? load_write_samples(samples, c, r) : 0;
     if (rc)
-        fprintf(stderr, "fen load: --samples=%s: %s\n", samples, strerror(-rc));
+        bad_samples(path, rc);
     if (!r->requests)
         fprintf(stderr, "fen load: no request was answered\n");
     return rc || !r->requests;
@@ -136,13 +156,19 @@ int cmd_load(int argc, char **argv)
     bool json = false;
     load_conf_init(&c);
     int rc = parse(&c, &t, &json, argc, argv);
+    if (rc < 0)
+        printf("exit status 1: no request was answered; errors and unexpected answers are counted "
+               "in the report\n");
     if (rc)
         return rc < 0 ? 0 : rc;
+    FILE *samples = t.samples ? fopen(t.samples, "we") : NULL;
+    if (t.samples && !samples) /* found before the load, which may take hours */
+        return bad_samples(t.samples, -errno);
     signal(SIGINT, on_interrupt); /* ends the run early and still reports */
     c.stop = &interrupted;
     rc = load_run(&c, &r);
     if (!rc)
-        rc = report(&c, &r, t.samples, json);
+        rc = report(&c, &r, samples, t.samples, json);
     load_result_fini(&r);
     return rc;
 }

@@ -112,8 +112,8 @@ double load_server_us(const struct load_result *r);
 
 void load_print_json(FILE *f, const struct load_conf *c, const struct load_result *r);
 void load_print_text(FILE *f, const struct load_conf *c, const struct load_result *r);
-/* The raw file: intervals and buckets, one a line. 0 or -errno. */
-int load_write_samples(const char *path, const struct load_conf *c, const struct load_result *r);
+/* The raw file: intervals and buckets, one a line. Closes it. 0 or -errno. */
+int load_write_samples(FILE *f, const struct load_conf *c, const struct load_result *r);
 /* A JSON string with its quotes. */
 void load_json_string(FILE *f, const char *s);
 

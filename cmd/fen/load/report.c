@@ -187,11 +187,8 @@ void load_print_text(FILE *f, const struct load_conf *c, const struct load_resul
     text_problems(f, c, r);
 }
 
-int load_write_samples(const char *path, const struct load_conf *c, const struct load_result *r)
+int load_write_samples(FILE *f, const struct load_conf *c, const struct load_result *r)
 {
-    FILE *f = fopen(path, "we");
-    if (!f)
-        return -errno;
     fprintf(f, "# fen load: interval <end_ns since the start> <completed> <errors>;"
                " bucket <low_ns> <high_ns> <count>\n");
     fprintf(f, "url %s\nspan_ns %" PRId64 "\nrequests %" PRId64 "\n", c->url, r->span_ns,

@@ -190,6 +190,13 @@ static bool name_ok(const char *name)
     return blank < NAME_BYTES && name[blank] && !strchr(name, '\n');
 }
 
+static int usage(FILE *to)
+{
+    fprintf(to, "usage: fen capture [--for=10s] [--every=100ms] [--name=TEXT] [--out=FILE] "
+                "http://ADMIN-HOST:PORT\n");
+    return to == stderr ? 2 : 0;
+}
+
 int cmd_capture(int argc, char **argv)
 {
     struct options o = {.for_ns = 10 * FEN_S, .every_ns = 100 * FEN_MS};
@@ -202,12 +209,11 @@ int cmd_capture(int argc, char **argv)
     };
     int rc = args_parse(argc, argv, tab, 4, words, 1);
     if (rc)
-        return rc < 0 ? 0 : rc;
-    if (!words[0] || strncmp(words[0], "http://", 7) || strlen(words[0]) > 500) {
-        fprintf(stderr, "usage: fen capture [--for=10s] [--every=100ms] [--name=TEXT] [--out=FILE] "
-                        "http://ADMIN-HOST:PORT\n");
-        return 2;
-    }
+        return rc < 0 ? usage(stdout) : rc;
+    if (!words[0])
+        return usage(stderr);
+    if (strncmp(words[0], "http://", 7) || strlen(words[0]) > 500)
+        return refuse("capture", words[0], "expected http://ADMIN-HOST:PORT, at most 500 bytes");
     if (o.name && !name_ok(o.name))
         return refuse("capture", "--name", "expected one line, not blank in its first 63 bytes");
     if (o.for_ns / o.every_ns >= CAPTURE_POINTS)

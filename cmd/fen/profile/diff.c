@@ -74,18 +74,22 @@ static int page(const char *out, const struct capture *a, const struct capture *
     return rc ? 1 : 0;
 }
 
+static int usage(FILE *to)
+{
+    fprintf(to, "usage: fen diff [--out=PAGE.html] CAPTURE CAPTURE\n"
+                "  two files that fen capture wrote\n");
+    return to == stderr ? 2 : 0;
+}
+
 int cmd_diff(int argc, char **argv)
 {
     const char *words[2] = {NULL, NULL}, *out = NULL;
     const struct arg tab[] = {{"out", ARG_STR, &out, 0, 0, "a page, too: FILE.html"}};
     int rc = args_parse(argc, argv, tab, 1, words, 2);
     if (rc)
-        return rc < 0 ? 0 : rc;
-    if (!words[1]) {
-        fprintf(stderr, "usage: fen diff [--out=PAGE.html] CAPTURE CAPTURE\n"
-                        "  two files that fen capture wrote\n");
-        return 2;
-    }
+        return rc < 0 ? usage(stdout) : rc;
+    if (!words[1])
+        return usage(stderr);
     struct capture *c = calloc(2, sizeof *c);
     if (!c) {
         fprintf(stderr, "fen diff: out of memory\n");

@@ -11,9 +11,13 @@ struct options {
     int64_t rows;
 };
 
-static const char usage[] =
-    "usage: fen heap top [--by=inuse_space] [--label=operation] [--rows=20] FILE|URL\n"
-    "  a heap profile: a file, or http://127.0.0.1:6060/debug/pprof/heap\n";
+static int usage(FILE *to)
+{
+    fputs("usage: fen heap top [--by=inuse_space] [--label=operation] [--rows=20] FILE|URL\n"
+          "  a heap profile: a file, or http://127.0.0.1:6060/debug/pprof/heap\n",
+          to);
+    return to == stderr ? 2 : 0;
+}
 
 /* A count or bytes, short: 1.5MiB. */
 static void put_value(int64_t v, bool bytes)
@@ -61,6 +65,21 @@ static int refuse(const char *what, const char *why)
     return 2;
 }
 
+/* 2 after a line with what may be asked for, if the profile has no label of that name. */
+static int refuse_label(const struct pprof *p, const char *label)
+{
+    const char *name[PPROF_KEYS_MAX];
+    int n = pprof_keys(p, name);
+    for (int i = 0; i < n; i++)
+        if (!strcmp(name[i], label))
+            return 0;
+    fprintf(stderr, "fen heap: --label=%s: the profile has%s", label, n ? "" : " no labels");
+    for (int i = 0; i < n; i++)
+        fprintf(stderr, " %s", name[i]);
+    fprintf(stderr, "\n");
+    return 2;
+}
+
 static int top(const char *from, const struct options *o)
 {
     char *bytes;
@@ -78,7 +97,8 @@ static int top(const char *from, const struct options *o)
         fprintf(stderr, "fen heap: --by=%s: the profile has", o->by);
     for (int i = 0; value < 0 && i < p.types; i++)
         fprintf(stderr, " %s%s", p.string[p.type[i]], i + 1 == p.types ? "\n" : "");
-    rc = value < 0 ? 2 : print_top(&p, value, o);
+    rc = value < 0 ? 2 : o->label ? refuse_label(&p, o->label) : 0;
+    rc = rc ? rc : print_top(&p, value, o);
     pprof_free(&p);
     return rc;
 }
@@ -94,10 +114,10 @@ int cmd_heap(int argc, char **argv)
     };
     int rc = args_parse(argc, argv, tab, 3, words, 2);
     if (rc)
-        return rc < 0 ? 0 : rc;
-    if (!words[0] || strcmp(words[0], "top") || !words[1]) {
-        fputs(usage, stderr);
-        return 2;
-    }
+        return rc < 0 ? usage(stdout) : rc;
+    if (words[0] && strcmp(words[0], "top"))
+        return refuse(words[0], "unknown word; accepted: top");
+    if (!words[1])
+        return usage(stderr);
     return top(words[1], &o);
 }

@@ -346,6 +346,21 @@ int pprof_value(const struct pprof *p, const char *type)
     return -1;
 }
 
+int pprof_keys(const struct pprof *p, const char **ret_names)
+{
+    int n = 0;
+    for (size_t i = 0; i < p->samples; i++)
+        for (int k = 0; k < p->sample[i].labels; k++) {
+            const char *key = p->string[p->sample[i].label[k].key];
+            int at = 0;
+            while (at < n && strcmp(ret_names[at], key))
+                at++;
+            if (at == n && n < PPROF_KEYS_MAX && p->sample[i].label[k].text)
+                ret_names[n++] = key;
+        }
+    return n;
+}
+
 /* ---- sums ---- */
 
 static int by_flat(const void *a, const void *b)

@@ -98,6 +98,9 @@ static void sums_are_right(void **state)
     expect(&r[0], "acme", 10, 10);
     expect(&r[1], "(none)", 1, 1);
     free(r);
+    const char *key[PPROF_KEYS_MAX];
+    assert_int_equal(pprof_keys(&p, key), 1);
+    assert_string_equal(key[0], "tenant");
     pprof_free(&p);
 }
 

@@ -14,7 +14,7 @@
 int fetch(const char *cmd, const char *from, char **ret_p, size_t *ret_n);
 
 /* ---- pprof.c ---- */
-enum { VALUES_MAX = 4, LABELS_MAX = 8 };
+enum { VALUES_MAX = 4, LABELS_MAX = 8, PPROF_KEYS_MAX = 64 };
 
 struct pprof_label {
     uint32_t key, text; /* strings; text 0: a number */
@@ -47,6 +47,8 @@ const char *pprof_read(struct pprof *p, const char *bytes, size_t n);
 void pprof_free(struct pprof *p);
 /* Which of the values; -1: the profile has none of that name. */
 int pprof_value(const struct pprof *p, const char *type);
+/* How many labels with a text the samples have, at most PPROF_KEYS_MAX, and their names. */
+int pprof_keys(const struct pprof *p, const char **ret_names);
 
 struct pprof_row {
     const char *name;

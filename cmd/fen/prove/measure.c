@@ -6,6 +6,7 @@
  * threads that have ended. */
 #include "prove.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,7 +106,8 @@ static void write_raw(const struct plan *p, const struct load_conf *c, struct ru
         fclose(f);
     }
     path_of(p, run, ".samples", path);
-    int rc = load_write_samples(path, c, &result);
+    FILE *samples = fopen(path, "we");
+    int rc = samples ? load_write_samples(samples, c, &result) : -errno;
     if (!f || rc)
         snprintf(run->why, sizeof run->why, "raw files could not be written: %s", strerror(-rc));
 }

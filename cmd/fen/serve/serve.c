@@ -106,12 +106,17 @@ static int parse(int argc, char **argv, struct options *o)
     };
     const char *word = NULL;
     int rc = args_parse(argc, argv, tab, sizeof tab / sizeof tab[0], &word, 1);
+    if (rc < 0)
+        printf("usage: fen serve orders [--flag=value ...]\n");
     if (rc)
         return rc;
-    if (word && !strcmp(word, "orders"))
+    if (!word)
+        fprintf(stderr, "fen serve: say which service: fen serve orders is the only one\n");
+    else if (strcmp(word, "orders"))
+        fprintf(stderr, "fen serve: unknown service '%s': fen serve orders is the only one\n",
+                word);
+    else
         return 0;
-    fprintf(stderr, "fen serve: %s%s%s; the one service is: fen serve orders\n",
-            word ? "unknown service '" : "which service?", word ? word : "", word ? "'" : "");
     return 2;
 }
 
@@ -183,7 +188,9 @@ static int open_all(struct options *o)
     int rc = upstream_open(o->backend, &o->orders.backend);
     if (rc < 0) {
         store_close(o->orders.store);
-        return refuse("backend", rc == -EINVAL ? "expected host:port" : fen_strerror(rc));
+        fprintf(stderr, "fen serve: --backend=%s: %s\n", o->backend,
+                rc == -EINVAL ? "expected host:port" : fen_strerror(rc));
+        return 2;
     }
     return 0;
 }
