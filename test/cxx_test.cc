@@ -117,6 +117,22 @@ void contexts()
         fen_context_free(s.c);
 }
 
+/* Each macro that makes a value, as C writes it: in a list, assigned and as an argument. */
+void macros(fen_chan *c) /* has room for one int */
+{
+    int v = 0;
+    const int two = 2;
+    fen_case cases[] = {FEN_SEND(c, &two), FEN_AFTER(FEN_S)};
+    CHECK(fen_select(cases, 2, FEN_NEVER) == 0);
+    cases[0] = FEN_RECV(c, &v);
+    CHECK(fen_select(cases, 2, FEN_NEVER) == 0 && v == 2);
+    cases[1] = FEN_AFTER(FEN_MS);
+    CHECK(fen_select(cases, 2, FEN_NEVER) == 1);
+    CHECK(fen_label_set("op", FEN_SLICE("cxx")) == 0);
+    fen_slice s = FEN_SLICE("four");
+    CHECK(s.n == 4 && std::string(s.p, s.n) == "four" && FEN_SLICE("").n == 0);
+}
+
 int app(void *)
 {
     fen_scope *s = fen_scope_open(FEN_NEVER);
@@ -129,6 +145,7 @@ int app(void *)
     CHECK(fen_chan_send(c, &one) == 0);
     fen_case cases[] = {FEN_RECV(c, &v)};
     CHECK(fen_select(cases, 1, FEN_NEVER) == 0 && v == 1);
+    macros(c);
     fen_chan_free(c);
     return 0;
 }

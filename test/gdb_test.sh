@@ -109,17 +109,28 @@ said 11 | grep -q ' mover (' || fail "fiber 2 is not selected any more: $(cat "$
 [ "$(said 13)" = "$(said 15)" ] || fail "the thread's frame: $(cat "$tmp/out.said")"
 counts 15 1
 
+# A frame by the name of its function.
+session "$pid" "fiber 2 frame mover" "fiber 2 bt" "fiber 1 locals app" "fiber 3 args mover"
+n=$(said 1 | sed -n '1s/^#\([0-9]*\) .* mover (.*/\1/p')
+said 2 | grep -q "^#$n .* mover (" || fail "frame mover: $(cat "$tmp/out.said")"
+said 3 | grep -q '^back = {bank = 0x' || fail "locals app: $(cat "$tmp/out.said")"
+said 4 | grep -q '^arg = ' || fail "args mover: $(cat "$tmp/out.said")"
+
 # What is wrong is said plainly.
 session "$pid" "fiber apply 3 77 78 bt" "fiber 2 locals abc" "fiber 2 frame -1" "fiber 2 nonsense" \
-    "info fibers [" "fiber 2 bt abc" "fiber apply 3 4 frame 99" "fiber 2 locals 1 2"
+    "info fibers [" "fiber 2 bt abc" "fiber apply 3 4 frame 99" "fiber 2 locals 1 2" \
+    "fiber abc" "fiber apply x bt"
 says 1 "no fiber 77, 78; \`info fibers\` lists them"
-says 2 "not the number of a frame: abc"
-says 3 "not the number of a frame: -1"
+says 2 "fiber 2 has no frame abc"
+says 3 "neither number nor function of a frame: -1"
 says 4 'Undefined command: "nonsense".  Try "help".'
 said 5 | grep -q '^no regular expression: \[: ' || fail "a wrong pattern: $(cat "$tmp/out.said")"
 says 6 'No symbol "abc" in current context.'
 [ "$(said 7 | grep -c 'has no frame 99')" = 2 ] || fail "not both: $(cat "$tmp/out.said")"
-says 8 "not the number of a frame: 1 2"
+says 8 "neither number nor function of a frame: 1 2"
+said 9 | head -n 1 | grep -q '^not the number of a fiber: abc$' || fail "9: $(cat "$tmp/out.said")"
+said 10 | head -n 1 | grep -q '^neither all nor the number of a fiber: x$' ||
+    fail "10: $(cat "$tmp/out.said")"
 ! grep -q Python "$tmp/out.said" || fail "Python's words: $(cat "$tmp/out.said")"
 kill -ABRT "$pid"
 wait "$pid" 2>/dev/null || true
@@ -151,6 +162,23 @@ look gcore "$program" "$tmp/own.$pid"
 check gcore
 [ "$(frames gcore)" = "$(frames live)" ] || fail "frames of gcore: $(cat "$tmp/out.gcore")"
 
+# A guard that is not in the map, where the kernel has it: no stacks, and that is said.
+guard=madvise
+start "$program"
+gcore -o "$tmp/guarded" "$pid" >"$tmp/gcore" 2>&1 || fail "gcore: $(cat "$tmp/gcore")"
+kill -9 "$pid"
+wait "$pid" 2>/dev/null || true
+look guarded "$program" "$tmp/guarded.$pid"
+has guarded '^ +3  giro-to-savings +parked +mutex '
+if ! grep -q ' mover (arg=' "$tmp/out.guarded"; then
+    has guarded '^the stack of fiber 3 is not in this core; FEN_STACK_GUARD=mprotect '
+    [ "$(grep -c '^  the stack of fiber [45] is not in' "$tmp/out.guarded")" = 2 ] ||
+        fail "not both: $(cat "$tmp/out.guarded")"
+    ! sed '1,/^7 fibers/d' "$tmp/out.guarded" | grep -q '^#' ||
+        fail "frames: $(cat "$tmp/out.guarded")"
+fi
+guard=mprotect
+
 # Without symbols the layout is found by its first bytes; names, states and counts are still there.
 strip -o "$tmp/stripped" "$program"
 start "$tmp/stripped"
@@ -175,7 +203,7 @@ fd=$(sed -n 's/^fd=\([0-9]*\) .*/\1/p' "$tmp/waits")
 child=$(sed -n 's/.* pid=//p' "$tmp/waits")
 sleep 0.3
 session "$pid" "info fibers" "python thread_of(Fen().fiber(5).tid).switch()" "fiber 2" \
-    "fiber 5 bt" "frame" "fiber 5" "bt"
+    "fiber 5 bt" "frame" "fiber 5" "bt" "fiber 6 bt"
 kill -9 "$pid"
 wait "$pid" 2>/dev/null || true
 pid=
@@ -187,6 +215,7 @@ for i in 4 7; do
     ! said $i | grep -q 'fen__park' || fail "frames of fiber 2: $(cat "$tmp/out.said")"
 done
 says 5 "$(said 3 | tail -n +2)"
+says 8 "the stack of fiber 6 is empty: it hibernates; SIGQUIT shows its frames"
 has said "^ +[0-9]+  watcher +parked +fd +[0-9.]+s  fd $fd events read  cpu "
 has said "^ +[0-9]+  parent +parked +process +[0-9.]+s  pid $child  cpu "
 has said "^ +[0-9]+  caller +parked +blocking +[0-9.]+s  cpu "

@@ -3,7 +3,7 @@
     (gdb) source .../share/fen/fen-gdb.py
     (gdb) info fibers [PATTERN]          every fiber, or those whose line matches the expression
     (gdb) fiber 7 bt                     backtrace of fiber number 7
-    (gdb) fiber 7 frame 3                a frame of it
+    (gdb) fiber 7 frame 3                a frame of it, by number or by its function: frame app
     (gdb) fiber 7 locals 3               the variables of that frame
     (gdb) fiber apply all bt             the same for every fiber; `all` may be numbers: 3 4 7
     (gdb) fiber 7                        makes it the one that bt, up, down, info locals look at
@@ -121,6 +121,12 @@ def mappings():
         return
 
 
+def core_file():
+    """Its name; None: the process lives."""
+    m = re.search(r"Local core dump file:\s*`([^']*)'", gdb.execute("info files", False, True))
+    return m[1] if m else None
+
+
 class Fen:
     """The runtime of the selected inferior, as it is now."""
 
@@ -145,8 +151,8 @@ class Fen:
 
     def clock(self):
         """The wall clock in ns when the process was stopped: now, or the core file's time."""
-        m = re.search(r"Local core dump file:\s*`([^']*)'", gdb.execute("info files", False, True))
-        return int(os.path.getmtime(m[1]) * 1e9) if m else time.time_ns()
+        core = core_file()
+        return int(os.path.getmtime(core) * 1e9) if core else time.time_ns()
 
     def ns(self, ticks):
         return ticks * self.ns_of_gig >> 30
@@ -192,6 +198,15 @@ class Fiber:
         self.since = fen.wall_ns + fen.ns(at(fen.g_parked_at) - fen.tsc)
         self.cpu_ns = fen.ns(at(fen.g_cpu))
         self.index = at(fen.g_node_index, 4)
+
+    def has_stack(self):
+        """Switched out, its stack holds where it goes on: 0 where gcore wrote no stack, and
+        where the pages of one that hibernates were given back."""
+        try:
+            saved, _ = SAVED[arch()]
+            return word(self.sp + saved["rip" if arch() == "x86_64" else "pc"]) != 0
+        except gdb.MemoryError:
+            return False
 
     def peak(self):
         """Deepest use in bytes, for a painted stack; None else."""
@@ -270,6 +285,11 @@ class Unwinder(gdb.unwinder.Unwinder):
             raise gdb.GdbError("no process and no core file")
         if not fiber.sp:
             raise gdb.GdbError(f"fiber {fiber.number} has not begun: it has no stack")
+        if not fiber.has_stack():
+            raise gdb.GdbError(f"the stack of fiber {fiber.number} " + (
+                "is not in this core; FEN_STACK_GUARD=mprotect in the program's environment puts "
+                "it in, unless the fiber hibernates" if core_file() else
+                "is empty: it hibernates; SIGQUIT shows its frames"))
         frame = gdb.newest_frame()
         sp = frame.read_register("rsp" if arch() == "x86_64" else "sp")
         self.fiber, self.thread = fiber, thread.num
@@ -422,19 +442,34 @@ def bt_of_fiber(command):
     return " ".join(words[:at] + [str(n + 1 if n > 0 else n)])
 
 
-def frame_number(words):
-    """Of `frame N`, `locals [N]`, `args [N]`."""
+def frame_wanted(words):
+    """Of `frame K`, `locals [K]`, `args [K]`: a number, or the name of a function."""
     if len(words) == 1:
         return 0
-    if len(words) > 2 or not words[1].isdecimal():
-        raise gdb.GdbError(f"not the number of a frame: {' '.join(words[1:])}")
-    return int(words[1])
+    if len(words) == 2 and words[1].isdecimal():
+        return int(words[1])
+    if len(words) > 2 or not re.fullmatch(r"[A-Za-z_][\w:~]*", words[1]):
+        raise gdb.GdbError(f"neither number nor function of a frame: {' '.join(words[1:])}")
+    return words[1]
+
+
+def frame_of(f, wanted):
+    """That frame of the fiber; by name the innermost of that function."""
+    at = nth_frame(0 if f.tid else 1)
+    if isinstance(wanted, int):
+        at = nth_frame(wanted if f.tid else wanted + 1)
+    else:
+        while at and at.name() != wanted:
+            at = at.older()
+    if not at:
+        raise gdb.GdbError(f"fiber {f.number} has no frame {wanted}")
+    return at
 
 
 def on_fiber(f, command):
     """Does bt, frame N, locals [N], or any gdb command, in the fiber."""
     words = command.split()
-    frame = frame_number(words) if words[0] in ("frame", "locals", "args") else 0
+    wanted = frame_wanted(words) if words[0] in ("frame", "locals", "args") else 0
     before = Place()
     try:
         if f.tid:
@@ -447,10 +482,7 @@ def on_fiber(f, command):
             out = gdb.execute(command if f.tid else bt_of_fiber(command), False, True)
             print(out.rstrip() if f.tid else renumber(out))
             return
-        at = nth_frame(frame if f.tid else frame + 1)
-        if not at:
-            raise gdb.GdbError(f"fiber {f.number} has no frame {frame}")
-        at.select()
+        frame_of(f, wanted).select()
         if words[0] in ("locals", "args"):
             command = "info " + words[0]
         elif words[0] == "frame":
@@ -465,9 +497,10 @@ def on_fiber(f, command):
 
 class FiberCommand(gdb.Command):
     """Look into a fiber.
-usage: fiber NUMBER [bt | frame N | locals [N] | args [N] | COMMAND]
+usage: fiber NUMBER [bt | frame K | locals [K] | args [K] | COMMAND]
        fiber apply all|NUMBER... COMMAND
        fiber off
+K is the number of a frame or the name of its function.
 Without a command the fiber stays selected for bt, up, down, info locals: its frames begin at #1, #0
 is the thread's. `fiber off`, or letting the program run, ends that."""
 
@@ -484,7 +517,7 @@ is the thread's. `fiber off`, or letting the program run, ends that."""
         elif words[0] == "apply":
             self.apply(words[1:])
         elif not words[0].isdecimal():
-            raise gdb.GdbError(self.__doc__)
+            raise gdb.GdbError(f"not the number of a fiber: {words[0]}\n{self.__doc__}")
         elif len(words) > 1:
             on_fiber(Fen().fiber(int(words[0])), arg.split(None, 1)[1])
         else:
@@ -509,7 +542,9 @@ is the thread's. `fiber off`, or letting the program run, ends that."""
             words = words[1:]
         while words and words[0].isdecimal():
             numbers.append(int(words.pop(0)))
-        if not words or not (every or numbers):
+        if words and not (every or numbers):
+            raise gdb.GdbError(f"neither all nor the number of a fiber: {words[0]}\n{self.__doc__}")
+        if not words:
             raise gdb.GdbError(self.__doc__)
         fibers = list(Fen().fibers())
         unknown = set(numbers) - {f.number for f in fibers}

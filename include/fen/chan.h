@@ -57,9 +57,9 @@ typedef struct fen_case {
 } fen_case;
 
 /* Cases of a select: send *elem, receive into *elem (NULL drops), give up after a time. */
-#define FEN_SEND(chan, elem) ((fen_case){(chan), FEN_OP_SEND, (void *)(elem), 0, 0})
-#define FEN_RECV(chan, elem) ((fen_case){(chan), FEN_OP_RECV, (elem), 0, 0})
-#define FEN_AFTER(duration_ns) ((fen_case){NULL, FEN_OP_AFTER, NULL, 0, (duration_ns)})
+#define FEN_SEND(chan, elem) (FEN__VALUE(fen_case){(chan), FEN_OP_SEND, (void *)(elem), 0, 0})
+#define FEN_RECV(chan, elem) (FEN__VALUE(fen_case){(chan), FEN_OP_RECV, (elem), 0, 0})
+#define FEN_AFTER(duration_ns) (FEN__VALUE(fen_case){NULL, FEN_OP_AFTER, NULL, 0, (duration_ns)})
 
 #define FEN_SELECT_MAX 64 /* cases of one select */
 

@@ -1,4 +1,4 @@
-/* fen.h - every public header. */
+/* fen.h - every public header but stddefer.h, which makes defer a keyword and is for C only. */
 #ifndef FEN_FEN_H
 #define FEN_FEN_H
 

@@ -32,8 +32,10 @@ FEN_API fen_scope *fen_group_scope(fen_group *g);
 
 /* Waits for the group's fibers, closes its scope and frees it. By the fiber that opened it, whose
  * current scope it must be (asserted). The first error; else why the scope ended early (-ETIMEDOUT,
- * -ECANCELED), else 0. The wait itself cannot be cancelled: the fibers can. So the group's deadline
- * ends the blocking calls of its fibers, and the wait when they have returned. */
+ * -ECANCELED), else 0. -ECANCELED also after fen_scope_cancel_with(fen_group_scope(g), cause): the
+ * cause goes with the scope, so who wants it reads fen_scope_cause(fen_group_scope(g)) before the
+ * wait. The wait itself cannot be cancelled: the fibers can. So the group's deadline ends the
+ * blocking calls of its fibers, and the wait when they have returned. */
 FEN_API int fen_group_wait(fen_group *g);
 
 /* The same, but waits until the absolute deadline_ns only (one in the past: does not wait). 0: the

@@ -73,7 +73,8 @@ FEN_API void fen_server_stop(fen_server *s);
 FEN_API int fen_server_port(fen_server *s);
 
 /* fen_server_serve plus what a service needs around it: SIGTERM and SIGINT start the drain, and the
- * admin listener answers /metrics, /debug/vars and /healthz. */
+ * admin listener answers /metrics, /debug/vars, /debug/memory (GET and POST), POST /debug/reclaim,
+ * /debug/pprof/heap and /healthz. */
 typedef struct fen_service_config {
     const char *addr;                    /* required, e.g. ":8080" */
     const char *admin_addr;              /* NULL: "127.0.0.1:6060"; "": none */

@@ -77,11 +77,13 @@ typedef struct fen_config {
                                   else what was set before, else 512 KiB (fen/profile.h) */
     bool trace_memory;         /* a line for each reclaim, as FEN_DEBUG=memtrace=1 */
     /* What people look at (docs/debugging.md). FEN_DEBUG=sigquit=0,leaks=1,stacks=1,
-     * hibernate=1,deadlock=abort,memtrace=1 in the environment does the same and wins. */
+     * hibernate=1,deadlock=abort,memtrace=1 in the environment does the same and wins; memcheck=1,
+     * which it also takes, has no field here but a call: fen_mem_check (fen/mem.h). */
     enum fen_on_deadlock on_deadlock;
     bool sigquit_off;  /* SIGQUIT keeps its old meaning; else it prints every fiber, unless the
                           program has a handler of its own */
-    bool report_leaks; /* at the end: detached fibers, channels, timers, descriptors, bytes left */
+    bool report_leaks; /* at the end: detached fibers and, with the places that made them, channels
+                          (those of timers too) and pools; the numbers of descriptors and bytes */
     bool paint_stacks; /* measures each fiber's deepest use exactly; costs a fill a spawn */
     bool watch_hibernating; /* stacks of hibernating fibers stay, but whoever touches one faults
                                and is named (fen_scope_hibernate) */

@@ -29,7 +29,7 @@ typedef struct fen_cancel_hook {
 } fen_cancel_hook;
 
 /* Opens a scope inside the current one; it becomes the fiber's current scope. deadline_ns is
- * absolute (FEN_NEVER: only the parent's). NULL when out of memory. Fibers only. */
+ * absolute (FEN_NEVER: only the parent's). NULL when out of memory or outside a fiber. */
 FEN_API fen_scope *fen_scope_open(int64_t deadline_ns) FEN_MUST_CHECK;
 
 /* Waits for the scope's fibers, runs its deferred clean-ups last-in first-out, which no cancel and

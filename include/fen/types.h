@@ -26,8 +26,14 @@ typedef struct fen_slice {
     size_t n;
 } fen_slice;
 
+#ifdef __cplusplus /* how a value of a struct is written: C++ has no compound literals */
+#define FEN__VALUE(type) type
+#else
+#define FEN__VALUE(type) (type)
+#endif
+
 /* The slice of a string literal. */
-#define FEN_SLICE(lit) ((fen_slice){"" lit, sizeof(lit) - 1})
+#define FEN_SLICE(lit) (FEN__VALUE(fen_slice){"" lit, sizeof(lit) - 1})
 
 /* Monotonic time, nanoseconds. Any thread, does not block. */
 FEN_API int64_t fen_now(void);

@@ -114,8 +114,9 @@ static void announce_main(void *arg)
     printf("listening on %s:%d\n", host, fen_server_port(v->server));
     if (v->admin) {
         host_of(v->admin_addr, host, sizeof host);
-        printf("admin on %s:%d (/metrics, /debug/vars, /debug/pprof/heap, /healthz)\n", host,
-               fen_server_port(v->admin));
+        printf(
+            "admin on %s:%d (/metrics, /debug/vars, /debug/memory, /debug/pprof/heap, /healthz)\n",
+            host, fen_server_port(v->admin));
     }
     fflush(stdout);
 }

@@ -17,8 +17,7 @@
 
 #define ELEM_MAX 65536
 
-/* Not inlined by a program's link-time optimisation: the return address is the place. */
-FEN__NOINLINE fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity)
+fen_chan *fen__chan_make(size_t elem_bytes, size_t capacity, const void *site)
 {
     if (elem_bytes > ELEM_MAX || capacity > SIZE_MAX / 4 / (elem_bytes ? elem_bytes : 1))
         return NULL;
@@ -28,8 +27,14 @@ FEN__NOINLINE fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity)
     c->elem = elem_bytes;
     c->cap = capacity;
     if (FEN__UNLIKELY(fen__leaks_wanted()))
-        fen__chan_note(c, __builtin_return_address(0));
+        fen__chan_note(c, site);
     return c;
+}
+
+/* Not inlined by a program's link-time optimisation: the return address is the place. */
+FEN__NOINLINE fen_chan *fen_chan_new(size_t elem_bytes, size_t capacity)
+{
+    return fen__chan_make(elem_bytes, capacity, __builtin_return_address(0));
 }
 
 void fen_chan_free(fen_chan *c)

@@ -37,6 +37,9 @@ int fen__chan_recv_step(fen_chan *c, void *ret_elem, struct fen__handed *ret);
 void fen__chan_hand(struct fen__handed *h);
 void *fen__chan_xfer(struct fen__g *g, size_t bytes);
 void fen__chan_xfer_free(struct fen__g *g, void *xfer, size_t bytes);
+/* fen_chan_new for a channel that fen makes for the program; site: the return address of the
+ * program's call, for the report of what is left. */
+fen_chan *fen__chan_make(size_t elem_bytes, size_t capacity, const void *site);
 /* describe.c: channels made while the report of what is left is wanted. */
 void fen__chan_note(struct fen_chan *c, const void *site);
 void fen__chan_forget(struct fen_chan *c);

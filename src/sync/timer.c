@@ -183,10 +183,11 @@ static fen_timer *make(void)
     return t;
 }
 
-fen_timer *fen_timer_new(void)
+/* Not inlined, as fen_chan_new. */
+FEN__NOINLINE fen_timer *fen_timer_new(void)
 {
     fen_timer *t = make();
-    if (t && !(t->c = fen_chan_new(sizeof(int64_t), 1))) {
+    if (t && !(t->c = fen__chan_make(sizeof(int64_t), 1, __builtin_return_address(0)))) {
         fen__mem_free(t, sizeof *t);
         return NULL;
     }

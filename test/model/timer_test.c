@@ -20,7 +20,7 @@ static bool fen__timer_del(struct fen__timer *t);
 #define fen__mem_free model_free
 static int64_t fen__sys_now(void);
 static void fen__sys_nap(int64_t ns);
-#define fen_chan_new model_chan_new
+#define fen__chan_make model_chan_make
 #define fen_chan_free model_chan_free
 #define fen_chan_try_send model_try_send
 #define fen_chan_try_recv model_try_recv
@@ -86,10 +86,11 @@ static void fen__sys_nap(int64_t ns)
     (void)ns;
     abort();
 }
-fen_chan *model_chan_new(size_t elem_bytes, size_t capacity)
+fen_chan *model_chan_make(size_t elem_bytes, size_t capacity, const void *site)
 {
     (void)elem_bytes;
     (void)capacity;
+    (void)site;
     return NULL;
 }
 void model_chan_free(fen_chan *c) { (void)c; }
