@@ -35,10 +35,26 @@ project(user LANGUAGES C)
 find_package(fen 0.1 REQUIRED)
 add_executable(by_cmake user.c)
 target_link_libraries(by_cmake PRIVATE fen::fen)
+if(TARGET fen::fen_malloc) # not of a build with sanitizers
+    add_executable(one_heap one_heap.c)
+    target_link_libraries(one_heap PRIVATE fen::fen_malloc fen::fen)
+endif()
+C
+cat >"$tmp/one_heap.c" <<'C'
+#include <fen/mem.h>
+#include <stdlib.h>
+int main(void)
+{
+    void *p = malloc(100);
+    int bad = !p || fen_usable_size(p) < 100;
+    fen_free(p);
+    return bad;
+}
 C
 cmake -G Ninja -S "$tmp" -B "$tmp/b" -DCMAKE_PREFIX_PATH="$tmp/moved" >"$tmp/log" 2>&1 &&
     cmake --build "$tmp/b" >>"$tmp/log" 2>&1 || fail "find_package: $(cat "$tmp/log")"
 "$tmp/b/by_cmake" || fail "find_package: runs wrong"
+[ ! -x "$tmp/b/one_heap" ] || "$tmp/b/one_heap" || fail "find_package: malloc is not fen's"
 script=$(PKG_CONFIG_PATH="$pc" pkg-config --variable=gdb_script fen)
 [ -f "$script" ] || fail "the script for gdb is not installed: '$script'"
 [ -x "$tmp/moved/bin/fen" ] || fail "the program is not installed"
