@@ -340,6 +340,17 @@ static void fiber_ends_in_a_scope(void)
     assert_int_equal(fen_go_named("untidy", 0, leave_a_scope_open, NULL), 0);
     (void)fen_sleep(FEN_S);
 }
+static int leave_it_open(void *arg)
+{
+    leave_a_scope_open(arg);
+    return 0;
+}
+static void fiber_of_a_group_ends_in_a_scope(void)
+{
+    group = fen_group_open(0, FEN_NEVER);
+    assert_int_equal(fen_group_go(group, leave_it_open, NULL), 0);
+    (void)fen_group_wait(group);
+}
 static void first_fiber_ends_in_a_scope(void) { leave_a_scope_open(NULL); }
 static void waits(void *arg) { (void)fen_chan_recv(arg, NULL); }
 static void timers_function_waits(void)
@@ -374,6 +385,7 @@ static void test_channels_timers_groups_and_scopes(void **state)
     dies(scope_not_innermost, "in fiber main (id 1)");
     dies(fiber_ends_in_a_scope, "a fiber ends with a scope of its own open");
     dies(fiber_ends_in_a_scope, "in fiber untidy (id 2, spawned at fiber_ends_in_a_scope");
+    dies(fiber_of_a_group_ends_in_a_scope, "(id 2, spawned at fiber_of_a_group_ends_in_a_scope");
     dies(first_fiber_ends_in_a_scope, "a scope ends while one inside it is open");
     dies(timers_function_waits, "a timer's function or a cancel hook waits");
     dies(hook_waits, "a timer's function or a cancel hook waits");

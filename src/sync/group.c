@@ -60,20 +60,21 @@ static int ended(fen_group *g)
     return first ? first : fen_scope_check(g->scope);
 }
 
-static int start(fen_group *g, int (*fn)(void *), void *arg)
+static int start(const struct job *what, const void *site)
 {
     struct job *j = fen__mem_alloc(sizeof *j);
     if (!j)
         return -ENOMEM;
-    *j = (struct job){g, fn, arg};
-    int rc = fen__scope_go(g->scope, job_main, j);
+    *j = *what;
+    int rc = fen__scope_go(j->group->scope, job_main, j, site);
     if (rc)
         fen__mem_free(j, sizeof *j);
     return rc;
 }
 
-static int go(fen_group *g, int (*fn)(void *), void *arg, bool wait, int64_t deadline_ns)
+static int go(const struct job *j, bool wait, int64_t deadline_ns, const void *site)
 {
+    fen_group *g = j->group;
     int rc = ended(g);
     if (rc)
         return rc;
@@ -86,23 +87,27 @@ static int go(fen_group *g, int (*fn)(void *), void *arg, bool wait, int64_t dea
         if (now || rc)
             return now ? now : rc;
     }
-    rc = start(g, fn, arg);
+    rc = start(j, site);
     if (rc)
         leave(g);
     return rc;
 }
 
-int fen_group_go(fen_group *g, int (*fn)(void *), void *arg)
+/* Not inlined into the program by its link-time optimisation: the return address is the place. */
+FEN__NOINLINE int fen_group_go(fen_group *g, int (*fn)(void *), void *arg)
 {
-    return go(g, fn, arg, true, FEN_NEVER);
+    return go(&(struct job){g, fn, arg}, true, FEN_NEVER, __builtin_return_address(0));
 }
-int fen_group_go_until(fen_group *g, int (*fn)(void *), void *arg, int64_t deadline_ns)
+
+FEN__NOINLINE int fen_group_go_until(fen_group *g, int (*fn)(void *), void *arg,
+                                     int64_t deadline_ns)
 {
-    return go(g, fn, arg, true, deadline_ns);
+    return go(&(struct job){g, fn, arg}, true, deadline_ns, __builtin_return_address(0));
 }
-int fen_group_try_go(fen_group *g, int (*fn)(void *), void *arg)
+
+FEN__NOINLINE int fen_group_try_go(fen_group *g, int (*fn)(void *), void *arg)
 {
-    return go(g, fn, arg, false, FEN_NEVER);
+    return go(&(struct job){g, fn, arg}, false, FEN_NEVER, __builtin_return_address(0));
 }
 
 fen_scope *fen_group_scope(fen_group *g) { return g->scope; }

@@ -376,6 +376,14 @@ static void nudge_all(struct fen_scope *s)
         fen__nudge(s->owner);
 }
 
+/* On whatever stack, perhaps inside the guarded section. */
+static void call_hook(fen_cancel_hook *h, int rc)
+{
+    struct fen__m *m = fen__aside_begin();
+    h->fn(h, rc);
+    fen__aside_end(m);
+}
+
 /* Takes the first hook out and calls it; until none is left. A cancel and the deadline may be here
  * together: hook_busy counts them. Which use of the scope's memory is meant is told by seq, or,
  * when the cancelled scope `above` is given, by the chain: a scope that has hooks is open, so what
@@ -399,9 +407,7 @@ static void call_hooks(struct fen_scope *s, uint64_t seq, const struct fen_scope
         fen__unlock(&s->lock);
         if (!h)
             return;
-        struct fen__m *m = fen__aside_begin();
-        h->fn(h, rc);
-        fen__aside_end(m);
+        call_hook(h, rc);
     }
 }
 
@@ -573,7 +579,7 @@ int fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h)
     }
     fen__unlock(&s->lock);
     if (rc)
-        h->fn(h, rc);
+        call_hook(h, rc);
     fen__leave(fen__self());
     return failed;
 }
@@ -668,14 +674,14 @@ static int go_in(struct fen__m *m, struct fen_scope *s, struct fen__spawn *how)
     return rc;
 }
 
-int fen__scope_go(struct fen_scope *s, void (*fn)(void *), void *arg)
+int fen__scope_go(struct fen_scope *s, void (*fn)(void *), void *arg, const void *site)
 {
     struct fen__m *m = fen__enter();
     if (!m)
         return FEN_ENOTFIBER;
     fen_promise(leads_to(fen__cur(m)->limit, s),
                 "a fiber is added to a scope or group from outside of it"); /* which may close */
-    struct fen__spawn how = {.fn = fn, .arg = arg};
+    struct fen__spawn how = {.fn = fn, .arg = arg, .site = site};
     int rc = go_in(m, s, &how);
     fen__leave(m);
     return rc;

@@ -71,7 +71,7 @@ static inline uint32_t fen__holder(void)
 
 /* scope.c: a new fiber of a scope in which the caller runs. 0, -ENOMEM, FEN_ELIMIT,
  * FEN_ENOTFIBER. */
-int fen__scope_go(struct fen_scope *s, void (*fn)(void *arg), void *arg);
+int fen__scope_go(struct fen_scope *s, void (*fn)(void *arg), void *arg, const void *site);
 void fen__scope_pool_fini(void);
 /* Runs the clean-ups, last in first out, each unlinked first; on the owner, outside the guarded
  * section. */

@@ -408,7 +408,9 @@ static void hook_calls(bool cancel)
     assert_int_equal(fen_cancel_hook_add(s, &h), 0);
     if (cancel)
         assert_int_equal(fen_go_detached("canceller", cancel_it, s), 0);
-    assert_int_equal(fen_sleep(FEN_S), cancel ? -ECANCELED : -ETIMEDOUT);
+    assert_int_equal(fen_sleep(FEN_NEVER), cancel ? -ECANCELED : -ETIMEDOUT);
+    while (any.called == before) /* one that is removed first is not called */
+        fen_yield();
     fen_cancel_hook_del(&h);
     assert_int_equal(any.called, before + 1);
     assert_int_equal(fen_scope_close(s), cancel ? -ECANCELED : -ETIMEDOUT);
@@ -427,7 +429,13 @@ static int callbacks(void *arg)
     wait_for(&any.called, 1);
     hook_calls(false);
     hook_calls(true);
-    wait_for(&any.ran, 6);
+    fen_scope *ended = fen_scope_open(1);
+    fen_cancel_hook late = {.fn = call_any_in_hook};
+    assert_int_equal(fen_cancel_hook_add(ended, &late), 0); /* called at once */
+    fen_cancel_hook_del(&late);
+    assert_int_equal(fen_scope_close(ended), -ETIMEDOUT);
+    assert_int_equal(any.called, 4);
+    wait_for(&any.ran, 8);
     fen_spawner_close(any.spawner);
     fen_timer_free(t);
     fen_timer_free(any.other);
