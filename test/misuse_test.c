@@ -371,6 +371,18 @@ static void hook_waits(void)
     assert_int_equal(fen_cancel_hook_add(s, &h), 0);
     fen_scope_cancel(s);
 }
+static void remove_itself(fen_cancel_hook *h, int rc)
+{
+    (void)rc;
+    fen_cancel_hook_del(h);
+}
+static void hook_removes_itself(void)
+{
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    fen_cancel_hook h = {.fn = remove_itself};
+    assert_int_equal(fen_cancel_hook_add(s, &h), 0);
+    fen_scope_cancel(s);
+}
 static void cancel_with_no_error(void) { fen_scope_cancel_with(fen_scope_current(), 0); }
 
 static void test_channels_timers_groups_and_scopes(void **state)
@@ -389,6 +401,7 @@ static void test_channels_timers_groups_and_scopes(void **state)
     dies(first_fiber_ends_in_a_scope, "a scope ends while one inside it is open");
     dies(timers_function_waits, "a timer's function or a cancel hook waits");
     dies(hook_waits, "a timer's function or a cancel hook waits");
+    dies(hook_removes_itself, "a cancel hook removes one that is running");
     dies(cancel_with_no_error, "rc < 0");
 }
 

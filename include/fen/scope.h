@@ -109,7 +109,8 @@ static inline void fen_defer(fen_scope *s, fen_defer_record *r, void (*fn)(void 
 /* Registers and removes a hook. s is a scope that the calling fiber opened, and its current one
  * when the hook is removed. fen_cancel_hook_add calls the hook at once when the scope has ended
  * already; it returns 0, or -ENOMEM, and then the hook runs on a cancel but not at the deadline.
- * After fen_cancel_hook_del returns the hook is not running and will not run. */
+ * After fen_cancel_hook_del returns the hook is not running and will not run; so not in the hook
+ * itself. */
 FEN_API int fen_cancel_hook_add(fen_scope *s, fen_cancel_hook *h);
 FEN_API void fen_cancel_hook_del(fen_cancel_hook *h);
 

@@ -599,6 +599,7 @@ void fen_cancel_hook_del(fen_cancel_hook *h)
             busy = false;
         }
         fen__unlock(&s->lock);
+        fen_promise(!busy || !fen__aside(), "a cancel hook removes one that is running");
     }
     fen__leave_any(m);
 }
