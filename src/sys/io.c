@@ -2,12 +2,22 @@
 #include "sys/sys_int.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+int fen__sys_own_fd(int fd)
+{
+    if (fd < 0 || fd > 2)
+        return fd < 0 ? -errno : fd;
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, 3), rc = high < 0 ? -errno : high;
+    close(fd);
+    return rc;
+}
 
 ssize_t fen__sys_read(int fd, void *buf, size_t n)
 {
@@ -127,8 +137,7 @@ int fen__sys_shutdown(int fd, int how)
 int fen__sys_epoll_create(void)
 {
     FAULT("epoll_create");
-    int fd = epoll_create1(EPOLL_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    return fen__sys_own_fd(epoll_create1(EPOLL_CLOEXEC));
 }
 
 int fen__sys_epoll_add(int ep, int fd, uint32_t events, uint64_t data)
@@ -205,8 +214,7 @@ int fen__sys_poll(int fd, int events, int64_t deadline_ns)
 int fen__sys_eventfd(void)
 {
     FAULT("eventfd");
-    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    return fd < 0 ? -errno : fd;
+    return fen__sys_own_fd(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
 }
 
 void fen__sys_eventfd_signal(int fd)

@@ -2,7 +2,7 @@
  * them, and a monitoring page must not fail for that. */
 #include "sys/proc.h"
 
-#include "sys/sys.h"
+#include "sys/sys_int.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -17,9 +17,9 @@ ssize_t fen__sys_file_read(const char *path, void *buf, size_t n)
     int rc = fen__sys_fault ? fen__sys_fault("open") : 0;
     if (rc)
         return rc;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = fen__sys_own_fd(open(path, O_RDONLY | O_CLOEXEC));
     if (fd < 0)
-        return -errno;
+        return fd;
     size_t at = 0;
     ssize_t got = 1;
     while (at < n && got != 0) {

@@ -3,7 +3,7 @@
 #include "sys/process.h"
 
 #include "sys/node.h"
-#include "sys/sys.h"
+#include "sys/sys_int.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -106,9 +106,9 @@ int fen__sys_child_start(const struct fen__sys_child *how, int *ret_pid, int *re
     if (rc)
         return rc;
     rc = fault("pidfd_open");
-    int fd = rc ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);
+    int fd = rc ? rc : fen__sys_own_fd((int)syscall(SYS_pidfd_open, pid, 0));
     if (fd < 0) {
-        rc = rc ? rc : -errno;
+        rc = fd;
         kill(pid, SIGKILL);
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
             ;
@@ -155,18 +155,6 @@ void fen__sys_child_abandon(int pidfd)
 
 int fen__sys_group_kill(int pid, int signal) { return kill(-pid, signal) ? -errno : 0; }
 
-/* Above the standard streams: one of ours may be closed, and a child that inherits it must not get
- * this instead. 0 or -errno, and then it is closed. */
-static int raise_fd(int *fd)
-{
-    if (*fd < 0 || *fd >= FIRST_FREE)
-        return *fd < 0 ? -errno : 0;
-    int high = fcntl(*fd, F_DUPFD_CLOEXEC, FIRST_FREE), rc = high < 0 ? -errno : 0;
-    close(*fd);
-    *fd = high;
-    return rc;
-}
-
 int fen__sys_child_pipe(int ours, int ret_fds[2])
 {
     int rc = fault("pipe"), fds[2];
@@ -175,8 +163,8 @@ int fen__sys_child_pipe(int ours, int ret_fds[2])
     if (pipe2(fds, O_CLOEXEC))
         return -errno;
     for (int i = 0; i < 2; i++) {
-        int up = raise_fd(&fds[i]);
-        rc = rc ? rc : up;
+        fds[i] = fen__sys_own_fd(fds[i]);
+        rc = fds[i] < 0 && !rc ? fds[i] : rc;
     }
     if (!rc && fcntl(fds[ours], F_SETFL, O_NONBLOCK))
         rc = -errno;
@@ -190,12 +178,7 @@ int fen__sys_child_pipe(int ours, int ret_fds[2])
     return 0;
 }
 
-int fen__sys_open_null(void)
-{
-    int fd = open("/dev/null", O_RDWR | O_CLOEXEC), rc = raise_fd(&fd);
-    /* cppcheck-suppress resourceLeak */
-    return rc ? rc : fd;
-}
+int fen__sys_open_null(void) { return fen__sys_own_fd(open("/dev/null", O_RDWR | O_CLOEXEC)); }
 
 ssize_t fen__sys_write_quiet(int fd, const void *buf, size_t n)
 {

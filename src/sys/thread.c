@@ -239,7 +239,7 @@ bool fen__sys_asleep(int tid, int *statfd)
     char text[256];
     if (*statfd < 0) {
         snprintf(text, sizeof text, "/proc/self/task/%d/stat", tid);
-        *statfd = open(text, O_RDONLY | O_CLOEXEC);
+        *statfd = fen__sys_own_fd(open(text, O_RDONLY | O_CLOEXEC));
     }
     ssize_t n = *statfd < 0 ? -1 : pread(*statfd, text, sizeof text - 1, 0);
     if (n <= 0)

@@ -30,11 +30,9 @@ static int setup(uint32_t questions, struct io_uring_params *p)
     uint32_t answers = p->cq_entries;
     for (uint32_t flags = SINGLE_ISSUER | DEFER_TASKRUN;; flags = 0) {
         *p = (struct io_uring_params){.flags = flags | IORING_SETUP_CQSIZE, .cq_entries = answers};
-        int fd = (int)syscall(SYS_io_uring_setup, questions, p);
-        if (fd >= 0)
+        int fd = fen__sys_own_fd((int)syscall(SYS_io_uring_setup, questions, p));
+        if (fd != -EINVAL || !flags)
             return fd;
-        if (errno != EINVAL || !flags)
-            return -errno;
     }
 }
 
