@@ -350,6 +350,24 @@ static int not_mistaken(void *arg)
     return 0;
 }
 
+/* Nor one that cannot be waited for at all. */
+static int a_file_by_now(void *arg)
+{
+    (void)arg;
+    int fd[2], file = open("/proc/self/exe", O_RDONLY);
+    pair(fd);
+    struct waiter w = {fd[0], FEN_FD_READ, soon(), 0, false, NULL};
+    fen_scope *around = fen_scope_open(FEN_NEVER);
+    must_equal(fen_go(wait_fd, &w), 0);
+    parked(&w, 1);
+    must_equal(dup2(file, fd[0]), fd[0]);
+    fen_scope_set_deadline(around, soon() + 20 * FEN_S);
+    must_equal(fen_scope_close(around), 0);
+    must_equal(w.rc, -EBADF);
+    close(fd[0]), close(fd[1]), close(file);
+    return 0;
+}
+
 static void test_a_number_that_is_anothers_by_now(void **state)
 {
     (void)state;
@@ -360,6 +378,7 @@ static void test_a_number_that_is_anothers_by_now(void **state)
     for (int procs = 1; procs <= 2; procs++) {
         run_clean(taken_over, NULL, procs);
         run_clean(not_mistaken, NULL, procs);
+        run_clean(a_file_by_now, NULL, procs);
     }
 }
 

@@ -11,6 +11,7 @@
 
 #include <fen/chan.h>
 #include <fen/group.h>
+#include <fen/io.h>
 #include <fen/local.h>
 #include <fen/sync.h>
 #include <fen/timer.h>
@@ -359,6 +360,30 @@ static void timers_function_waits(void)
     (void)fen_timer_start(timer, 1);
     (void)fen_sleep(FEN_S);
 }
+static void sleeps(void *arg)
+{
+    (void)arg;
+    (void)fen_sleep(FEN_MS);
+}
+static void timers_function_sleeps(void)
+{
+    timer = fen_timer_new_func(sleeps, NULL);
+    (void)fen_timer_start(timer, 1);
+    (void)fen_sleep(FEN_S);
+}
+static void waits_for_fd(void *arg)
+{
+    int fd[2];
+    (void)arg;
+    assert_int_equal(pipe(fd), 0);
+    (void)!fen_fd_wait(fd[0], FEN_FD_READ, FEN_NEVER);
+}
+static void timers_function_waits_for_fd(void)
+{
+    timer = fen_timer_new_func(waits_for_fd, NULL);
+    (void)fen_timer_start(timer, 1);
+    (void)fen_sleep(FEN_S);
+}
 static void wait_in_hook(fen_cancel_hook *h, int rc)
 {
     (void)rc;
@@ -400,6 +425,8 @@ static void test_channels_timers_groups_and_scopes(void **state)
     dies(fiber_of_a_group_ends_in_a_scope, "(id 2, spawned at fiber_of_a_group_ends_in_a_scope");
     dies(first_fiber_ends_in_a_scope, "a scope ends while one inside it is open");
     dies(timers_function_waits, "a timer's function or a cancel hook waits");
+    dies(timers_function_sleeps, "a timer's function or a cancel hook waits");
+    dies(timers_function_waits_for_fd, "a timer's function or a cancel hook waits");
     dies(hook_waits, "a timer's function or a cancel hook waits");
     dies(hook_removes_itself, "a cancel hook removes one that is running");
     dies(cancel_with_no_error, "rc < 0");

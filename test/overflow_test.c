@@ -5,7 +5,9 @@
 #include <fen/fiber.h>
 #include <fen/run.h>
 #include <fen/scope.h>
+#include <fen/sync.h>
 
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -186,9 +188,15 @@ static void test_canary_is_looked_at_when_the_fiber_is_switched_out(void **state
 /* Frames that step over the canary, into a stack below that nobody uses. */
 static __attribute__((noinline)) int sparse(int left)
 {
-    volatile char frame[4096];
-    frame[2000] = 1;
-    return left ? sparse(left - 1) + frame[2000] : (fen_yield(), frame[2000]);
+    char frame[4096];
+    int deepest = 0;
+    __asm__ volatile("" : : "r"(frame) : "memory"); /* so it is there */
+    if (left)
+        deepest = sparse(left - 1);
+    else
+        fen_yield();
+    __asm__ volatile("" : : "r"(frame) : "memory");
+    return deepest + 1;
 }
 
 static void step_over(void *arg)
@@ -220,6 +228,67 @@ static void test_canary_is_not_needed_to_see_where_a_fiber_is_switched_out(void 
     child(FEN_GUARD_CANARY, over_a_sleepers_stack, SIG_DFL, text, &status);
     assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
     assert_true(WIFSIGNALED(status));
+}
+
+/* In a cancel hook the stack is the canceller's. */
+static void hook_recurses(fen_cancel_hook *h, int rc)
+{
+    (void)rc;
+    recurse(h);
+}
+
+static void overflow_in_hook(void *arg)
+{
+    fen_scope *s = fen_scope_open(FEN_NEVER);
+    fen_cancel_hook h = {.fn = hook_recurses, .arg = arg};
+    if (!fen_cancel_hook_add(s, &h))
+        fen_scope_cancel(s);
+}
+
+static void test_overflow_in_a_hook_names_the_fiber(void **state)
+{
+    (void)state;
+    char text[4096];
+    int status;
+    enough = 0;
+    child(FEN_GUARD_AUTO, overflow_in_hook, SIG_DFL, text, &status);
+    assert_non_null(strstr(text, "fen: stack overflow in fiber digger (id 2, "));
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
+/* A context's stack may lie below the fiber's, which is switched out on it when it has lost its P
+ * or the run is simulated. */
+static void calls_in_context(void *sem)
+{
+    for (int i = 0; i < 200; i++) {
+        fen_sem_release(sem);
+        (void)!fen_sem_try_acquire(sem);
+    }
+}
+
+static int use_contexts(void *arg)
+{
+    (void)arg;
+    fen_sem sem;
+    fen_sem_init(&sem, 0);
+    for (int i = 0; i < 4; i++) {
+        fen_context *c;
+        if (fen_context_new(i % 2 ? LARGE : 64 << 10, calls_in_context, &sem, &c))
+            return -ENOMEM;
+        fen_context_resume(c);
+        fen_context_free(c);
+    }
+    return 0;
+}
+
+static void test_a_context_is_no_overflow(void **state)
+{
+    (void)state;
+    for (enum fen_guard g = FEN_GUARD_AUTO; g <= FEN_GUARD_CANARY; g++)
+        for (uint64_t seed = 1; seed <= 5; seed++) {
+            int rc = fen_run(use_contexts, NULL, &(fen_config){.sim_seed = seed, .guard = g});
+            assert_true(rc == 0 || (g == FEN_GUARD_MADVISE && rc == -EINVAL));
+        }
 }
 
 /* As the environment chooses the guard. */
@@ -314,6 +383,8 @@ int main(void)
         cmocka_unit_test(test_overflow_names_the_fiber),
         cmocka_unit_test(test_canary_is_looked_at_when_the_fiber_is_switched_out),
         cmocka_unit_test(test_canary_is_not_needed_to_see_where_a_fiber_is_switched_out),
+        cmocka_unit_test(test_overflow_in_a_hook_names_the_fiber),
+        cmocka_unit_test(test_a_context_is_no_overflow),
         cmocka_unit_test(test_overflow_with_each_guard_of_the_environment),
         cmocka_unit_test(test_other_faults_go_to_the_handler_before),
         cmocka_unit_test(test_a_frame_wider_than_the_guard_is_an_overflow),

@@ -97,6 +97,8 @@ void *fen__stack_top(const struct fen__stack *s);
 void *fen__stack_low(const struct fen__stack *s);
 /* False when the canary at the low end was overwritten (FEN_GUARD_CANARY; else always true). */
 bool fen__stack_intact(const struct fen__stack *s);
+/* Is it within the stacks of the default size? */
+bool fen__stack_of_some(const void *at);
 /* Gives the pages of a dead fiber's stack back to the kernel. */
 void fen__stack_release(const struct fen__stack *s);
 /* ---- a stack that is copied out while its fiber waits (cold.c) ---- */

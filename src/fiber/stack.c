@@ -242,6 +242,16 @@ void fen__stack_unreserve(uint32_t n)
     fen__unlock(&pool.lock);
 }
 
+bool fen__stack_of_some(const void *at)
+{
+    bool in = false;
+    fen__lock(&pool.lock);
+    for (uint32_t i = 0; i < pool.slots / SLAB_STACKS && !in; i++)
+        in = (uintptr_t)at - (uintptr_t)pool.slabs[i] < SLAB_STACKS * pool.bytes;
+    fen__unlock(&pool.lock);
+    return in;
+}
+
 /* Lock held: some of the slots that were never used; they have no guard yet. */
 static uint32_t take_fresh(struct fen__stack *ret, uint32_t n)
 {

@@ -239,7 +239,7 @@ static int rejoin(struct watch *w, struct fen__g *g, int events)
     if (!rc) {
         list_add(w, &g->node);
         rc = registered(w, &fresh);
-        if (fresh)
+        if (fresh || rc == -EPERM) /* a file is never registered */
             rc = -EBADF;
         if (rc == -EBADF) {
             list_remove(w, &g->node);
@@ -342,6 +342,7 @@ int fen_fd_wait(int fd, int events, int64_t deadline_ns)
     if (!(events & EVENTS) || events & ~EVENTS)
         return -EINVAL;
     if (!fen__enter()) {
+        fen__aside_waits(deadline_ns);
         int got = fen__sys_poll(fd, events, deadline_ns);
         return got ? got : deadline_ns ? -ETIMEDOUT : -EAGAIN;
     }

@@ -109,10 +109,16 @@ static size_t touched(const struct fen__g *g, const struct fen__g *by,
     return t.n;
 }
 
+/* The fiber on whose stack this is, in a cancel hook too. */
+static const struct fen__g *on_fiber(void)
+{
+    struct fen__m *m = fen__self() ? fen__self() : fen__aside();
+    return m ? m->cur : NULL;
+}
+
 static size_t explain(const struct fen__sys_fault_at *at, char *ret, size_t n)
 {
-    struct fen__m *m = fen__self();
-    const struct fen__g *g = m ? m->cur : NULL, *victim = fen__hibernate_victim(at->addr);
+    const struct fen__g *g = on_fiber(), *victim = fen__hibernate_victim(at->addr);
     if (victim)
         return touched(victim, g, at, ret, n);
     if (!g || !g->stack.low) /* a waiting thread has none */
@@ -126,8 +132,7 @@ static size_t explain(const struct fen__sys_fault_at *at, char *ret, size_t n)
 /* After the line of a broken promise: the fiber that broke it, and its frames. */
 static void who_broke_it(void)
 {
-    struct fen__m *m = fen__self();
-    const struct fen__g *g = m ? m->cur : NULL;
+    const struct fen__g *g = on_fiber();
     if (!g || !g->stack.low)
         return;
     static char text[FEN__FAULT_TEXT]; /* its stack may be nearly full; one thread comes here */

@@ -82,7 +82,8 @@ inline void fen__ready(struct fen__g *g)
     }
     if (!m) {
         const struct fen__m *self = fen__self();
-        if (!self || (self->cur && self->cur->id & FEN__G_THREAD)) /* for stuck.c */
+        bool thread = !self || (self->cur && self->cur->id & FEN__G_THREAD);
+        if (thread && !fen__aside()) /* for stuck.c */
             atomic_store_explicit(&fen__see.outside_woke, true, memory_order_relaxed);
         /* Once pushed, g may end, and the run with it: it waits for us (wait_all). */
         atomic_fetch_add(&fen__sched.readying, 1);

@@ -102,8 +102,15 @@ void fen__aside_end(struct fen__m *begun)
 {
     if (!begun)
         return;
+    if (fen__forked)
+        fen__panic("a forked child may only exec", __FILE__, __LINE__);
     fen__set_self(begun);
     fen__set_aside(NULL);
+}
+
+void fen__aside_waits(int64_t until_ns)
+{
+    fen_promise(until_ns == 0 || !fen__aside(), "a timer's function or a cancel hook waits");
 }
 
 /* Outside the guarded section, so what it reads of word may be old the next moment: that costs the

@@ -285,8 +285,10 @@ int fen_sleep_until(int64_t t_ns)
     struct fen__m *m = fen__enter();
     if (!m) {
         int64_t now = fen__sys_now();
-        if (t_ns > now)
+        if (t_ns > now) {
+            fen__aside_waits(t_ns);
             fen__sys_nap(t_ns - now);
+        }
         return 0;
     }
     struct fen__g *g = m->cur;

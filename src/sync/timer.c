@@ -209,7 +209,8 @@ void fen_timer_free(fen_timer *t)
     if (!t)
         return;
     struct fen__m *m = fen__aside(); /* on a worker's own stack what is late may be behind it */
-    fen_promise(!m || fen__cur(m), "fen_timer_free in a timer's function");
+    fen_promise(!m || fen__cur(m),
+                "fen_timer_free in a timer's function, or in a hook that a deadline calls");
     m = fen__enter_any();
     fen__lock(&t->lock);
     (void)disarm(t);

@@ -16,6 +16,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static _Atomic int fired, inside, got, prevented;
 
@@ -451,6 +455,73 @@ static void test_callbacks_may_call_what_any_thread_may(void **state)
         assert_int_equal(fen_run(callbacks, NULL, &(fen_config){.sim_seed = seed}), 0);
 }
 
+/* What a timer's function wakes is no sign of a thread outside that may wake more. */
+static void finish(void *w) { fen_wg_done(w); }
+
+static int stuck_after_a_timer(void *arg)
+{
+    fen_wg w = {0}, nobody = {0};
+    (void)arg;
+    fen_timer *t = fen_timer_new_func(finish, &w);
+    fen_wg_add(&w, 1);
+    fen_wg_add(&nobody, 1);
+    assert_int_equal(fen_timer_start(t, 1), 0);
+    assert_int_equal(fen_wg_wait(&w), 0);
+    fen_timer_free(t);
+    assert_int_equal(fen_wg_wait(&nobody), -ECANCELED);
+    return 0;
+}
+
+static void quiet(void *arg, const char *text, size_t n)
+{
+    (void)arg;
+    (void)text;
+    (void)n;
+}
+
+static void test_a_deadlock_is_seen_after_a_timers_function_woke(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        fen_config cfg = {
+            .procs = 2, .sim_seed = seed, .on_deadlock = FEN_DEADLOCK_CANCEL, .report = quiet};
+        assert_int_equal(fen_run(stuck_after_a_timer, NULL, &cfg), -EDEADLK);
+    }
+}
+
+/* The child must not go on as a worker. */
+static _Atomic int child;
+
+static void fork_it(void *arg)
+{
+    (void)arg;
+    pid_t pid = fork();
+    if (pid)
+        atomic_store(&child, pid);
+    else
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+}
+
+static int forks(void *arg)
+{
+    int status = 0;
+    (void)arg;
+    child = 0;
+    fen_timer *t = fen_timer_new_func(fork_it, NULL);
+    assert_int_equal(fen_timer_start(t, 1), 0);
+    wait_for(&child, 1);
+    fen_timer_free(t);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    return 0;
+}
+
+static void test_a_child_forked_in_a_function_may_only_exec(void **state)
+{
+    (void)state;
+    run_on(2, forks, NULL);
+}
+
 static void test_outside_a_fiber(void **state)
 {
     (void)state;
@@ -473,6 +544,8 @@ int main(void)
         cmocka_unit_test(test_functions),
         cmocka_unit_test(test_stop_waits_for_the_function),
         cmocka_unit_test(test_callbacks_may_call_what_any_thread_may),
+        cmocka_unit_test(test_a_deadlock_is_seen_after_a_timers_function_woke),
+        cmocka_unit_test(test_a_child_forked_in_a_function_may_only_exec),
         cmocka_unit_test(test_outside_a_fiber),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

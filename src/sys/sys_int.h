@@ -15,8 +15,8 @@ int64_t fen__sys_virtual_wall(void);
             return rc_;                                                                            \
     } while (0)
 
-/* What a call that makes a descriptor of the runtime's own returned: that, or a copy of it above the
- * standard streams when one of those is closed, or what a child inherits as its standard output
+/* What a call that makes a descriptor of the runtime's own returned: that, or a copy of it above
+ * the standard streams when one of those is closed, or what a child inherits as its standard output
  * would be fen's. -errno: there is none. */
 int fen__sys_own_fd(int fd);
 

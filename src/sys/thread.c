@@ -32,7 +32,8 @@ int (*fen__sys_fault)(const char *call);
 
 void fen__set_self(struct fen__m *m) { fen__self_tls = m; }
 
-static _Thread_local struct fen__m *aside;
+/* initial-exec: a handler of a signal reads it */
+static _Thread_local struct fen__m *aside __attribute__((tls_model("initial-exec")));
 struct fen__m *fen__aside(void) { return aside; }
 void fen__set_aside(struct fen__m *m) { aside = m; }
 
@@ -106,6 +107,7 @@ static void in_child(void)
     if (*fork_running) {
         fen__forked = true;
         fen__self_tls = NULL;
+        aside = NULL;
     }
 }
 

@@ -7,6 +7,7 @@ struct fen__g rig_g[RIG_GS];
 struct rig_hooks rig;
 
 _Thread_local struct fen__m *fen__self_tls;
+struct fen__m *fen__aside(void) { return NULL; }
 uint64_t fen__long_ticks, fen__window_ticks;
 struct fen__see fen__see;
 
