@@ -427,6 +427,7 @@ static void test_channels_timers_groups_and_scopes(void **state)
     dies(timers_function_waits, "a timer's function or a cancel hook waits");
     dies(timers_function_sleeps, "a timer's function or a cancel hook waits");
     dies(timers_function_waits_for_fd, "a timer's function or a cancel hook waits");
+    dies(hook_waits, "in fiber main (id 1)");
     dies(hook_waits, "a timer's function or a cancel hook waits");
     dies(hook_removes_itself, "a cancel hook removes one that is running");
     dies(cancel_with_no_error, "rc < 0");

@@ -342,8 +342,11 @@ int fen_fd_wait(int fd, int events, int64_t deadline_ns)
     if (!(events & EVENTS) || events & ~EVENTS)
         return -EINVAL;
     if (!fen__enter()) {
-        fen__aside_waits(deadline_ns);
-        int got = fen__sys_poll(fd, events, deadline_ns);
+        int got = fen__sys_poll(fd, events, 0);
+        if (!got && !fen__sys_past(deadline_ns)) {
+            fen__aside_waits();
+            got = fen__sys_poll(fd, events, deadline_ns);
+        }
         return got ? got : deadline_ns ? -ETIMEDOUT : -EAGAIN;
     }
     int rc = fd_wait(fd, events, deadline_ns);

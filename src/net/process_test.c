@@ -388,6 +388,7 @@ static int closed_stream(void *arg)
         fen_process_config cfg = {.argv = SH("cat; echo out; echo err >&2")};
         fen_process *p;
         char text[16] = "";
+        int pipe_fd[2];
         assert_true(kept >= 100);
         close(i);
         for (int k = 0; k < 3; k++)
@@ -399,6 +400,10 @@ static int closed_stream(void *arg)
         assert_int_equal(fen_process_read(p, 2, text, sizeof text, FEN_NEVER), 4);
         assert_string_equal(text, "err\n");
         fen_process_close(p);
+        assert_int_equal(fen__sys_pipe(pipe_fd, 0), 0); /* of a splice */
+        assert_true(pipe_fd[0] > 2 && pipe_fd[1] > 2);
+        close(pipe_fd[0]);
+        close(pipe_fd[1]);
         cfg.io[i].how = FEN_IO_INHERIT;
         assert_int_equal(fen_process_open(&cfg, &p), -EBADF);
         assert_int_equal(fcntl(i, F_GETFD), -1);

@@ -109,10 +109,10 @@ static size_t touched(const struct fen__g *g, const struct fen__g *by,
     return t.n;
 }
 
-/* The fiber on whose stack this is, in a cancel hook too. */
+/* The fiber on whose stack this is, in a cancel hook too, which may be in a thread's wait. */
 static const struct fen__g *on_fiber(void)
 {
-    struct fen__m *m = fen__self() ? fen__self() : fen__aside();
+    struct fen__m *m = fen__aside() ? fen__aside() : fen__self();
     return m ? m->cur : NULL;
 }
 

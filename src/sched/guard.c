@@ -108,9 +108,9 @@ void fen__aside_end(struct fen__m *begun)
     fen__set_aside(NULL);
 }
 
-void fen__aside_waits(int64_t until_ns)
+void fen__aside_waits(void)
 {
-    fen_promise(until_ns == 0 || !fen__aside(), "a timer's function or a cancel hook waits");
+    fen_promise(!fen__aside(), "a timer's function or a cancel hook waits");
 }
 
 /* Outside the guarded section, so what it reads of word may be old the next moment: that costs the

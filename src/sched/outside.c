@@ -152,7 +152,7 @@ int fen__outside_park(struct fen__g *g, int64_t deadline_ns)
             fen__wake(g, epoch, FEN__BY_TIMER); /* or somebody else was quicker */
             continue;
         }
-        fen__aside_waits(deadline_ns);
+        fen__aside_waits();
         fen__sys_futex_wait(&o->word, seen, deadline_ns);
     }
 }

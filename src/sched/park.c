@@ -286,7 +286,7 @@ int fen_sleep_until(int64_t t_ns)
     if (!m) {
         int64_t now = fen__sys_now();
         if (t_ns > now) {
-            fen__aside_waits(t_ns);
+            fen__aside_waits();
             fen__sys_nap(t_ns - now);
         }
         return 0;

@@ -187,7 +187,7 @@ void fen__leave_any(struct fen__m *m);
  * they do nothing. */
 struct fen__m *fen__aside_begin(void);
 void fen__aside_end(struct fen__m *begun);
-void fen__aside_waits(int64_t until_ns); /* before a thread's wait; 0: it will not wait */
+void fen__aside_waits(void); /* before a thread's wait: an assertion in such a function */
 /* The running fiber, for a call that is one step on memory of its own and neither waits nor wakes:
  * such a call need not enter. NULL: no fiber, or one that has to enter all the same, because its P
  * is asked for or gone, or the run is simulated. */

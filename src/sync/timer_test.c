@@ -9,6 +9,7 @@
 #include "sync/run_rig.h"
 
 #include <fen/chan.h>
+#include <fen/io.h>
 #include <fen/scope.h>
 #include <fen/spawner.h>
 #include <fen/sync.h>
@@ -354,6 +355,7 @@ static struct {
     fen_once once;
     fen_spawner *spawner;
     fen_timer *other;
+    int fd[2];
     _Atomic int called, ran;
 } any;
 
@@ -389,6 +391,8 @@ static void call_any(void *arg)
     assert_int_equal(fen_sem_acquire(&any.sem), 0);
     fen_sem_release(&any.sem);
     assert_int_equal(fen_wg_wait(&any.wg), 0);
+    assert_int_equal(fen_fd_wait(any.fd[1], FEN_FD_WRITE, FEN_NEVER), FEN_FD_WRITE);
+    assert_int_equal(fen_fd_wait(any.fd[0], FEN_FD_READ, 1), -ETIMEDOUT);
     assert_true(fen_once_do(&any.once, nothing, NULL) >= 0);
     assert_int_equal(fen_timer_start(any.other, FEN_NEVER), 0);
     assert_int_equal(fen_timer_stop(any.other), 1);
@@ -426,6 +430,7 @@ static int callbacks(void *arg)
     any.called = any.ran = 0;
     any.c = fen_chan_new(sizeof(int), 1);
     any.other = fen_timer_new();
+    assert_int_equal(pipe(any.fd), 0);
     fen_sem_init(&any.sem, 1);
     assert_int_equal(fen_spawner_open(&any.spawner), 0);
     fen_timer *t = fen_timer_new_func(call_any, NULL);
@@ -444,6 +449,8 @@ static int callbacks(void *arg)
     fen_timer_free(t);
     fen_timer_free(any.other);
     fen_chan_free(any.c);
+    close(any.fd[0]);
+    close(any.fd[1]);
     return 0;
 }
 

@@ -19,6 +19,19 @@ int fen__sys_own_fd(int fd)
     return rc;
 }
 
+int fen__sys_own_pipe(int fd[2])
+{
+    int rc = 0;
+    for (int i = 0; i < 2; i++) {
+        fd[i] = fen__sys_own_fd(fd[i]);
+        rc = fd[i] < 0 && !rc ? fd[i] : rc;
+    }
+    for (int i = 0; i < 2 && rc; i++)
+        if (fd[i] >= 0)
+            close(fd[i]);
+    return rc;
+}
+
 ssize_t fen__sys_read(int fd, void *buf, size_t n)
 {
     FAULT("read");

@@ -151,8 +151,9 @@ ssize_t fen__sys_splice(int from, int to, size_t n)
 int fen__sys_pipe(int ret_fd[2], size_t bytes)
 {
     FAULT("pipe");
-    if (pipe2(ret_fd, O_NONBLOCK | O_CLOEXEC))
-        return -errno;
+    int rc = pipe2(ret_fd, O_NONBLOCK | O_CLOEXEC) ? -errno : fen__sys_own_pipe(ret_fd);
+    if (rc)
+        return rc;
     if (bytes) /* refused to a user who has many: it stays as it is */
         (void)fcntl(ret_fd[1], F_SETPIPE_SZ, (int)bytes);
     return 0;

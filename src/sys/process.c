@@ -160,15 +160,11 @@ int fen__sys_child_pipe(int ours, int ret_fds[2])
     int rc = fault("pipe"), fds[2];
     if (rc)
         return rc;
-    if (pipe2(fds, O_CLOEXEC))
-        return -errno;
-    for (int i = 0; i < 2; i++) {
-        fds[i] = fen__sys_own_fd(fds[i]);
-        rc = fds[i] < 0 && !rc ? fds[i] : rc;
-    }
-    if (!rc && fcntl(fds[ours], F_SETFL, O_NONBLOCK))
+    rc = pipe2(fds, O_CLOEXEC) ? -errno : fen__sys_own_pipe(fds);
+    if (rc)
+        return rc;
+    if (fcntl(fds[ours], F_SETFL, O_NONBLOCK)) {
         rc = -errno;
-    if (rc) {
         close(fds[0]);
         close(fds[1]);
         return rc;

@@ -10,6 +10,8 @@
 #include "base/sanitize.h"
 #include "sys/look.h"
 
+#include "sys/sys_int.h"
+
 #include <elf.h>
 #include <fcntl.h>
 #include <link.h>
@@ -104,7 +106,7 @@ static struct file open_file(const char *path)
 {
     struct file f = {NULL, 0};
     struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = fen__sys_own_fd(open(path, O_RDONLY | O_CLOEXEC));
     if (fd < 0)
         return f;
     if (fstat(fd, &st) == 0 && st.st_size > (off_t)sizeof(ElfW(Ehdr))) {

@@ -19,5 +19,7 @@ int64_t fen__sys_virtual_wall(void);
  * the standard streams when one of those is closed, or what a child inherits as its standard output
  * would be fen's. -errno: there is none. */
 int fen__sys_own_fd(int fd);
+/* The same for both ends of a pipe. 0, or -errno and they are closed. */
+int fen__sys_own_pipe(int fd[2]);
 
 #endif
