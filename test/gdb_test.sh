@@ -76,7 +76,7 @@ start() {
 start "$program"
 look live -p "$pid"
 check live
-has live '^#[0-9]+ +.*(fen_mutex_lock(_until)?|mutex_lock_slow) .*' # the inner may be tail calls
+has live '^#[0-9]+ +.*(fen_mutex_lock(_until)?|mutex_lock_slow[.a-z0-9]*) .*' # the inner may be tail calls
 has live '^#[0-9]+ +.*mover \(arg='
 has live '^#[0-9]+ +.*ledger \(arg='
 has live '^Fiber 5 - \(parked mutex\)'
