@@ -2,6 +2,7 @@
 """rows.py - accepts the requirement rows: runs what each one asks for and compares with its bar.
 
 usage: rows.py [ID...]      all rows without an ID; then docs/rows.md is written too
+       rows.py --again ID...  these, and they take the place of theirs in docs/rows.md, which says so
        rows.py --list
 
 Each row has a text, docs/rows/<ID>.md (what the document says, our bar, how it is accepted), and an
@@ -28,6 +29,7 @@ import subprocess
 import sys
 
 BUILD = os.environ.get("FEN_BUILD", "build/release")
+SUMMARY = "docs/rows.md"
 FEN = BUILD + "/fen"
 OPS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 PACK = BUILD + "/pack"
@@ -497,9 +499,35 @@ def machine():
     return f"{os.cpu_count()} x {model}, Linux {platform.release()}"
 
 
+def block(row, ok, results):
+    name, document, _ = ROWS[row]
+    lines = [f"| [{row}](rows/{row}.md) | **{'PASS' if ok else 'FAIL'}** | {name} | | | "
+             f"{document} |\n"]
+    for r in results:
+        cells = [c.replace("|", "\\|") for c in (r.what, r.figure, r.bar)]
+        lines.append(f"| | {'ok' if r.ok else 'FAIL'} | {cells[0]} | {cells[1]} | {cells[2]} | |\n")
+    return "".join(lines)
+
+
+def write_again(done):
+    """Puts these rows in the place of theirs, counts anew, and says which they are."""
+    with open(SUMMARY, encoding="utf-8") as f:
+        text = f.read()
+    for row, (ok, results) in done.items():
+        text, n = re.subn(rf"^\| \[{row}\]\(.*\n(?:\| \| .*\n)*",
+                          lambda _, new=block(row, ok, results): new, text, flags=re.M)
+        if n != 1:
+            sys.exit(f"rows: {SUMMARY} has no row {row}")
+    passed = len(re.findall(r"^\| \[\w+\].*\*\*PASS\*\*", text, re.M))
+    text = re.sub(r"\d+ of (\d+) rows pass\..*", rf"{passed} of \1 rows pass. Measured again, as "
+                  f"commit {commit()}: {', '.join(done)}.", text, count=1)
+    with open(SUMMARY, "w", encoding="utf-8") as f:
+        f.write(text)
+
+
 def write_summary(done):
     passed = sum(ok for ok, _ in done.values())
-    with open("docs/rows.md", "w", encoding="utf-8") as f:
+    with open(SUMMARY, "w", encoding="utf-8") as f:
         f.write("# Requirement rows\n\n"
                 "Written by `./dev rows`; not by hand. What each row asks for, and why the bar "
                 "lies where it lies, is in `docs/rows/`.\n\n"
@@ -507,13 +535,7 @@ def write_summary(done):
                 "| row | | what was checked | figure | bar | document |\n"
                 "|---|---|---|---|---|---|\n")
         for row, (ok, results) in done.items():
-            name, document, _ = ROWS[row]
-            f.write(f"| [{row}](rows/{row}.md) | **{'PASS' if ok else 'FAIL'}** | {name} | | | "
-                    f"{document} |\n")
-            for r in results:
-                cells = [c.replace("|", "\\|") for c in (r.what, r.figure, r.bar)]
-                f.write(f"| | {'ok' if r.ok else 'FAIL'} | {cells[0]} | {cells[1]} | {cells[2]} "
-                        "| |\n")
+            f.write(block(row, ok, results))
 
 
 def main():
@@ -522,12 +544,19 @@ def main():
         for row, (name, document, _) in ROWS.items():
             print(f"{row}  {name}   (document: {document})")
         return 0
+    again = names[:1] == ["--again"]
+    names = names[again:]
+    if again and not names:
+        print("rows: --again needs the rows' names", file=sys.stderr)
+        return 2
     for n in names:
         if n not in ROWS:
             print(f"rows: unknown row '{n}'; known: {' '.join(ROWS)}", file=sys.stderr)
             return 2
     done = {row: accept(row) for row in (names or ROWS)}
-    if not names:
+    if again:
+        write_again(done)
+    elif not names:
         write_summary(done)
     bad = [row for row, (ok, _) in done.items() if not ok]
     print(f"{len(done) - len(bad)} rows pass, {len(bad)} fail" +

@@ -175,7 +175,7 @@ void bench_yield(void)
 {
     struct pairs p;
     struct scenario s = {.procs = 1, .n = 1, .round = {yield_round}};
-    pairs_with_go(&p, scenario_main, &s, 2, "yield", 1, runs_or(7));
+    pairs_with_go(&p, scenario_main, &s, 2, "yield", 1, runs_or(21));
     pairs_emit_both(&p, 0,
                     (struct figure){.name = "yield",
                                     .unit = "ns",

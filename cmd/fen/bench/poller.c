@@ -148,7 +148,7 @@ void bench_poller(void)
     static struct pairs p[3];
     static const int idle[] = {100, 1000, IDLE_MAX};
     double spread[BENCH_RUNS_MAX];
-    int runs = runs_or(3);
+    int runs = runs_or(5);
     for (int i = 0; i < runs;
          i++) { /* sizes in turn, for what they have in common is the machine */
         double v[3], max = 0, min = INFINITY;
