@@ -76,7 +76,8 @@ start() {
 start "$program"
 look live -p "$pid"
 check live
-has live '^#[0-9]+ +.*(fen_mutex_lock(_until)?|mutex_lock_slow[.a-z0-9]*) .*' # the inner may be tail calls
+# The inner ones may be tail calls, and have a suffix of the link-time optimiser's.
+has live '^#[0-9]+ +.*(fen_mutex_lock(_until)?|mutex_lock_slow[.a-z0-9]*) .*'
 has live '^#[0-9]+ +.*mover \(arg='
 has live '^#[0-9]+ +.*ledger \(arg='
 has live '^Fiber 5 - \(parked mutex\)'

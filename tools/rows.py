@@ -2,7 +2,7 @@
 """rows.py - accepts the requirement rows: runs what each one asks for and compares with its bar.
 
 usage: rows.py [ID...]      all rows without an ID; then docs/rows.md is written too
-       rows.py --again ID...  these, and they take the place of theirs in docs/rows.md, which says so
+       rows.py --again ID...  these, and they take their places in docs/rows.md, which says so
        rows.py --list
 
 Each row has a text, docs/rows/<ID>.md (what the document says, our bar, how it is accepted), and an

@@ -24,9 +24,8 @@ enum fen_fd_events {
  *
  * Whoever closes a descriptor while fibers wait for it calls fen_fd_forget first; without that they
  * wait until the deadline, or until the number is waited for again as another descriptor, or opened
- * by fen (a socket, an accepted connection, a child's pipe). A new
- * descriptor with the number of an old one is never mistaken for it. Parks; outside a fiber it
- * blocks the thread. */
+ * by fen (a socket, an accepted connection, a child's pipe). A new descriptor with the number of an
+ * old one is never mistaken for it. Parks; outside a fiber it blocks the thread. */
 FEN_API int fen_fd_wait(int fd, int events, int64_t deadline_ns) FEN_MUST_CHECK;
 
 /* Ends every fiber's fen_fd_wait for fd with -EBADF; not that of a plain thread, which stays in
