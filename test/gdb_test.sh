@@ -153,23 +153,24 @@ else
     echo "note: the kernel left no core here ($(cat /proc/sys/kernel/core_pattern))"
 fi
 
+# look_gcore NAME: what gcore writes of it, under the guard that is set.
+look_gcore() {
+    start "$program"
+    gcore -o "$tmp/$1" "$pid" >"$tmp/gcore" 2>&1 || fail "gcore: $(cat "$tmp/gcore")"
+    kill -9 "$pid"
+    wait "$pid" 2>/dev/null || true
+    look "$1" "$program" "$tmp/$1.$pid"
+}
+
 # gcore stops reading at a guard that is not in the map: mprotect's are.
 guard=mprotect
-start "$program"
-gcore -o "$tmp/own" "$pid" >"$tmp/gcore" 2>&1 || fail "gcore: $(cat "$tmp/gcore")"
-kill -9 "$pid"
-wait "$pid" 2>/dev/null || true
-look gcore "$program" "$tmp/own.$pid"
+look_gcore gcore
 check gcore
 [ "$(frames gcore)" = "$(frames live)" ] || fail "frames of gcore: $(cat "$tmp/out.gcore")"
 
 # A guard that is not in the map, where the kernel has it: no stacks, and that is said.
 guard=madvise
-start "$program"
-gcore -o "$tmp/guarded" "$pid" >"$tmp/gcore" 2>&1 || fail "gcore: $(cat "$tmp/gcore")"
-kill -9 "$pid"
-wait "$pid" 2>/dev/null || true
-look guarded "$program" "$tmp/guarded.$pid"
+look_gcore guarded
 has guarded '^ +3  giro-to-savings +parked +mutex '
 if ! grep -q ' mover (arg=' "$tmp/out.guarded"; then
     has guarded '^the stack of fiber 3 is not in this core; FEN_STACK_GUARD=mprotect '
